@@ -1,0 +1,196 @@
+"""Ray Serve stands engines up. The only file of this package that imports ray.
+
+One application a *slot*: the devices that a trial holds on one node. Its replica outlives the trial (a new one
+costs 5 s of imports); the engine in it does not, and is started by a call, never by Serve on its own: so a replica
+that Serve restarts comes up empty, and the trial that ran there is not measured with another engine.
+"""
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.endpoint import Endpoint
+from serving.engines import Engine
+from serving.errors import EngineRestarted, LaunchError, ServingError
+from serving.launch import Running, launched
+from serving.topology import Model, Topology
+
+DEPLOY_TIMEOUT_S = 120.0
+CALL_TIMEOUT_S = 30.0
+OWNER_POLL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to stand up, and where its log goes on the node."""
+
+    engine: Engine
+    model: Model
+    topology: Topology
+    log: Path
+
+
+class EngineReplica:
+    """Runs inside Serve: holds at most one engine, and lets go of it when its owner dies."""
+
+    def __init__(self) -> None:
+        self._stack: ExitStack | None = None
+        self._running: Running | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    async def stand_up(self, order: Order, owner: Any) -> Endpoint | ServingError:
+        """Failures are returned, not raised: they are answers, and Serve would wrap them."""
+        async with self._turn:
+            await self._release()
+            self._watch = asyncio.create_task(self._follow(owner))
+            stack = ExitStack()
+            try:
+                self._running = await asyncio.to_thread(stack.enter_context, _engine(order))
+            except ServingError as error:
+                return error
+            self._stack = stack
+            return self._running.endpoint
+
+    async def stand_down(self) -> None:
+        async with self._turn:
+            await self._release()
+
+    async def confirm(self, generation: str) -> ServingError | None:
+        """None when the engine that was started under `generation` is the one that still runs."""
+        if self._running is None or self._running.endpoint.generation != generation:
+            return EngineRestarted("the Serve replica was restarted under the trial")
+        try:
+            await asyncio.to_thread(self._running.check)
+        except ServingError as error:
+            return error
+        return None
+
+    async def _release(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        stack, self._stack, self._running = self._stack, None, None
+        if stack is not None:
+            await asyncio.to_thread(stack.close)
+
+    async def _follow(self, owner: Any) -> None:
+        """Serve outlives drivers; an engine must not. A call to the owner fails as soon as it is dead."""
+        from ray.exceptions import RayError
+
+        while True:
+            try:
+                await owner.present.remote()
+            except RayError:
+                stack, self._stack, self._running = self._stack, None, None
+                if stack is not None:
+                    await asyncio.to_thread(stack.close)
+                return
+            await asyncio.sleep(OWNER_POLL_S)
+
+
+def _engine(order: Order) -> contextlib.AbstractContextManager[Running]:
+    """The devices are those that Ray gave to this replica, and no others."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    devices = tuple(filter(None, visible.split(","))) if order.topology.gpus else ()
+    return launched(order.engine, order.model, order.topology, devices=devices, log=order.log)
+
+
+class SlotApplication:
+    """The Serve application of one slot, seen from the trial. Use as a context manager."""
+
+    def __init__(self, node_id: str, topology: Topology, owner: Any, prefix: str = "wattfront") -> None:
+        self.name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        self._node_id, self._topology, self._owner = node_id, topology, owner
+        self._handle: Any = None
+
+    def __enter__(self) -> "SlotApplication":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.delete()
+
+    @contextmanager
+    def engine(self, order: Order) -> Iterator[Endpoint]:
+        """An engine for the length of a with block. Raises ServingError.
+
+        A block that ends in an error takes the application with it: the next trial gets a fresh one.
+        """
+        handle = self._handle = self._handle or self._deploy()
+        clean = False
+        try:
+            deadline_s = order.engine.start_timeout_s + CALL_TIMEOUT_S
+            endpoint = _answer(handle.stand_up.remote(order, self._owner), deadline_s)
+            yield endpoint
+            clean = True
+        finally:
+            try:
+                _answer(handle.stand_down.remote(), CALL_TIMEOUT_S)
+            except ServingError:
+                clean = False
+            if not clean:
+                self.delete()
+
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Raises ServingError unless the very engine behind `endpoint` is still alive."""
+        _answer(self._handle.confirm.remote(endpoint.generation), CALL_TIMEOUT_S)
+
+    def delete(self) -> None:
+        if self._handle is not None:
+            self._handle = None
+            delete_application(self.name)
+
+    def _deploy(self) -> Any:
+        from ray import serve
+
+        gpus, cpus = self._topology.gpus, self._topology.cpus
+        bundle: dict[str, float] = {"GPU": gpus, "CPU": 1} if gpus else {"CPU": cpus}
+        deployment = serve.deployment(
+            EngineReplica,
+            name="engine",
+            num_replicas=1,
+            max_ongoing_requests=8,
+            max_constructor_retry_count=1,
+            graceful_shutdown_timeout_s=15,
+            graceful_shutdown_wait_loop_s=0.05,
+            health_check_period_s=1,
+            ray_actor_options={"num_gpus": gpus, "num_cpus": bundle["CPU"]},
+            placement_group_bundles=[bundle],
+            placement_group_bundle_label_selector=[{"ray.io/node-id": self._node_id}],
+            logging_config={"log_level": "ERROR", "enable_access_log": False},
+        )
+        try:
+            serve.start(proxy_location="Disabled")
+            return serve.run(deployment.bind(), name=self.name, route_prefix=None)
+        except (RuntimeError, TimeoutError) as error:
+            raise LaunchError(f"Ray Serve could not deploy {self.name}: {error}") from error
+
+
+def _answer(response: Any, timeout_s: float) -> Any:
+    """The result of a handle call; a dead replica is a ServingError like any other death."""
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        result = response.result(timeout_s=timeout_s)
+    except (RayError, RayServeException, TimeoutError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EngineRestarted(f"the Serve replica did not answer: {line}") from error
+    if isinstance(result, ServingError):
+        raise result
+    return result
+
+
+def delete_application(name: str) -> None:
+    """Idempotent; returns when no replica of it is left."""
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    with contextlib.suppress(RayServeException):
+        serve.delete(name)

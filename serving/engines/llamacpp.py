@@ -1,0 +1,68 @@
+"""llama.cpp's HTTP server (`llama-server`)."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from serving.engines.base import BaseEngine, Death, Launch, ModelFormat, flags
+from serving.errors import BadFlags, EngineExited, OutOfMemory
+
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class LlamaCpp(BaseEngine):
+    """Knobs as in `llama-server --help`; `ctx_size` counts per slot here, and in total on the command line."""
+
+    model_format: ClassVar[ModelFormat] = "gguf"
+    default_executable: ClassVar[str] = "llama-server"
+    version_at: ClassVar[tuple[str, str]] = ("/props", "build_info")
+    typical_start_s: ClassVar[float] = 3.0
+    deaths: ClassVar[tuple[Death, ...]] = (
+        (r"error: (invalid|unknown) argument", BadFlags),
+        (r"error while handling argument", BadFlags),
+        (r"failed to allocate|unable to allocate|out of memory", OutOfMemory),
+        (r"failed to load model|failed to open GGUF|unable to load model", EngineExited),
+    )
+
+    kind: Literal["llamacpp"] = "llamacpp"
+    environment: str | None = "llamacpp"
+    start_timeout_s: float = Field(default=120.0, gt=0)
+    parallel: Positive | None = None
+    ctx_size: Positive | None = None
+    batch_size: Positive | None = None
+    ubatch_size: Positive | None = None
+    threads: Positive | None = None
+    threads_batch: Positive | None = None
+    cache_type_k: CacheType | None = None
+    cache_type_v: CacheType | None = None
+    flash_attn: Literal["on", "off", "auto"] | None = None
+    kv_unified: bool | None = None
+    n_gpu_layers: Annotated[int, Field(ge=0)] | None = None
+
+    def command(self, launch: Launch) -> list[str]:
+        context = self.ctx_size or launch.context_tokens
+        return [
+            launch.executable,
+            *flags(
+                {
+                    "--model": launch.model_path,
+                    "--alias": launch.served_model,
+                    "--host": launch.host,
+                    "--port": launch.port,
+                    "--ctx-size": context * (self.parallel or 1),
+                    "--parallel": self.parallel,
+                    "--batch-size": self.batch_size,
+                    "--ubatch-size": self.ubatch_size,
+                    "--threads": self.threads,
+                    "--threads-batch": self.threads_batch,
+                    "--cache-type-k": self.cache_type_k,
+                    "--cache-type-v": self.cache_type_v,
+                    "--flash-attn": self.flash_attn,
+                    "--kv-unified": self.kv_unified,
+                    "--n-gpu-layers": self.n_gpu_layers,
+                    "--metrics": True,
+                }
+            ),
+            *self.extra_args,
+        ]

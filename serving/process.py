@@ -1,0 +1,99 @@
+"""A supervised process, seen from its owner."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving import supervise
+from serving.errors import LaunchError
+
+SPAWN_TIMEOUT_S = 30.0
+POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """Pids of the supervisor and of the engine's first process; both are of the tree that is killed."""
+
+    supervisor: int
+    engine: int
+    generation: str
+    state: Path
+
+    def alive(self) -> bool:
+        """Whether this very engine process runs still: same pid, same start, not a zombie."""
+        return generation(self.engine) == self.generation
+
+    def exit_code(self) -> int | None:
+        """None while it runs, or if the supervisor itself was killed."""
+        path = self.state.with_name(self.state.name + ".exit")
+        return int(path.read_text()) if path.exists() else None
+
+    def tree(self) -> list[int]:
+        return supervise.descendants(self.supervisor)
+
+
+def generation(pid: int) -> str | None:
+    """`PID-START`, the same for no two processes since boot; None for the dead."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else f"{pid}-{fields[19]}"
+
+
+@contextmanager
+def supervised(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    log: Path,
+    *,
+    grace_s: float = 5.0,
+    cores: Sequence[int] = (),
+) -> Iterator[Supervised]:
+    """`argv` for the length of a with block; nothing of its tree is left after it. Raises LaunchError.
+
+    `environ` is laid over the environment of this process.
+    """
+    with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
+        state = Path(folder) / "state"
+        ours, theirs = os.pipe()[::-1]
+        with contextlib.ExitStack() as stack:
+            lifeline = stack.enter_context(os.fdopen(ours, "wb"))
+            command = [sys.executable, "-S", "-E", str(Path(supervise.__file__))]
+            arguments = [str(state), str(log), str(grace_s), ",".join(map(str, cores)), "--", *argv]
+            try:
+                subprocess.run(
+                    [*command, *arguments], stdin=theirs, env={**os.environ, **environ}, check=True
+                )
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise LaunchError(f"could not start the supervisor: {error}") from error
+            finally:
+                os.close(theirs)
+            process = _read_state(state)
+            supervisor = os.pidfd_open(process.supervisor)
+            try:
+                yield process
+            finally:
+                lifeline.close()
+                select.select([supervisor], [], [], grace_s + supervise.KILL_S)
+                os.close(supervisor)
+
+
+def _read_state(state: Path) -> Supervised:
+    deadline = time.monotonic() + SPAWN_TIMEOUT_S
+    while not state.exists():
+        if time.monotonic() > deadline:
+            raise LaunchError("the supervisor did not report within 30 s")
+        time.sleep(POLL_S)
+    supervisor, engine = map(int, state.read_text().split())
+    return Supervised(supervisor, engine, generation(engine) or f"{engine}-gone", state)

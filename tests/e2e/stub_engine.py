@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""A process that behaves like an engine, well or badly: the outermost edge that tests may replace.
+
+Takes llama-server's flags and reads --host, --port, --alias and --parallel. Environment:
+STUB_PIDS   a folder in which every process of the tree leaves a file named by its pid
+STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
+Tokens come at 200/s a slot; a grandchild ignores SIGTERM.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.setsid()
+Path(sys.argv[1], str(os.getpid())).touch()
+time.sleep(600)
+"""
+MODE = os.environ.get("STUB_MODE", "ok")
+AFTER = int(os.environ.get("STUB_AFTER", "5"))
+LAST_WORDS = {
+    "crash": "error: failed to load model: file is broken",
+    "oom": "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 99999999999",
+    "flags": "error: unknown argument: --no-such-flag",
+}
+
+
+def flag(name: str, default: str) -> str:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+class Server:
+    def __init__(self, model: str, slots: int) -> None:
+        self.model, self.slots, self.served = model, asyncio.Semaphore(slots), 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        length = next(
+            (int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")), 0
+        )
+        body = await reader.readexactly(length)
+        path = head.split(" ")[1]
+        if path == "/health":
+            self.reply(writer, {"status": "ok"})
+        elif path == "/v1/models":
+            self.reply(writer, {"data": [{"id": self.model}]})
+        elif MODE == "errors":
+            self.reply(writer, {"error": {"message": "stub says no"}}, "500 Internal Server Error")
+        else:
+            await self.complete(json.loads(body), writer)
+        await writer.drain()
+        writer.close()
+
+    def reply(self, writer: asyncio.StreamWriter, data: object, status: str = "200 OK") -> None:
+        text = json.dumps(data).encode()
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        writer.write(f"{head}Content-Length: {len(text)}\r\n\r\n".encode() + text)
+
+    async def complete(self, body: dict, writer: asyncio.StreamWriter) -> None:
+        self.served += 1
+        if MODE == "die" and self.served > AFTER:
+            print("ggml_abort: stub died under load: failed to allocate KV cache", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        tokens, prompt = body["max_tokens"], body.get("prompt", "")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        async with self.slots:
+            for i in range(tokens):
+                await asyncio.sleep(0.005)
+                event = {"choices": [{"index": 0, "text": f" t{i}", "finish_reason": None}]}
+                writer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
+                await writer.drain()
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": tokens, "total_tokens": tokens + len(prompt)}
+        last = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}], "usage": usage}
+        writer.write(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n")
+
+
+async def serve() -> None:
+    server = Server(flag("--alias", "stub"), int(flag("--parallel", "4")))
+    listening = await asyncio.start_server(server.handle, flag("--host", "127.0.0.1"), int(flag("--port", "0")))
+    print("stub engine is listening", flush=True)
+    async with listening:
+        await listening.serve_forever()
+
+
+def main() -> None:
+    if "--version" in sys.argv:
+        print("version: stub")
+        return
+    if pids := os.environ.get("STUB_PIDS"):
+        Path(pids, str(os.getpid())).touch()
+        subprocess.Popen([sys.executable, "-c", STUBBORN, pids])
+    if MODE in LAST_WORDS:
+        print(LAST_WORDS[MODE], flush=True)
+        sys.exit(1)
+    if MODE == "hang":
+        signal.pause()
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Ray: which nodes there are and what trials may take of them."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from serving.telemetry.nvml import device_count
+from serving.topology import Strict, Topology
+
+Count = Annotated[int, Field(ge=0)]
+
+# Trials are admitted by these; the engines themselves hold Ray's own GPU and CPU. A Serve replica can't live in
+# the placement group of the Tune trial that it belongs to, so what a trial takes is counted in both currencies.
+BENCH_GPU, BENCH_CPU = "bench_gpu", "bench_cpu"
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+}
+
+
+class ClusterConfig(Strict):
+    """`local` starts Ray here; `existing` joins the cluster at `address` (default: the one Ray finds).
+
+    `cpus`, `gpus`: what trials may use of each node; None = all it has. `nodes` > 1 starts as many Ray
+    nodes in this one machine, each with that much.
+    """
+
+    kind: Literal["local", "existing"] = "local"
+    address: str | None = None
+    cpus: Count | None = None
+    gpus: Count | None = None
+    nodes: Annotated[int, Field(ge=1)] = 1
+
+
+class ClusterError(Exception):
+    """The cluster can't run the study. One line: what is missing, where, what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What trials may take, node by node: (GPUs, CPU cores)."""
+
+    nodes: tuple[tuple[int, int], ...]
+
+    def slots(self, topology: Topology) -> int:
+        """How many trials of this topology run at once."""
+        if topology.gpus:
+            return sum(gpus // topology.gpus for gpus, _ in self.nodes)
+        return sum(cpus // max(topology.cpus, 1) for _, cpus in self.nodes)
+
+    def check(self, topology: Topology) -> None:
+        if not self.slots(topology):
+            need = f"{topology.gpus} GPUs" if topology.gpus else f"{topology.cpus} CPU cores"
+            have = ", ".join(f"{gpus} GPUs and {cpus} cores" for gpus, cpus in self.nodes)
+            raise ClusterError(
+                f"no node can hold a trial that needs {need}: nodes have {have or 'nothing'}; "
+                "choose a smaller topology, or a larger cluster.gpus or cluster.cpus"
+            )
+
+
+def local_capacity(config: ClusterConfig) -> Capacity:
+    """What `connected` will offer on this machine, without starting anything."""
+    cpus = os.cpu_count() or 1 if config.cpus is None else config.cpus
+    gpus = device_count() if config.gpus is None else config.gpus
+    return Capacity(((gpus, cpus),) * config.nodes)
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[Capacity]:
+    """Ray for the length of a with block. Raises ClusterError."""
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    start = _start_local if config.kind == "local" else _join
+    cluster = start(ray, config)
+    try:
+        yield _capacity(ray)
+    finally:
+        _stop_serve(config)
+        ray.shutdown()
+        if cluster is not None:
+            cluster.shutdown()
+
+
+def _start_local(ray: Any, config: ClusterConfig) -> Any:
+    capacity = local_capacity(config)
+    gpus, cpus = capacity.nodes[0]
+    node = {
+        "num_cpus": max(cpus, 1),
+        "num_gpus": gpus,
+        "resources": {BENCH_GPU: float(gpus), BENCH_CPU: float(cpus)},
+    }
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if config.nodes == 1:
+        ray.init(address="local", _node_ip_address="127.0.0.1", configure_logging=False, **node, **quiet)
+        return None
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={**node, "node_ip_address": "127.0.0.1", "include_dashboard": False},
+    )
+    for _ in range(config.nodes - 1):
+        cluster.add_node(**node, node_ip_address="127.0.0.1")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    return cluster
+
+
+def _join(ray: Any, config: ClusterConfig) -> None:
+    try:
+        ray.init(address=config.address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster at cluster.address={config.address or 'auto'}: {error}; "
+            "start one with `ray start --head`, or use cluster=local"
+        ) from error
+
+
+def _capacity(ray: Any) -> Capacity:
+    nodes = []
+    for node in ray.nodes():
+        if not node["Alive"]:
+            continue
+        has = node["Resources"]
+        gpus, cpus = int(has.get(BENCH_GPU, 0)), int(has.get(BENCH_CPU, 0))
+        real = int(has.get("GPU", 0))
+        if real and not gpus:
+            raise ClusterError(
+                f"node {node['NodeManagerHostname']} has {real} GPUs but no resource {BENCH_GPU}: "
+                f"start it with `ray start --resources='{{\"{BENCH_GPU}\": {real}}}'`"
+            )
+        nodes.append((gpus, cpus))
+    return Capacity(tuple(nodes))
+
+
+def _stop_serve(config: ClusterConfig) -> None:
+    from ray import serve
+
+    if config.kind == "local":
+        serve.shutdown()

@@ -1,0 +1,178 @@
+"""What a person sees while a study runs: live on a terminal, line by line elsewhere."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from loadgen import Progress
+from tuner.config import StudyConfig
+from tuner.objective import tier_values
+from tuner.search import Proposal
+from tuner.space import Point
+from tuner.trial import Completed, TrialResult
+
+POLL_S = 0.5
+
+
+def knobs(point: Point) -> str:
+    """`parallel=4 threads=2`: the last part of each path; the engine first."""
+    return " ".join(
+        str(value) if path == "engine" else f"{path.rsplit('.', 1)[-1]}={value}"
+        for path, value in point.items()
+    ) or "defaults"
+
+
+class Display:
+    """An observer of a study, and a context manager around it."""
+
+    def __init__(self, config: StudyConfig, slots: int, console: Console | None = None) -> None:
+        self._config, self._slots = config, max(slots, 1)
+        self._console = console or Console()
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
+        self._began = time.monotonic()
+        self._running: dict[int, tuple[Proposal, float]] = {}
+        self._progress: dict[int, Progress | None] = {}
+        self._walls_s: list[float] = []
+        self._done = self._failed = 0
+        self._best: dict[str, tuple[float, int]] = {}
+        self._note = ""
+        self._stop = threading.Event()
+        self._poller: threading.Thread | None = None
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._poller is not None:
+            self._poller.join(timeout=2 * POLL_S)
+        if self._live.is_started:
+            self._live.stop()
+
+    def watch(self, progress: Callable[[], dict[int, Progress | None]]) -> None:
+        """Polls `progress` from a thread of its own until the display ends."""
+
+        def poll() -> None:
+            from ray.exceptions import RayError
+
+            while not self._stop.wait(POLL_S):
+                try:
+                    self._progress = progress()
+                except (RayError, OSError, ConnectionError):
+                    return
+
+        self._poller = threading.Thread(target=poll, daemon=True, name="display")
+        self._poller.start()
+
+    def already(self, done: int, failed: int) -> None:
+        """Trials of an earlier run of the same study."""
+        self._done, self._failed = done, failed
+
+    def started(self, proposal: Proposal) -> None:
+        self._running[proposal.number] = (proposal, time.monotonic())
+        if not self._console.is_terminal:
+            total = self._config.search.trials
+            self._console.print(
+                f"[{_clock(time.monotonic() - self._began)}] trial {proposal.number + 1} of {total}: "
+                f"{self._name(proposal)}  ({self._left()})",
+                soft_wrap=True,
+            )
+
+    def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
+        self._running.pop(proposal.number, None)
+        self._progress.pop(proposal.number, None)
+        self._done += 1
+        self._walls_s.append(result.timings.wall_s)
+        line = Text(f"#{proposal.number:<3}", style="bold")
+        if isinstance(result, Completed):
+            values = tier_values(self._config.slo, self._config.objective, result)
+            gains = self._improve(proposal.number, values)
+            line.append("✓ ", style="green").append(self._name(proposal))
+            line.append(f"  {_summary(result)}", style="cyan")
+            if gains:
+                line.append(f"  new best: {', '.join(gains)}", style="bold green")
+        else:
+            self._failed += 1
+            line.append("✗ ", style="red").append(self._name(proposal))
+            line.append(f"  {result.failure}: {result.evidence}", style="red")
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
+
+    def closing(self) -> None:
+        self._note = "stopping: what runs is finished and saved; Ctrl-C again stops now"
+        if not self._console.is_terminal:
+            self._console.print(self._note)
+
+    def _improve(self, number: int, values: dict[str, float]) -> list[str]:
+        gains = []
+        for tier, value in values.items():
+            if value > self._best.get(tier, (0.0, -1))[0]:
+                self._best[tier] = (value, number)
+                gains.append(tier)
+        return gains
+
+    def _name(self, proposal: Proposal) -> str:
+        several = len(self._config.engine) > 1
+        text = knobs(proposal.point)
+        engine = proposal.config.engine.kind
+        return text if several and text.startswith(engine) else f"{engine} {text}"
+
+    def _left(self) -> str:
+        if not self._walls_s:
+            return "time left: known after the first trial"
+        left = self._config.search.trials - self._done
+        mean_s = sum(self._walls_s) / len(self._walls_s)
+        running_s = sum(min(time.monotonic() - t, mean_s) for _, t in self._running.values())
+        return f"about {_clock(max(left * mean_s - running_s, 0) / self._slots)} left"
+
+    def _render(self) -> RenderableType:
+        total = self._config.search.trials
+        head = Text.assemble(
+            (f"{self._config.name}  ", "bold"),
+            f"trial {min(self._done + len(self._running), total)} of {total}",
+            f"  ·  {_clock(time.monotonic() - self._began)} gone, {self._left()}",
+            (f"  ·  {self._failed} failed" if self._failed else "", "red"),
+        )
+        best = "  ".join(f"{tier} {value:.1f} (#{number})" for tier, (value, number) in self._best.items())
+        rows: list[RenderableType] = [ProgressBar(total=total, completed=self._done, width=40), head]
+        if best:
+            rows.append(Text(f"best so far, tok/s per {self._config.hardware.device}: {best}"))
+        grid = Table.grid(padding=(0, 2))
+        for number, (proposal, began) in list(self._running.items()):
+            grid.add_row(f"#{number}", self._name(proposal), self._phase(number, began))
+        rows.append(grid)
+        if self._note:
+            rows.append(Text(self._note, style="yellow"))
+        return Group(*rows)
+
+    def _phase(self, number: int, began: float) -> str:
+        progress: Any = self._progress.get(number)
+        if progress is None:
+            return f"starting, {time.monotonic() - began:.0f} s"
+        return (
+            f"level {progress.level + 1} of {progress.levels} ({progress.load}), {progress.phase}, "
+            f"{progress.completed} requests, {progress.elapsed_s:.0f} of {progress.expected_s:.0f} s"
+        )
+
+
+def _summary(result: Completed) -> str:
+    rates = [p.metrics.get("throughput_output_tok_s_device") for p in result.points]
+    users = [p.metrics.get("interactivity_tok_s_user") for p in result.points]
+    rate = max((r for r in rates if r is not None), default=0.0)
+    user = max((u for u in users if u is not None), default=0.0)
+    return f"up to {rate:.1f} tok/s, {user:.1f} tok/s/user, {result.timings.wall_s:.0f} s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

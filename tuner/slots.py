@@ -1,0 +1,224 @@
+"""Ray Tune runs the trials: a slot is an actor that holds a trial's devices and is used again by the next trial."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.search import Searcher
+
+from loadgen import Progress
+from serving.deployment import SlotApplication
+from serving.topology import Topology
+from tuner.cluster import BENCH_CPU, BENCH_GPU, Capacity
+from tuner.search import Proposal
+from tuner.trial import Measured, TrialConfig, run_trial, with_wall
+
+POST_EVERY_S = 0.5
+
+
+class Source(Protocol):
+    """Where trials come from and results go: the study."""
+
+    def ask(self) -> Proposal | None:
+        """The next trial to run; None when there is none, or none more is wanted."""
+
+    def finished(self, number: int, measured: Measured) -> None: ...
+
+    def died(self, number: int, evidence: str) -> None:
+        """The slot of a running trial was killed: the trial has no result but this."""
+
+    def remaining(self) -> int: ...
+
+
+class Board:
+    """What slots tell the driver: how far they are, and results. An actor, one a study."""
+
+    def __init__(self) -> None:
+        self._progress: dict[int, Progress | None] = {}
+        self._results: dict[int, Measured] = {}
+
+    def post(self, number: int, progress: Progress | None) -> None:
+        self._progress[number] = progress
+
+    def progress(self) -> dict[int, Progress | None]:
+        return self._progress
+
+    def deliver(self, number: int, measured: Measured) -> None:
+        self._results[number] = measured
+        self._progress.pop(number, None)
+
+    def collect(self, number: int) -> Measured:
+        return self._results.pop(number)
+
+    def forget(self, number: int) -> None:
+        self._progress.pop(number, None)
+
+
+class Slot(tune.Trainable):
+    """One trial a step, one step a trial."""
+
+    def setup(self, config: dict[str, Any], board: Any = None) -> None:
+        self._board = board
+        self._application: tuple[tuple[int, int], SlotApplication] | None = None
+
+    def step(self) -> dict[str, Any]:
+        number = self.config["number"]
+        trial = TrialConfig.model_validate_json(self.config["trial"])
+        last = 0.0
+
+        def post(progress: Progress) -> None:
+            nonlocal last
+            if time.monotonic() - last >= POST_EVERY_S:
+                last = time.monotonic()
+                self._board.post.remote(number, progress)
+
+        self._board.post.remote(number, None)
+        measured = run_trial(trial, self._stand(trial.topology), post)
+        ray.get(self._board.deliver.remote(number, measured))
+        return {"done": True, "number": number}
+
+    def present(self) -> None:
+        """Answered between trials, and refused for ever once this actor is dead: see `EngineReplica`."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.config = new_config
+        return True
+
+    def cleanup(self) -> None:
+        if self._application is not None:
+            self._application[1].delete()
+            self._application = None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """A trial is not resumed in its middle."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """See `save_checkpoint`."""
+
+    def _stand(self, topology: Topology) -> SlotApplication:
+        shape = (topology.gpus, topology.cpus)
+        if self._application is not None and self._application[0] != shape:
+            self.cleanup()
+        if self._application is None:
+            context = ray.get_runtime_context()
+            application = SlotApplication(context.get_node_id(), topology, context.current_actor)
+            self._application = (shape, application)
+        return self._application[1]
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
+    """Asks the study for a trial whenever devices are free, and not before: an early question is a blind one."""
+
+    def __init__(self, source: Source, capacity: Capacity) -> None:
+        super().__init__()
+        self._source, self._capacity = source, capacity
+        self._live: dict[str, tuple[int, int]] = {}
+        self.asked_at: dict[int, float] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._live and not self._free():
+            return None
+        proposal = self._source.ask()
+        if proposal is None:
+            return str(Searcher.FINISHED)
+        topology = proposal.config.topology
+        self._capacity.check(topology)
+        self._live[trial_id] = (topology.gpus, topology.cpus)
+        self.asked_at[proposal.number] = time.monotonic()
+        return {
+            "number": proposal.number,
+            "trial": proposal.config.model_dump_json(),
+            "gpus": topology.gpus,
+            "cpus": topology.cpus,
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self._live.pop(trial_id, None)
+
+    def _free(self) -> bool:
+        gpus = sum(gpus for gpus, _ in self._capacity.nodes)
+        cpus = sum(cpus for _, cpus in self._capacity.nodes)
+        used_gpus = sum(gpus for gpus, _ in self._live.values())
+        used_cpus = sum(cpus for _, cpus in self._live.values())
+        largest_gpus = max(gpus for gpus, _ in self._live.values())
+        largest_cpus = max(cpus for _, cpus in self._live.values())
+        return used_gpus + largest_gpus <= gpus and used_cpus + largest_cpus <= cpus
+
+    def save(self, checkpoint_path: str) -> None:
+        """The ledger is what a study is resumed from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See `save`."""
+
+
+class Results(tune.Callback):
+    """Hands results to the study before the next trial is asked for."""
+
+    def __init__(self, source: Source, board: Any, asked_at: dict[int, float]) -> None:
+        self._source, self._board, self._asked_at = source, board, asked_at
+        self.bug: BaseException | None = None
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        number = trial.config["number"]
+        measured = ray.get(self._board.collect.remote(number))
+        wall_s = time.monotonic() - self._asked_at[number]
+        self._source.finished(number, with_wall(measured, wall_s))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number, error = trial.config["number"], trial.get_error()
+        self._board.forget.remote(number)
+        if isinstance(error, RayActorError):
+            self._source.died(number, "the Ray worker that ran the trial died")
+        else:
+            self.bug = self.bug or error
+
+
+def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None]) -> None:
+    """Runs what `source` asks for, as many at once as devices allow, until it wants no more.
+
+    `watch` gets the board's `progress` method as a function without arguments. An error that is no
+    result of a trial is a bug: it is raised, after what else runs has finished.
+    """
+    board = ray.remote(num_cpus=0)(Board).remote()
+    watch(lambda: ray.get(board.progress.remote()))
+    searcher = StudySearcher(source, capacity)
+    results = Results(source, board, searcher.asked_at)
+    trainable = tune.with_resources(
+        tune.with_parameters(Slot, board=board), lambda config: _bundle(config)
+    )
+    with tempfile.TemporaryDirectory(prefix="wattfront-tune-") as folder:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=source.remaining(),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: f"trial-{trial.config['number']:03d}",
+                trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:03d}",
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder, name="study", verbose=0, callbacks=[results]
+            ),
+        )
+        os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+        tuner.fit()
+    if results.bug is not None:
+        raise results.bug
+
+
+def _bundle(config: dict[str, Any]) -> Any:
+    bundle = {"CPU": 0.0}
+    if config["gpus"]:
+        bundle[BENCH_GPU] = float(config["gpus"])
+    else:
+        bundle[BENCH_CPU] = float(config["cpus"])
+    return tune.PlacementGroupFactory([bundle])

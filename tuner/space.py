@@ -1,0 +1,293 @@
+"""What a search may vary: typed parameters with conditions, and constraints between them. Pure.
+
+A point maps dotted config paths to values. A parameter under `engine.X.` counts only where engine X
+is the chosen one; with several engines the choice is itself the first dimension, `engine`.
+"""
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice, takewhile
+from typing import Annotated, Any, Literal, Protocol, Self
+
+from pydantic import Field, model_validator
+
+from serving.topology import Strict
+
+Scalar = bool | int | float | str
+Point = Mapping[str, Scalar]
+Condition = dict[str, Scalar | tuple[Scalar, ...]]
+ENGINE = "engine"
+
+
+class Suggest(Protocol):
+    """Draws one value. An Optuna trial is one; so is any seeded generator with these methods."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+class _Parameter(Strict):
+    """`when`: other path → the value, or values, with which this parameter matters."""
+
+    when: Condition = Field(default_factory=dict)
+
+
+class Int(_Parameter):
+    type: Literal["int"]
+    low: int
+    high: int
+    step: Annotated[int, Field(ge=1)] = 1
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, log=self.log, stepped=self.step != 1)
+        return self
+
+    def suggest(self, name: str, suggest: Suggest) -> int:
+        return suggest.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+    def grid(self) -> list[Scalar]:
+        """Every step; on a log scale every doubling, and `high`."""
+        if not self.log:
+            return list(range(self.low, self.high + 1, self.step))
+        doublings = (self.low << i for i in range(self.high.bit_length() + 1))
+        return [*takewhile(lambda value: value < self.high, doublings), self.high]
+
+
+class Float(_Parameter):
+    type: Literal["float"]
+    low: float
+    high: float
+    step: Annotated[float, Field(gt=0)] | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_range(self.low, self.high, log=self.log, stepped=self.step is not None)
+        return self
+
+    def suggest(self, name: str, suggest: Suggest) -> float:
+        return suggest.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    def grid(self) -> list[Scalar] | None:
+        if self.step is None:
+            return None
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return [self.low + i * self.step for i in range(count)]
+
+
+class Categorical(_Parameter):
+    type: Literal["categorical"]
+    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
+            raise ValueError("choices must differ from each other")
+        return self
+
+    def suggest(self, name: str, suggest: Suggest) -> Scalar:
+        chosen: Scalar = suggest.suggest_categorical(name, list(self.choices))
+        return chosen
+
+    def grid(self) -> list[Scalar]:
+        return list(self.choices)
+
+
+class Bool(_Parameter):
+    type: Literal["bool"]
+
+    def suggest(self, name: str, suggest: Suggest) -> bool:
+        return bool(suggest.suggest_categorical(name, [False, True]))
+
+    def grid(self) -> list[Scalar]:
+        return [False, True]
+
+
+Parameter = Annotated[Int | Float | Categorical | Bool, Field(discriminator="type")]
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    ">=": operator.ge,
+    ">": operator.gt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+Operand = int | float | str  # a number, or a path
+
+
+class Constraint(Strict):
+    """`left` × `left_times` `op` `right` × `right_times`: each a number or the path of one.
+
+    A side with an unset path (the engine's own default) can't be judged, and passes.
+    """
+
+    left: Operand
+    op: Literal["<=", "<", ">=", ">", "==", "!="]
+    right: Operand
+    left_times: tuple[Operand, ...] = ()
+    right_times: tuple[Operand, ...] = ()
+    reason: str
+
+    def paths(self) -> set[str]:
+        sides = (self.left, self.right, *self.left_times, *self.right_times)
+        return {side for side in sides if isinstance(side, str)}
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        left = _product((self.left, *self.left_times), values)
+        right = _product((self.right, *self.right_times), values)
+        return left is None or right is None or _COMPARE[self.op](left, right)
+
+
+class Space(Strict):
+    """Mappings, not lists, so that two spaces merge: the later one adds, and overrides by name."""
+
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    constraints: dict[str, Constraint] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _acyclic(self) -> Self:
+        ordered(self)
+        return self
+
+
+def ordered(space: Space) -> list[str]:
+    """The parameters in their own order, save that each comes after those its `when` names."""
+    waiting, order = list(space.parameters), list[str]()
+    while waiting:
+        for name in waiting:
+            needs = set(space.parameters[name].when) & set(waiting)
+            if not needs:
+                break
+        else:
+            raise ValueError(f"the conditions of {', '.join(waiting)} wait for each other")
+        waiting.remove(name)
+        order.append(name)
+    return order
+
+
+def engine_of(point: Point, engines: Sequence[str]) -> str:
+    """The engine that a point chooses: said by the point itself only where there are several."""
+    return str(point[ENGINE]) if len(engines) > 1 else engines[0]
+
+
+def concerns(path: str, engine: str) -> bool:
+    """Whether a path has a meaning for a trial of this engine."""
+    return not path.startswith(f"{ENGINE}.") or path.startswith(f"{ENGINE}.{engine}.")
+
+
+def active(
+    space: Space, engines: Sequence[str], values: Point, fixed: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The parameters that count, given the values chosen so far and those that the study fixes."""
+    engine, known = engine_of(values, engines), {**(fixed or {}), **values}
+    return [name for name in ordered(space) if _counts(space, name, engine, known)]
+
+
+def sample(
+    space: Space,
+    engines: Sequence[str],
+    suggest: Suggest,
+    fixed: Mapping[str, Any] | None = None,
+) -> dict[str, Scalar]:
+    """One point, drawn parameter by parameter. It may break constraints: ask `violated`."""
+    point: dict[str, Scalar] = {}
+    if len(engines) > 1:
+        point[ENGINE] = suggest.suggest_categorical(ENGINE, list(engines))
+    engine = engine_of(point, engines)
+    for name in ordered(space):
+        if _counts(space, name, engine, {**(fixed or {}), **point}):
+            point[name] = space.parameters[name].suggest(name, suggest)
+    return point
+
+
+def violated(
+    space: Space, engines: Sequence[str], point: Point, fixed: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Why the point is impossible: the reasons of the constraints it breaks."""
+    engine, values = engine_of(point, engines), {**(fixed or {}), **point}
+    return [
+        constraint.reason
+        for constraint in space.constraints.values()
+        if all(concerns(path, engine) for path in constraint.paths())
+        and not constraint.holds(values)
+    ]
+
+
+def enumerate_points(
+    space: Space, engines: Sequence[str], fixed: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Scalar]]:
+    """Every possible point, engine by engine; a ValueError if a parameter is continuous."""
+    for name, parameter in space.parameters.items():
+        if parameter.grid() is None:
+            raise ValueError(f"{name} is continuous: give it a `step`, or use another search")
+    order = ordered(space)
+    for engine in engines:
+        start: dict[str, Scalar] = {ENGINE: engine} if len(engines) > 1 else {}
+        for point in _grow(space, order, engine, start, fixed or {}):
+            if not violated(space, engines, point, fixed):
+                yield point
+
+
+def size(
+    space: Space,
+    engines: Sequence[str],
+    fixed: Mapping[str, Any] | None = None,
+    limit: int = 100_000,
+) -> int | None:
+    """How many points `enumerate_points` yields; None if continuous, or more than `limit`."""
+    if any(parameter.grid() is None for parameter in space.parameters.values()):
+        return None
+    count = sum(1 for _ in islice(enumerate_points(space, engines, fixed), limit + 1))
+    return count if count <= limit else None
+
+
+def _grow(
+    space: Space,
+    rest: Sequence[str],
+    engine: str,
+    point: dict[str, Scalar],
+    fixed: Mapping[str, Any],
+) -> Iterator[dict[str, Scalar]]:
+    if not rest:
+        yield point
+    elif not _counts(space, rest[0], engine, {**fixed, **point}):
+        yield from _grow(space, rest[1:], engine, point, fixed)
+    else:
+        for value in space.parameters[rest[0]].grid() or ():
+            yield from _grow(space, rest[1:], engine, {**point, rest[0]: value}, fixed)
+
+
+def _counts(space: Space, name: str, engine: str, values: Mapping[str, Any]) -> bool:
+    when = space.parameters[name].when
+    return concerns(name, engine) and all(
+        values.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
+        for path, wanted in when.items()
+    )
+
+
+def _product(factors: Sequence[Operand], values: Mapping[str, Any]) -> Any:
+    """None if a path has no value. A lone factor may be a string: `==` compares those as well."""
+    resolved = [values.get(factor) if isinstance(factor, str) else factor for factor in factors]
+    if any(value is None for value in resolved):
+        return None
+    return resolved[0] if len(resolved) == 1 else math.prod(resolved)
+
+
+def _check_range(low: float, high: float, *, log: bool, stepped: bool) -> None:
+    if not low <= high:
+        raise ValueError(f"low ({low}) must not be above high ({high})")
+    if log and low <= 0:
+        raise ValueError(f"a log scale starts above 0, not at {low}")
+    if log and stepped:
+        raise ValueError("a log scale has no `step`")

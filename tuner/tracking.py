@@ -1,0 +1,13 @@
+"""Mirrors the ledger to MLflow. The only file that imports mlflow."""
+
+from typing import Literal
+
+from serving.topology import Strict
+
+
+class TrackingConfig(Strict):
+    """`uri` None: SQLite beside the studies. An http(s) URI: a tracking server."""
+
+    kind: Literal["mlflow", "none"] = "mlflow"
+    uri: str | None = None
+    experiment: str = "wattfront"

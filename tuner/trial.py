@@ -1,0 +1,203 @@
+"""One trial: its configuration, its result, and the plain function that leads from one to the other."""
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import loadgen
+from loadgen import Level, LoadReport, Progress
+from loadgen.records import to_parquet_bytes
+from loadgen.stats import summarize
+from loadgen.workload import Workload
+from serving.deployment import Order
+from serving.endpoint import Endpoint
+from serving.engines import Engine
+from serving.errors import ServingError
+from serving.launch import shell_command
+from serving.telemetry.provenance import provenance
+from serving.topology import Model, Strict, Topology
+from tuner.economics import Hardware, tokens_per_s_per_mw, usd_per_million_tokens
+
+LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
+
+
+class TrialConfig(Strict):
+    """Everything that decides what is measured, and nothing that does not (no path, no port)."""
+
+    engine: Engine
+    model: Model
+    topology: Topology
+    hardware: Hardware
+    workload: Workload
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of the canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why."""
+
+    level: int
+    load: str  # "closed 8" or "poisson 2.5/s"
+    metrics: Mapping[str, float | None]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    invalid_because: tuple[str, ...] = ()
+
+    @property
+    def valid(self) -> bool:
+        return not self.invalid_because
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds. `overhead_s` = wall − engine start-up − load."""
+
+    wall_s: float
+    startup_s: float
+    load_s: float
+
+    @property
+    def overhead_s(self) -> float:
+        return self.wall_s - self.startup_s - self.load_s
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    config: TrialConfig
+    points: tuple[OperatingPoint, ...]
+    timings: Timings
+    command: str  # the launch command, as a person would type it
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    status: Literal["completed"] = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    config: TrialConfig
+    failure: str  # the class of the error: OutOfMemory, StartTimeout, …
+    evidence: str  # one line of the log
+    timings: Timings
+    command: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    status: Literal["failed"] = "failed"
+
+
+TrialResult = Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A result on its way to the study: with the files it leaves (name → bytes) in the trial's folder."""
+
+    result: TrialResult
+    files: Mapping[str, bytes]
+
+
+class Application(Protocol):
+    """Where engines stand: `serving.deployment.SlotApplication`, or a double of it."""
+
+    def engine(self, order: Order) -> AbstractContextManager[Endpoint]: ...
+
+    def confirm(self, endpoint: Endpoint) -> None: ...
+
+
+def run_trial(
+    config: TrialConfig, application: Application, on_progress: Callable[[Progress], None]
+) -> Measured:
+    """Stand up, load, confirm, tear down, score. A known failure is a result; anything else is raised."""
+    began, startup_s, load_s, command = time.monotonic(), 0.0, 0.0, ""
+    with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
+        log = Path(folder) / "engine.log"
+        try:
+            order = Order(config.engine, config.model, config.topology, log)
+            with application.engine(order) as endpoint:
+                startup_s, command = endpoint.startup_s, shell_command(endpoint)
+                load_began = time.monotonic()
+                report = _load(config, application, endpoint, on_progress)
+                load_s = time.monotonic() - load_began
+        except (ServingError, loadgen.LoadError) as error:
+            timings = Timings(time.monotonic() - began, startup_s, load_s)
+            evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            failed = Failed(
+                config, type(error).__name__, evidence, timings, command, provenance()
+            )
+            return Measured(failed, _files(log, None))
+        timings = Timings(time.monotonic() - began, startup_s, load_s)
+        facts = {**provenance(), "engine_version": endpoint.engine_version}
+        points = tuple(score(config, level) for level in report.levels)
+        return Measured(
+            Completed(config, points, timings, command, facts), _files(log, report)
+        )
+
+
+def _load(
+    config: TrialConfig,
+    application: Application,
+    endpoint: Endpoint,
+    on_progress: Callable[[Progress], None],
+) -> LoadReport:
+    """An engine that died under load is the cause, and the client's errors only its symptom."""
+    try:
+        report = loadgen.run(
+            endpoint.base_url,
+            endpoint.model,
+            config.workload,
+            vocabulary=config.model.vocabulary,
+            on_progress=on_progress,
+        )
+    except loadgen.LoadError:
+        application.confirm(endpoint)
+        raise
+    application.confirm(endpoint)
+    return report
+
+
+def score(config: TrialConfig, level: Level) -> OperatingPoint:
+    """One load level as an operating point: the load's own metrics, and the same per device, MW and dollar."""
+    stats = summarize(level)
+    metrics, reasons = dict(stats.metrics), dict(stats.reasons)
+    devices = config.topology.devices
+    for kind in ("output", "total"):
+        per_device = _divided(metrics.get(f"throughput_{kind}_tok_s"), devices)
+        metrics[f"throughput_{kind}_tok_s_device"] = per_device
+        figures = {
+            f"provisioned_{kind}_tok_s_mw": tokens_per_s_per_mw,
+            f"usd_per_m_{kind}_tok": usd_per_million_tokens,
+        }
+        for name, formula in figures.items():
+            metrics[name] = None if per_device is None else formula(per_device, config.hardware)
+            if metrics[name] is None:
+                reasons[name] = f"no constant for hardware {config.hardware.name}, or no throughput"
+    metrics["energy_j_per_output_tok"] = None
+    reasons["energy_j_per_output_tok"] = "no power source was metered"
+    return OperatingPoint(level.index, level.load, metrics, reasons, tuple(stats.invalid_because))
+
+
+def _divided(value: float | None, by: int) -> float | None:
+    return None if value is None else value / by
+
+
+def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
+    files = {}
+    if log.exists():
+        files["engine.log"] = log.read_bytes()[-LOG_BYTES:]
+    if report is not None:
+        files["records.parquet"] = to_parquet_bytes(report.records)
+    return files
+
+
+def with_wall(measured: Measured, wall_s: float) -> Measured:
+    """The same, with the wall time that the study saw: Serve, Ray and hand-over included."""
+    timings = replace(measured.result.timings, wall_s=wall_s)
+    return replace(measured, result=replace(measured.result, timings=timings))
