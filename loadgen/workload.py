@@ -52,9 +52,8 @@ class Workload(_Strict):
         if self.endpoint == "chat" and self.prompt == "token_ids":
             raise ValueError("chat takes no token ids: prompt must be 'text' with endpoint 'chat'")
         if self.level_max_s < self.level_s:
-            raise ValueError(
-                f"level_max_s ({self.level_max_s:g}) is below level_s ({self.level_s:g})"
-            )
+            limits = f"{self.level_max_s:g} < {self.level_s:g}"
+            raise ValueError(f"level_max_s is below level_s: {limits}")
         return self
 
     @property

@@ -1,12 +1,16 @@
-"""`convert_gguf.py MODEL.gguf FOLDER`: dequantised to bfloat16 safetensors. Run by an engine's own Python."""
+"""`convert_gguf.py MODEL.gguf FOLDER`: to bfloat16 safetensors. Run by an engine's own Python."""
 
 import sys
 from pathlib import Path
 
 
 def main() -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import torch  # type: ignore[import-not-found, unused-ignore]
+    from transformers import (  # type: ignore[import-not-found, unused-ignore]
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GgufConfig,
+    )
 
     gguf, to = Path(sys.argv[1]), sys.argv[2]
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)

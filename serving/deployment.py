@@ -7,6 +7,7 @@ that Serve restarts comes up empty, and the trial that ran there is not measured
 
 import asyncio
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from serving.topology import Model, Topology
 
 DEPLOY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
 OWNER_POLL_S = 1.0
 
 
@@ -105,7 +107,9 @@ def _engine(order: Order) -> contextlib.AbstractContextManager[Running]:
 class SlotApplication:
     """The Serve application of one slot, seen from the trial. Use as a context manager."""
 
-    def __init__(self, node_id: str, topology: Topology, owner: Any, prefix: str = "wattfront") -> None:
+    def __init__(
+        self, node_id: str, topology: Topology, owner: Any, prefix: str = "wattfront"
+    ) -> None:
         self.name = f"{prefix}-{uuid.uuid4().hex[:12]}"
         self._node_id, self._topology, self._owner = node_id, topology, owner
         self._handle: Any = None
@@ -120,21 +124,16 @@ class SlotApplication:
     def engine(self, order: Order) -> Iterator[Endpoint]:
         """An engine for the length of a with block. Raises ServingError.
 
-        A block that ends in an error takes the application with it: the next trial gets a fresh one.
+        A replica that can't let go of its engine goes with it: the next trial gets a fresh one.
         """
         handle = self._handle = self._handle or self._deploy()
-        clean = False
         try:
             deadline_s = order.engine.start_timeout_s + CALL_TIMEOUT_S
-            endpoint = _answer(handle.stand_up.remote(order, self._owner), deadline_s)
-            yield endpoint
-            clean = True
+            yield _answer(handle.stand_up.remote(order, self._owner), deadline_s)
         finally:
             try:
-                _answer(handle.stand_down.remote(), CALL_TIMEOUT_S)
+                _answer(handle.stand_down.remote(), STOP_TIMEOUT_S)
             except ServingError:
-                clean = False
-            if not clean:
                 self.delete()
 
     def confirm(self, endpoint: Endpoint) -> None:
@@ -166,7 +165,6 @@ class SlotApplication:
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )
         try:
-            serve.start(proxy_location="Disabled")
             return serve.run(deployment.bind(), name=self.name, route_prefix=None)
         except (RuntimeError, TimeoutError) as error:
             raise LaunchError(f"Ray Serve could not deploy {self.name}: {error}") from error
@@ -185,6 +183,14 @@ def _answer(response: Any, timeout_s: float) -> Any:
     if isinstance(result, ServingError):
         raise result
     return result
+
+
+def start_serve() -> None:
+    """Serve without proxies: traffic goes to the engines' own ports. From the driver, once."""
+    from ray import serve
+
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
 
 
 def delete_application(name: str) -> None:

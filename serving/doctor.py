@@ -12,6 +12,7 @@ from typing import Literal
 
 from serving import environments, models
 from serving.engines import ENGINES, BaseEngine
+from serving.engines.base import ModelFormat
 from serving.probe import free_port
 from serving.telemetry.nvml import driver
 
@@ -45,7 +46,9 @@ def _machine() -> Iterator[Check]:
     yield _gpus()
     free = shutil.disk_usage(_existing(environments.home())).free / GIB
     state: Literal["ok", "warn"] = "ok" if free > 10 else "warn"
-    fix = "" if state == "ok" else "engines take 4 GiB and more: set WATTFRONT_HOME to a larger disk"
+    fix = (
+        "" if state == "ok" else "engines take 4 GiB and more: set WATTFRONT_HOME to a larger disk"
+    )
     yield Check("disk", state, f"{free:.0f} GiB free for {environments.home()}", fix)
     for source in models.SOURCES:
         yield _model(source)
@@ -56,10 +59,8 @@ def _shared_memory() -> Check:
     size = shutil.disk_usage(path).total / GIB if path.exists() else 0.0
     if size >= 1:
         return Check("shared memory", "ok", f"/dev/shm has {size:.1f} GiB")
-    return Check(
-        "shared memory", "warn", f"/dev/shm has {size:.2f} GiB",
-        "engines with several workers exchange tensors there: `docker run --shm-size=16g`, or remount it",
-    )  # fmt: skip
+    fix = "workers of an engine exchange tensors there: `docker run --shm-size=16g`, or remount it"
+    return Check("shared memory", "warn", f"/dev/shm has {size:.2f} GiB", fix)
 
 
 def _open_files() -> Check:
@@ -67,7 +68,10 @@ def _open_files() -> Check:
     if hard == resource.RLIM_INFINITY or hard >= 16384:
         return Check("open files", "ok", f"limit {hard}")
     return Check(
-        "open files", "warn", f"limit {hard}", "one connection a user: `ulimit -n 65536` (LimitNOFILE= under systemd)"
+        "open files",
+        "warn",
+        f"limit {hard}",
+        "one connection a user: `ulimit -n 65536` (LimitNOFILE= under systemd)",
     )
 
 
@@ -77,13 +81,16 @@ def _gpus() -> Check:
         names = ", ".join(sorted({gpu.name for gpu in nvidia.gpus}))
         return Check("GPU", "ok", f"{len(nvidia.gpus)} × {names}, driver {nvidia.version}")
     why = nvidia.absent_because or "NVML sees no device"
-    return Check("GPU", "warn", why, "CPU engines only; for GPUs install NVIDIA's driver (libnvidia-ml.so.1)")
+    return Check(
+        "GPU", "warn", why, "CPU engines only; for GPUs install NVIDIA's driver (libnvidia-ml.so.1)"
+    )
 
 
 def _model(source: str) -> Check:
-    for form in ("gguf", "safetensors"):
-        if models.locate_or_name(source, form) != source:  # type: ignore[arg-type]
-            return Check(f"model {source}", "ok", models.locate_or_name(source, "gguf"))
+    forms: tuple[ModelFormat, ...] = ("gguf", "safetensors")
+    here = [path for form in forms if (path := models.locate_or_name(source, form)) != source]
+    if here:
+        return Check(f"model {source}", "ok", ", ".join(here))
     return Check(f"model {source}", "warn", "not fetched", f"wattfront models fetch {source}")
 
 
@@ -108,7 +115,9 @@ def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
 
 def _version(path: str) -> str:
     try:
-        outcome = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        outcome = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not run: {error}"
     lines = (outcome.stdout + outcome.stderr).strip().splitlines()

@@ -1,4 +1,4 @@
-"""What a running engine is to the rest of the product: a URL, a model name, and proof of who answers."""
+"""What a running engine is to the rest of the product: URL, model name, proof of who answers."""
 
 from dataclasses import dataclass
 

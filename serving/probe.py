@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 LISTEN = "0A"
+# 127.0.0.1, any IPv4, any IPv6, ::1 and ::ffff:127.0.0.1 in /proc's byte order.
+LOOPBACK = {
+    "0100007F",
+    "0" * 8,
+    "0" * 32,
+    "0" * 24 + "01000000",
+    "0" * 16 + "FFFF00000100007F",
+}
 TIMEOUT_S = 5.0
 
 
@@ -58,25 +66,37 @@ def model_names(base_url: str) -> list[str]:
     return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def listens(pids: Iterable[int], port: int) -> bool:
-    """Whether one of these processes holds the listening socket of `port`: proof against a stale server."""
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    return bool(wanted) and any(wanted & _sockets(pid) for pid in pids)
-
-
-def taken(port: int) -> bool:
-    return bool(_listening_inodes(port))
-
-
-def _listening_inodes(port: int) -> set[str]:
-    inodes = set()
+def listening(port: int) -> set[str]:
+    """The sockets that take loopback connections to this port, as /proc names them."""
+    found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if fields[3] == LISTEN and int(fields[1].rsplit(":", 1)[1], 16) == port:
-                    inodes.add(fields[9])
-    return inodes
+                address, _, hex_port = fields[1].rpartition(":")
+                if fields[3] == LISTEN and int(hex_port, 16) == port and address in LOOPBACK:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def holders(pids: Iterable[int], port: int) -> frozenset[int]:
+    """Those of `pids` that listen on `port`; none if anybody else does too.
+
+    The proof against a stale server: it would have to hold our engine's socket.
+    """
+    wanted = listening(port)
+    held = {pid: wanted & _sockets(pid) for pid in pids} if wanted else {}
+    if wanted - set().union(*held.values()):
+        return frozenset()
+    return frozenset(pid for pid, sockets in held.items() if sockets)
+
+
+def listens(pids: Iterable[int], port: int) -> bool:
+    return bool(holders(pids, port))
+
+
+def taken(port: int) -> bool:
+    return bool(listening(port))
 
 
 def _sockets(pid: int) -> set[str]:
@@ -84,5 +104,5 @@ def _sockets(pid: int) -> set[str]:
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                found.add(os.readlink(entry.path))
+                found.add(str(Path(entry).readlink()))
     return found

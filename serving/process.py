@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """Pids of the supervisor and of the engine's first process; both are of the tree that is killed."""
+    """Pids of the supervisor and of the engine's first process: the roots of the tree."""
 
     supervisor: int
     engine: int
@@ -51,6 +51,11 @@ def generation(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{pid}-{fields[19]}"
 
 
+def generations(pids: Iterable[int]) -> frozenset[str]:
+    """Of those that are alive."""
+    return frozenset(filter(None, map(generation, pids)))
+
+
 @contextmanager
 def supervised(
     argv: Sequence[str],
@@ -60,33 +65,49 @@ def supervised(
     grace_s: float = 5.0,
     cores: Sequence[int] = (),
 ) -> Iterator[Supervised]:
-    """`argv` for the length of a with block; nothing of its tree is left after it. Raises LaunchError.
+    """`argv` for the length of a with block; nothing of its tree is left after it.
 
-    `environ` is laid over the environment of this process.
+    `environ` is laid over the environment of this process. Raises LaunchError.
     """
     with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
         state = Path(folder) / "state"
-        ours, theirs = os.pipe()[::-1]
+        theirs, ours = os.pipe()
         with contextlib.ExitStack() as stack:
             lifeline = stack.enter_context(os.fdopen(ours, "wb"))
             command = [sys.executable, "-S", "-E", str(Path(supervise.__file__))]
             arguments = [str(state), str(log), str(grace_s), ",".join(map(str, cores)), "--", *argv]
             try:
+                # Not our standard output: whoever reads that would wait for the supervisor too.
                 subprocess.run(
-                    [*command, *arguments], stdin=theirs, env={**os.environ, **environ}, check=True
+                    [*command, *arguments],
+                    stdin=theirs,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, **environ},
+                    check=True,
                 )
             except (OSError, subprocess.CalledProcessError) as error:
                 raise LaunchError(f"could not start the supervisor: {error}") from error
             finally:
                 os.close(theirs)
             process = _read_state(state)
-            supervisor = os.pidfd_open(process.supervisor)
             try:
                 yield process
             finally:
                 lifeline.close()
-                select.select([supervisor], [], [], grace_s + supervise.KILL_S)
-                os.close(supervisor)
+                _join(process.supervisor, grace_s + supervise.KILL_S)
+
+
+def _join(pid: int, timeout_s: float) -> None:
+    """Waits for the end of a process that is no child of ours."""
+    try:
+        exited = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([exited], [], [], timeout_s)
+    finally:
+        os.close(exited)
 
 
 def _read_state(state: Path) -> Supervised:

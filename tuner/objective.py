@@ -1,4 +1,4 @@
-"""What a study is after: SLA tiers, the throughput sold in each, and the axes of the front. Pure."""
+"""What a study is after: tiers of service, what is sold in each, the axes of the front. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class Winner:
 
 @dataclass(frozen=True, slots=True)
 class Closest:
-    """No operating point is inside the tier. The nearest one, and by how much it is over, if any."""
+    """No operating point is inside the tier: the nearest one, if any, and what it breaks."""
 
     index: int | None = None
     result: TrialResult | None = None
@@ -69,7 +69,7 @@ class Closest:
         if self.point is None:
             return "can't be met: nothing valid was measured"
         misses = (
-            f"{name} {'was not measured' if math.isinf(value) else f'{value:.4g}'} ({limit:g} allowed)"
+            f"{name} {'unknown' if math.isinf(value) else f'{value:.4g}'} ({limit:g} allowed)"
             for name, value, limit in self.over
         )
         return f"can't be met; the closest was {self.point.load}: {', '.join(misses)}"

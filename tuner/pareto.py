@@ -1,4 +1,4 @@
-"""Dominance, the Pareto front and its exact hypervolume, over any objectives with directions. Pure."""
+"""Dominance, the Pareto front and its exact hypervolume, over any objectives. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,7 +91,8 @@ def _losses(points: ArrayLike, directions: Sequence[Direction]) -> Floats:
     rows = np.asarray(points, dtype=np.float64).reshape(-1, len(signs))
     if np.isnan(rows).any():
         raise ValueError("a point with a NaN can't be compared")
-    return rows * signs
+    losses: Floats = rows * signs
+    return losses
 
 
 def _front_of_pairs(rows: Floats) -> NDArray[np.bool_]:
@@ -111,7 +112,7 @@ def _front(rows: Floats) -> NDArray[np.bool_]:
 
 
 def _volume(rows: Floats, corner: Floats) -> float:
-    """All rows lie strictly inside `corner`. Beyond two axes: the sum of exclusive volumes (WFG)."""
+    """All rows lie strictly inside `corner`. Beyond two axes it sums exclusive volumes (WFG)."""
     if not len(rows):
         return 0.0
     if rows.shape[1] == 1:

@@ -34,6 +34,9 @@ class Source(Protocol):
 
     def remaining(self) -> int: ...
 
+    def close(self) -> None:
+        """Ask for no more trials."""
+
 
 class Board:
     """What slots tell the driver: how far they are, and results. An actor, one a study."""
@@ -111,7 +114,14 @@ class Slot(tune.Trainable):
         return self._application[1]
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
+class _Unsaved:
+    """Tune pickles what it is given, to restore it one day; here the ledger is what is resumed from."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(_Unsaved, Searcher):  # type: ignore[misc]  # ray is untyped
     """Asks the study for a trial whenever devices are free, and not before: an early question is a blind one."""
 
     def __init__(self, source: Source, capacity: Capacity) -> None:
@@ -158,7 +168,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """See `save`."""
 
 
-class Results(tune.Callback):
+class Results(_Unsaved, tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Hands results to the study before the next trial is asked for."""
 
     def __init__(self, source: Source, board: Any, asked_at: dict[int, float]) -> None:
@@ -180,6 +190,7 @@ class Results(tune.Callback):
             self._source.died(number, "the Ray worker that ran the trial died")
         else:
             self.bug = self.bug or error
+            self._source.close()
 
 
 def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Annotated, Any, Literal, Protocol, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from serving.topology import Strict
 
@@ -82,7 +82,7 @@ class Float(_Parameter):
         if self.step is None:
             return None
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.low + i * self.step for i in range(count)]
+        return [round(self.low + i * self.step, 12) for i in range(count)]
 
 
 class Categorical(_Parameter):
@@ -126,10 +126,14 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 Operand = int | float | str  # a number, or a path
 
 
+_SAID = {"type", "low", "high", "choices", "step", "log", "when"}
+
+
 class Constraint(Strict):
     """`left` × `left_times` `op` `right` × `right_times`: each a number or the path of one.
 
-    A side with an unset path (the engine's own default) can't be judged, and passes.
+    A side with an unset path (the engine's own default) can't be judged, and passes. `when`: as of
+    a parameter.
     """
 
     left: Operand
@@ -138,22 +142,33 @@ class Constraint(Strict):
     left_times: tuple[Operand, ...] = ()
     right_times: tuple[Operand, ...] = ()
     reason: str
+    when: Condition = Field(default_factory=dict)
 
     def paths(self) -> set[str]:
         sides = (self.left, self.right, *self.left_times, *self.right_times)
-        return {side for side in sides if isinstance(side, str)}
+        return {side for side in sides if isinstance(side, str)} | set(self.when)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
+        if not _met(self.when, values):
+            return True
         left = _product((self.left, *self.left_times), values)
         right = _product((self.right, *self.right_times), values)
         return left is None or right is None or _COMPARE[self.op](left, right)
 
 
 class Space(Strict):
-    """Mappings, not lists, so that two spaces merge: the later one adds, and overrides by name."""
+    """Mappings, not lists, so that spaces merge: a later one adds, and overrides by name.
+
+    `parameters` may be written nested as the config is; they are kept by their whole paths.
+    """
 
     parameters: dict[str, Parameter] = Field(default_factory=dict)
     constraints: dict[str, Constraint] = Field(default_factory=dict)
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _by_path(cls, value: Any) -> Any:
+        return dict(_flat(value, "")) if isinstance(value, Mapping) else value
 
     @model_validator(mode="after")
     def _acyclic(self) -> Self:
@@ -269,11 +284,23 @@ def _grow(
 
 
 def _counts(space: Space, name: str, engine: str, values: Mapping[str, Any]) -> bool:
-    when = space.parameters[name].when
-    return concerns(name, engine) and all(
+    return concerns(name, engine) and _met(space.parameters[name].when, values)
+
+
+def _met(when: Condition, values: Mapping[str, Any]) -> bool:
+    return all(
         values.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
         for path, wanted in when.items()
     )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """A mapping that says nothing of a parameter holds further ones."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and not _SAID & set(value):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _product(factors: Sequence[Operand], values: Mapping[str, Any]) -> Any:

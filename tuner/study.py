@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tuner.config import ConfigError, StudyConfig, default_points, trial_config
+from tuner.config import ConfigError, StudyConfig, default_points, fixed_values, trial_config
 from tuner.ledger import Ledger
 from tuner.objective import tier_values
 from tuner.search import ImpossiblePoint, Proposal, Proposer
@@ -39,7 +39,14 @@ def proposer(config: StudyConfig) -> Proposer:
         except ConfigError as error:
             raise ImpossiblePoint(str(error)) from error
 
-    return Proposer(config.search, config.space, default_points(config), resolve, list(config.slo.tiers))
+    return Proposer(
+        config.search,
+        config.space,
+        default_points(config),
+        fixed_values(config),
+        resolve,
+        list(config.slo.tiers),
+    )
 
 
 class Study:
@@ -51,11 +58,11 @@ class Study:
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
         self._finished = 0
-        self._closed = False
+        self.closed = False
         self._replay()
 
     def ask(self) -> Proposal | None:
-        if self._closed or not self.remaining() - len(self._live):
+        if self.closed or not self.remaining() - len(self._live):
             return None
         if self._again:
             proposal = self._again.pop(0)
@@ -87,8 +94,8 @@ class Study:
 
     def close(self) -> None:
         """Ask for no more trials. Those that run are finished."""
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             for observer in self._observers:
                 observer.closing()
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 import loadgen
 from loadgen import Level, LoadReport, Progress
-from loadgen.records import to_parquet_bytes
+from loadgen.records import concat, to_parquet_bytes
 from loadgen.stats import summarize
 from loadgen.workload import Workload
 from serving.deployment import Order
@@ -193,7 +193,7 @@ def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
     if log.exists():
         files["engine.log"] = log.read_bytes()[-LOG_BYTES:]
     if report is not None:
-        files["records.parquet"] = to_parquet_bytes(report.records)
+        files["records.parquet"] = to_parquet_bytes(concat([level.records for level in report.levels]))
     return files
 
 

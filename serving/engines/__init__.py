@@ -1,4 +1,4 @@
-"""The engines. To add one: its file here, its name in `ENGINES`, a YAML in conf/engine and one in conf/space."""
+"""The engines. A new one: its file here, its name in `Engine` and `ENGINES`, its conf/engine YAML."""
 
 from typing import Annotated
 
@@ -7,14 +7,31 @@ from pydantic import Field
 from serving.engines.base import BaseEngine, Launch
 from serving.engines.external import External
 from serving.engines.llamacpp import LlamaCpp
+from serving.engines.nim import Nim
+from serving.engines.sglang import SgLang
+from serving.engines.trtllm import TrtLlm
 from serving.engines.vllm import Vllm
 
-Engine = Annotated[External | LlamaCpp | Vllm, Field(discriminator="kind")]
+Engine = Annotated[External | LlamaCpp | Nim | SgLang | TrtLlm | Vllm, Field(discriminator="kind")]
 
 ENGINES: dict[str, type[BaseEngine]] = {
     "external": External,
     "llamacpp": LlamaCpp,
+    "nim": Nim,
+    "sglang": SgLang,
+    "trtllm": TrtLlm,
     "vllm": Vllm,
 }
 
-__all__ = ["ENGINES", "BaseEngine", "Engine", "External", "Launch", "LlamaCpp", "Vllm"]
+__all__ = [
+    "ENGINES",
+    "BaseEngine",
+    "Engine",
+    "External",
+    "Launch",
+    "LlamaCpp",
+    "Nim",
+    "SgLang",
+    "TrtLlm",
+    "Vllm",
+]

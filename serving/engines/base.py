@@ -1,7 +1,7 @@
-"""What every engine adapter is: a frozen config that knows its command line, and how to read its own death."""
+"""An engine adapter: a frozen config that knows its command line and how to read its own death."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,15 +13,18 @@ from serving.topology import Strict, Topology
 
 ModelFormat = Literal["gguf", "safetensors"]
 Death = tuple[str, type[ServingError]]
+Value = str | int | float | bool | None
 
-# Read from the end of the log; the first pattern that matches a line decides. Engines put theirs before these.
+# The first pattern that any line matches decides; the last such line is the evidence. Engines put
+# theirs before these.
 COMMON_DEATHS: tuple[Death, ...] = (
     (r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory", OutOfMemory),
     (r"\bCannot allocate memory\b|MemoryError\b|std::bad_alloc", OutOfMemory),
     (r"error: unrecognized arguments?:", BadFlags),
     (r"error: argument \S+: ", BadFlags),
 )
-TRACEBACK_END = re.compile(r"^(?:\(.*?\)\s*)?(?:[A-Z]+ [\d: -]+\[.*?\]\s*)?([\w.]*(?:Error|Exception|Exit)\b.*)")
+# The last line of a Python traceback, behind whatever prefixes the engine's logging puts there.
+TRACEBACK_END = re.compile(r"^(?:.*\] )?(?:\(.*?\) ?)?((?:\w+\.)*\w*(?:Error|Exception|Exit)\b.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Launch:
 
 
 class BaseEngine(Strict):
-    """Fields are knobs under the engine's own names; None leaves the flag out: the engine's default.
+    """Fields are knobs under the engine's own names; None leaves the flag out.
 
     `executable`: a path, or a name on PATH; else the one of the managed `environment`.
     """
@@ -48,12 +51,13 @@ class BaseEngine(Strict):
     default_executable: ClassVar[str]
     typical_start_s: ClassVar[float] = 120.0
     health_path: ClassVar[str] = "/health"
-    version_at: ClassVar[tuple[str, str]] = ("", "")  # path and JSON key of the engine's own version
+    # Path and JSON key under which the engine tells its own version.
+    version_at: ClassVar[tuple[str, str]] = ("", "")
     deaths: ClassVar[tuple[Death, ...]] = ()
 
     executable: str | None = None
     environment: str | None = None
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     extra_args: tuple[str, ...] = ()
     start_timeout_s: float = Field(default=600.0, gt=0)
 
@@ -62,9 +66,26 @@ class BaseEngine(Strict):
         raise NotImplementedError
 
     def environ(self, launch: Launch) -> dict[str, str]:
-        """What is set on top of the inherited environment."""
-        visible = {"CUDA_VISIBLE_DEVICES": ",".join(launch.devices)} if launch.topology.gpus else {}
-        return {**visible, **self.env}
+        """What is set on top of the inherited environment: at least, which GPUs it may see."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(launch.devices), **self.env}
+
+    def knobs(
+        self, *, separator: str = "-", negatable: bool = False, without: Collection[str] = ()
+    ) -> list[str]:
+        """The fields that the adapter itself declares, as flags: `max_num_seqs` → `--max-num-seqs`.
+
+        `negatable`: False becomes `--no-…` (else it leaves the flag out, as None does).
+        """
+        argv: list[str] = []
+        for field in type(self).model_fields:
+            if field in BaseEngine.model_fields or field == "kind" or field in without:
+                continue
+            name, value = field.replace("_", separator), getattr(self, field)
+            if value is False and negatable:
+                argv.append(f"--no-{name}")
+            else:
+                argv += flags({f"--{name}": value})
+        return argv
 
     def diagnose(self, exit_code: int | None, log: str, path: Path | None = None) -> ServingError:
         """Why it died, from its log and exit code: an error with the one line that says so."""
@@ -73,10 +94,9 @@ class BaseEngine(Strict):
             for line in reversed(lines):
                 if re.search(pattern, line):
                     return death(line, path)
-        if exit_code == -9:
-            return OutOfMemory(_last(lines, "killed by signal 9: the kernel's OOM killer, or somebody"), path) if (
-                any("oom" in line.lower() for line in lines[-20:])
-            ) else EngineExited(f"killed by signal 9; last line: {_last(lines, '(no log)')}", path)
+        if exit_code is not None and exit_code < 0:
+            last = lines[-1] if lines else "the log is empty"
+            return EngineExited(f"killed by signal {-exit_code}; last line: {last}", path)
         return EngineExited(f"exit code {exit_code}: {evidence(lines)}", path)
 
 
@@ -88,18 +108,19 @@ def evidence(lines: Sequence[str]) -> str:
     for line in reversed(lines):
         if re.search(r"\b(error|fatal|failed)\b", line, re.IGNORECASE):
             return line
-    return _last(lines, "the log is empty")
+    return lines[-1] if lines else "the log is empty"
 
 
-def _last(lines: Sequence[str], otherwise: str) -> str:
-    return lines[-1] if lines else otherwise
-
-
-def flags(pairs: dict[str, str | int | float | bool | None]) -> list[str]:
-    """`{"--a": 1, "--b": None, "--c": True}` → `["--a", "1", "--c"]`; None and False leave a flag out."""
+def flags(pairs: Mapping[str, Value]) -> list[str]:
+    """`{"--a": 1, "--b": None, "--c": True}` → `["--a", "1", "--c"]`; None and False: left out."""
     argv: list[str] = []
     for name, value in pairs.items():
         if value is None or value is False:
             continue
         argv += [name] if value is True else [name, str(value)]
     return argv
+
+
+def beyond_one(size: int) -> int | None:
+    """A parallel size that needs saying."""
+    return size if size > 1 else None

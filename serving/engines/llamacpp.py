@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class LlamaCpp(BaseEngine):
-    """Knobs as in `llama-server --help`; `ctx_size` counts per slot here, and in total on the command line."""
+    """Knobs as in `llama-server --help`, but `ctx_size`: one slot's here, all slots' there."""
 
     model_format: ClassVar[ModelFormat] = "gguf"
     default_executable: ClassVar[str] = "llama-server"
@@ -21,8 +21,10 @@ class LlamaCpp(BaseEngine):
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"error: (invalid|unknown) argument", BadFlags),
         (r"error while handling argument", BadFlags),
+        (r"quantized V cache requires flash_attn", BadFlags),
         (r"failed to allocate|unable to allocate|out of memory", OutOfMemory),
         (r"failed to load model|failed to open GGUF|unable to load model", EngineExited),
+        (r"failed to create context", EngineExited),
     )
 
     kind: Literal["llamacpp"] = "llamacpp"
@@ -51,18 +53,9 @@ class LlamaCpp(BaseEngine):
                     "--host": launch.host,
                     "--port": launch.port,
                     "--ctx-size": context * (self.parallel or 1),
-                    "--parallel": self.parallel,
-                    "--batch-size": self.batch_size,
-                    "--ubatch-size": self.ubatch_size,
-                    "--threads": self.threads,
-                    "--threads-batch": self.threads_batch,
-                    "--cache-type-k": self.cache_type_k,
-                    "--cache-type-v": self.cache_type_v,
-                    "--flash-attn": self.flash_attn,
-                    "--kv-unified": self.kv_unified,
-                    "--n-gpu-layers": self.n_gpu_layers,
                     "--metrics": True,
                 }
             ),
+            *self.knobs(without=("ctx_size",)),
             *self.extra_args,
         ]

@@ -1,4 +1,4 @@
-"""NVIDIA's management library. The only file that imports pynvml; its absence is an answer, not an error."""
+"""NVIDIA's management library; the only file that imports pynvml. Its absence is an answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,4 +54,6 @@ def _session() -> Iterator[Any]:
 def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), int(memory.total))
+    return Gpu(
+        index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), int(memory.total)
+    )

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 STUBBORN = """
@@ -96,7 +97,9 @@ def main() -> None:
         return
     if pids := os.environ.get("STUB_PIDS"):
         Path(pids, str(os.getpid())).touch()
-        subprocess.Popen([sys.executable, "-c", STUBBORN, pids])
+        child = subprocess.Popen([sys.executable, "-c", STUBBORN, pids])
+        while not Path(pids, str(child.pid)).exists():
+            time.sleep(0.01)
     if MODE in LAST_WORDS:
         print(LAST_WORDS[MODE], flush=True)
         sys.exit(1)

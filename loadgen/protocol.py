@@ -1,0 +1,228 @@
+"""Bytes on the wire: how a request is written, and how to tell that a reply has ended."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from loadgen.errors import BadTarget
+from loadgen.prompts import Prompts, text, token_ids
+from loadgen.workload import Workload
+
+HEAD_END = b"\r\n\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    prefix: str  # of every path: "/v1", or "/some/where/v1"
+    api_key: str | None = None
+
+    @classmethod
+    def parse(cls, url: str, api_key: str | None = None) -> "Target":
+        if "://" not in url:
+            url = f"http://{url}"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise BadTarget(f"{url}: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadTarget(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
+        scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+        path = parts.path.rstrip("/")
+        prefix = path if path.endswith("/v1") else f"{path}/v1"
+        return cls(
+            scheme, parts.hostname, port or (443 if scheme == "https" else 80), prefix, api_key
+        )
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class Requests:
+    """Whole requests by their number. Only the prompt differs from one to the next."""
+
+    def __init__(self, target: Target, model: str, workload: Workload, vocabulary: int) -> None:
+        self._prompts = _prompts(workload, vocabulary)
+        chat = workload.endpoint == "chat"
+        route = "/chat/completions" if chat else "/completions"
+        key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
+        self._head = (
+            f"POST {target.prefix}{route} HTTP/1.1\r\nHost: {target.authority}\r\n"
+            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}Content-Length: "
+        ).encode()
+        fields: dict[str, object] = {
+            "max_tokens": workload.output_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if workload.ignore_eos:
+            fields["ignore_eos"] = True
+        tail = b"," + msgspec.json.encode(fields)[1:]
+        start = b'{"model":' + msgspec.json.encode(model)
+        if chat:
+            self._before = start + b',"messages":[{"role":"user","content":'
+            self._after = b"}]" + tail
+        else:
+            self._before = start + b',"prompt":'
+            self._after = tail
+
+    def encoded(self, number: int) -> bytes:
+        prompt = self._prompts.encoded(number)
+        length = len(self._before) + len(prompt) + len(self._after)
+        return b"".join(
+            (self._head, str(length).encode(), HEAD_END, self._before, prompt, self._after)
+        )
+
+
+def _prompts(workload: Workload, vocabulary: int) -> Prompts:
+    if workload.prompt == "token_ids":
+        return token_ids(workload.input_tokens, vocabulary, workload.seed)
+    return text(workload.input_tokens, workload.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    status: int
+    headers: dict[str, str]  # names in lower case
+    length: int  # of the head itself, with any interim (1xx) heads before it
+    http11: bool
+
+    @property
+    def chunked(self) -> bool:
+        return "chunked" in self.headers.get("transfer-encoding", "").lower()
+
+    @property
+    def content_length(self) -> int | None:
+        value = self.headers.get("content-length", "")
+        return int(value) if value.isdigit() else None
+
+    @property
+    def bodiless(self) -> bool:
+        return self.status in (204, 304)
+
+    @property
+    def until_close(self) -> bool:
+        return not (self.chunked or self.bodiless) and self.content_length is None
+
+    @property
+    def keeps_alive(self) -> bool:
+        connection = self.headers.get("connection", "").lower()
+        if self.until_close or "close" in connection:
+            return False
+        return self.http11 or "keep-alive" in connection
+
+
+class NotHttp(ValueError):
+    """What came is no HTTP reply."""
+
+
+def parse_head(raw: bytes) -> Head | None:
+    """None while it is not whole."""
+    start = 0
+    while True:
+        end = raw.find(HEAD_END, start)
+        if end < 0:
+            if not b"HTTP/1."[: len(raw) - start].startswith(raw[start : start + 7]):
+                raise NotHttp(raw[start : start + 60].decode("latin-1"))
+            return None
+        first, *lines = raw[start:end].decode("latin-1").split("\r\n")
+        words = first.split(" ", 2)
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+            raise NotHttp(first[:60])
+        status = int(words[1])
+        start = end + len(HEAD_END)
+        if status >= 200:
+            break
+    fields = (line.partition(":") for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
+    return Head(status, headers, start, words[0] == "HTTP/1.1")
+
+
+class Framing(Protocol):
+    """Tells with each read whether the reply is whole. Must cost next to nothing."""
+
+    def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        """`read` is the last of `reads`."""
+
+
+class UntilClose:
+    def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        return False
+
+
+class FixedLength:
+    def __init__(self, total: int, so_far: int) -> None:
+        self._left = total - so_far
+
+    def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        self._left -= len(read)
+        return self._left <= 0
+
+
+class ChunkedStream:
+    """An event stream ends with the last chunk: no event holds an empty line after a line `0`.
+
+    Any other body could hold those bytes, so there the chunks are counted through.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self._exact = not headers_say_events(head)
+        self._body_at = head.length
+
+    def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        if len(read) >= len(_LAST_CHUNK):
+            if not read.endswith(_LAST_CHUNK):
+                return False
+        elif not _tail(reads).endswith(_LAST_CHUNK):
+            return False
+        return not self._exact or unchunk(b"".join(reads)[self._body_at :])[1]
+
+
+def _tail(reads: list[bytes]) -> bytes:
+    tail = b""
+    for read in reversed(reads):
+        tail = read + tail
+        if len(tail) >= len(_LAST_CHUNK):
+            break
+    return tail
+
+
+def headers_say_events(head: Head) -> bool:
+    return head.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+def framing(head: Head, received: int) -> Framing:
+    """`received` bytes came before the next call of `ended`."""
+    if head.bodiless:
+        return FixedLength(head.length, received)
+    if head.chunked:
+        return ChunkedStream(head)
+    if head.content_length is not None:
+        return FixedLength(head.length + head.content_length, received)
+    return UntilClose()
+
+
+def unchunk(raw: bytes) -> tuple[list[tuple[int, int]], bool]:
+    """The spans of the payload of a chunked body, and whether the last chunk was seen."""
+    spans: list[tuple[int, int]] = []
+    at = 0
+    while (end := raw.find(b"\r\n", at)) >= 0:
+        try:
+            size = int(raw[at:end].split(b";", 1)[0], 16)
+        except ValueError:
+            return spans, False
+        if size == 0:
+            return spans, raw.find(HEAD_END, end) >= 0 or raw[end:].startswith(HEAD_END)
+        start = end + 2
+        spans.append((start, min(start + size, len(raw))))
+        at = start + size + 2
+    return spans, False

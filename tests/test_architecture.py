@@ -1,0 +1,208 @@
+"""The map of the house, and its guard: who may import whom, and which vendor goes where."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("loadgen", "serving", "tuner")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+# Package → what of this house it may import.
+MAY_IMPORT = {
+    "loadgen": {"loadgen"},
+    "serving": {"serving"},
+    "tuner": {"tuner", "loadgen", "serving"},
+}
+
+# From the top down: a module imports from lower layers, or from its own.
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"commands", "machine"},
+    {"plan", "display", "slots", "study", "regression", "report", "export"},
+    {"config", "compose", "judge"},
+    {"study_config"},
+    {"tracking", "runs", "plots"},
+    {"picture"},
+    {"search", "cluster", "ledger", "complaint"},
+    {"objective", "pareto", "space"},
+    {"trial"},
+    {"economics", "energy"},
+)
+
+# Arithmetic in, arithmetic out: no process, file, socket or clock.
+PURE = {
+    "loadgen.arrivals",
+    "loadgen.stats",
+    "loadgen.steady",
+    "tuner.complaint",
+    "tuner.economics",
+    "tuner.energy",
+    "tuner.judge",
+    "tuner.objective",
+    "tuner.pareto",
+    "tuner.picture",
+    "tuner.space",
+    "tuner.study_config",
+}
+IMPURE = {"os", "socket", "subprocess", "threading", "time", "pathlib", "shutil", "signal", "rich"}
+
+VENDORS = {
+    "hydra": {"tuner/compose.py"},
+    "omegaconf": {"tuner/compose.py"},
+    "optuna": {"tuner/search.py"},
+    "mlflow": {"tuner/tracking.py"},
+    "plotly": {"tuner/plots.py"},
+    "matplotlib": {"tuner/plots.py"},
+    "pyarrow": {"loadgen/records.py"},
+    "uvloop": {"loadgen/runner.py"},
+    "pynvml": {"serving/telemetry/nvml.py"},
+    "xllamacpp": {"serving/engines/llama_server.py"},
+    # Ray is the ground that trials stand on: Serve below, Tune above.
+    "ray": {"serving/deployment.py", "tuner/cluster.py", "tuner/slots.py"},
+}
+# Engines are command lines. What converts a model runs in an engine's own environment.
+FRAMEWORKS = {"vllm", "sglang", "tensorrt_llm", "torch", "transformers"}
+OUTSIDE = {"serving/convert_gguf.py"}
+HEAVY = {"hydra", "omegaconf", "optuna", "mlflow", "plotly", "matplotlib", "ray"}  # imported late
+EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "misc", "types", "base_utils"}
+LINES, FUNCTION_LINES = 320, 60
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every module named by an import; `from a import b` names a.b where that is a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            for alias in node.names:
+                whole = f"{module}.{alias.name}"
+                yield whole if whole in MODULES else module
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def at_run_time(tree: ast.Module) -> ast.Module:
+    """Without what only the type checker imports."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST:
+            only_types = "TYPE_CHECKING" in ast.unparse(node.test)
+            return ast.Module([], []) if only_types else self.generic_visit(node)
+
+    stripped = Strip().visit(tree)
+    assert isinstance(stripped, ast.Module)
+    return stripped
+
+
+def ours(path: Path) -> set[str]:
+    found = {module for module in imports(at_run_time(parsed(path))) if module in MODULES}
+    return found - {name_of(path)}
+
+
+def tops(path: Path) -> set[str]:
+    return {module.partition(".")[0] for module in imports(parsed(path))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_packages_are_strangers_where_they_should_be(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    assert {module.partition(".")[0] for module in ours(path)} <= MAY_IMPORT[package]
+    assert not {"tests", "conf"} & tops(path)
+
+
+def layer(module: str) -> int:
+    name = module.split(".")[1]
+    found = [i for i, names in enumerate(LAYERS) if name in names]
+    assert found, f"{module} is in no layer: say in LAYERS where it belongs"
+    return found[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tuner").glob("[!_]*.py")), ids=relative)
+def test_tuner_imports_downwards(path: Path) -> None:
+    own = layer(name_of(path))
+    above = {m for m in ours(path) if m.startswith("tuner.") and layer(m) < own}
+    assert not above
+
+
+def test_no_cycle() -> None:
+    graph = {name_of(path): ours(path) for path in FILES if path.name != "__init__.py"}
+    tuple(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_each_vendor_has_its_place(path: Path) -> None:
+    for vendor in tops(path) & VENDORS.keys():
+        assert relative(path) in VENDORS[vendor], f"{vendor} belongs in {VENDORS[vendor]}"
+    assert relative(path) in OUTSIDE or not tops(path) & FRAMEWORKS
+
+
+def test_the_command_line_starts_without_the_heavy_vendors() -> None:
+    """So that `--help` answers in a moment: nothing that is imported at the top leads to them."""
+    at_top = {name_of(path): set(imports(top_of(path))) for path in FILES}
+    reached, waiting = set[str](), ["tuner.cli"]
+    while waiting:
+        module = waiting.pop()
+        reached.add(module)
+        heavy = {name.partition(".")[0] for name in at_top[module]} & HEAVY
+        assert not heavy, f"{module} imports {heavy} at its top"
+        waiting += (at_top[module] & MODULES) - reached
+
+
+def top_of(path: Path) -> ast.Module:
+    body = at_run_time(parsed(path)).body
+    return ast.Module([n for n in body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p) in PURE], ids=relative)
+def test_arithmetic_is_pure(path: Path) -> None:
+    assert not tops(path) & IMPURE
+    assert not tops(path) & VENDORS.keys()
+
+
+@pytest.mark.parametrize("path", [*FILES, *TESTS], ids=relative)
+def test_names_and_lengths(path: Path) -> None:
+    assert path.stem not in EMPTY_NAMES
+    assert len(path.read_text().splitlines()) <= LINES
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_no_blind_except_and_no_eval(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}: bare except"
+            caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}
+            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    empty = path.name == "__init__.py" and not path.read_text().strip()
+    assert empty or ast.get_docstring(parsed(path))

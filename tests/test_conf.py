@@ -1,0 +1,86 @@
+"""Every YAML in conf/ composes and is judged sound; each engine has its YAML."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.engines import ENGINES
+from tuner.compose import compose, conf_dir
+from tuner.config import load, trial_config
+from tuner.space import enumerate_points
+
+CONF = conf_dir()
+OPTIONS = sorted(
+    path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml")
+)
+# What an option can't do without.
+NEEDS = {
+    "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
+    "topology/cpu": ["topology.cpus=4"],
+}
+GPU = ["topology=tp8", "hardware=b300"]
+
+
+def companions(group: str, option: str) -> list[str]:
+    """The neighbours with which an option makes sense."""
+    more = NEEDS.get(f"{group}/{option}", [])
+    if group == "engine":
+        return ["space=none", *more]
+    if group == "space" and option != "none":
+        engine = option.removesuffix("_gpu")
+        return [f"engine={engine}", *(GPU if option.endswith("_gpu") else [])]
+    if group == "hardware" and option != "laptop":
+        return ["topology=tp8"]
+    if group == "topology" and "cpu" not in option:
+        return ["hardware=b300"]
+    if group == "workload":
+        return ["model=llama31_8b"]
+    return more
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_loads(option: str) -> None:
+    group, _, name = option.partition("/")
+    study = load([f"{group}={name}", *companions(group, name)])
+    if group == "experiment":
+        assert study.name == name
+    if group in ("workload", "tracking", "search", "cluster"):
+        assert getattr(getattr(study, group), "name" if group == "workload" else "kind")
+
+
+def test_every_engine_has_its_yaml() -> None:
+    kinds = {
+        name: compose([f"engine={name}", *NEEDS.get(f"engine/{name}", [])])["engine"]
+        for name in (path.stem for path in (CONF / "engine").glob("*.yaml"))
+    }
+    assert {engine["kind"] for named in kinds.values() for engine in named.values()} == set(ENGINES)
+    for engines in kinds.values():
+        for name, engine in engines.items():
+            assert name == engine["kind"], "so that overrides read engine.KIND.knob"
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("experiment/")])
+def test_every_point_of_an_experiment_is_a_trial(option: str) -> None:
+    """Or its constraints would let through what can't be started."""
+    study = load([f"experiment={Path(option).name}"])
+    engines = list(study.engine)
+    points = list(enumerate_points(study.space, engines))
+    assert points
+    for point in points[:: max(len(points) // 50, 1)]:
+        trial_config(study, point)
+
+
+def test_constants_of_hardware_say_where_they_come_from() -> None:
+    for path in (CONF / "hardware").glob("*.yaml"):
+        if path.stem != "laptop":
+            hardware = load([f"hardware={path.stem}", "topology=tp8"]).hardware
+            for constant in (hardware.kw_per_device, hardware.usd_per_device_hour):
+                assert constant is not None
+                assert constant.source
+                assert constant.date.startswith("2026-")
+
+
+def test_conf_is_data() -> None:
+    assert not [path for path in CONF.rglob("*") if path.is_file() and path.suffix != ".yaml"]
+    for path in CONF.rglob("*.yaml"):
+        assert "_target_" not in path.read_text()

@@ -1,0 +1,34 @@
+"""Results with invented figures, made of the real types."""
+
+from typing import Any
+
+from loadgen.workload import Closed, Workload
+from serving.engines import LlamaCpp
+from serving.topology import Model, Topology
+from tuner.economics import Hardware
+from tuner.trial import Completed, Failed, OperatingPoint, Timings, TrialConfig
+
+CONFIG = TrialConfig(
+    engine=LlamaCpp(),
+    model=Model(name="m", source="m", context_tokens=64, vocabulary=100),
+    topology=Topology(cpus=1),
+    hardware=Hardware(name="h", device="host", devices_per_node=1),
+    workload=Workload(
+        name="w", input_tokens=1, output_tokens=2, arrival=Closed(concurrency=(1, 2))
+    ),
+)
+TIMINGS = Timings(wall_s=3, startup_s=1, load_s=1)
+
+
+def point(
+    level: int = 0, *, invalid_because: tuple[str, ...] = (), **metrics: Any
+) -> OperatingPoint:
+    return OperatingPoint(level, f"closed {2**level}", metrics, {}, invalid_because)
+
+
+def completed(*points: OperatingPoint) -> Completed:
+    return Completed(CONFIG, points, TIMINGS, "serve")
+
+
+def failed() -> Failed:
+    return Failed(CONFIG, "OutOfMemory", "no memory", TIMINGS)

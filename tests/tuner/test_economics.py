@@ -1,0 +1,72 @@
+"""The arithmetic of money and power, against figures worked out by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.stats import METRICS
+from tuner.economics import (
+    DERIVED,
+    Constant,
+    Hardware,
+    derive,
+    tokens_per_s_per_mw,
+    usd_per_million_tokens,
+)
+
+
+def constant(value: float) -> Constant:
+    return Constant(value=value, source="a test", date="2026-07-14")
+
+
+B300 = Hardware(
+    name="b",
+    device="GPU",
+    devices_per_node=8,
+    kw_per_device=constant(1.9),
+    usd_per_device_hour=constant(2.52),
+)
+BARE = Hardware(name="bare", device="host", devices_per_node=1)
+
+
+def test_by_hand() -> None:
+    # 6,650 tok/s on a GPU of 1.90 kW are 3.5 million tok/s a megawatt.
+    assert tokens_per_s_per_mw(6650, B300) == pytest.approx(3.5e6)
+    # $2.52 an hour buys 700 · 3,600 = 2.52 million tokens: a dollar a million.
+    assert usd_per_million_tokens(700, B300) == pytest.approx(1.0)
+
+
+def test_a_figure_without_its_constant_is_none() -> None:
+    assert tokens_per_s_per_mw(1, BARE) is None
+    assert usd_per_million_tokens(1, BARE) is None
+    assert usd_per_million_tokens(0, B300) is None
+
+
+def test_every_derived_figure_is_there_or_says_why() -> None:
+    measured = {"throughput_output_tok_s": 8000.0, "throughput_total_tok_s": None}
+    figures, reasons = derive(measured, 8, B300)
+    assert set(figures) == set(DERIVED)
+    assert {name for name, value in figures.items() if value is None} == set(reasons)
+    assert figures["throughput_output_tok_s_device"] == 1000
+    assert figures["provisioned_output_tok_s_mw"] == pytest.approx(1e6 / 1.9)
+    assert figures["usd_per_m_output_tok"] == pytest.approx(0.7)
+    assert set(reasons) == {name for name in DERIVED if "total" in name}
+    assert set(reasons.values()) == {"no throughput was measured"}
+
+
+def test_the_missing_constant_is_named() -> None:
+    _, reasons = derive({"throughput_output_tok_s": 5.0, "throughput_total_tok_s": 9.0}, 1, BARE)
+    assert reasons["provisioned_total_tok_s_mw"] == "hardware bare states no kw_per_device"
+    assert reasons["usd_per_m_output_tok"] == "hardware bare states no usd_per_device_hour"
+
+
+@given(st.floats(0.1, 1e6), st.integers(1, 72))
+def test_one_hour_costs_what_it_costs(rate: float, devices: int) -> None:
+    figures, _ = derive({"throughput_output_tok_s": rate * devices}, devices, B300)
+    usd = figures["usd_per_m_output_tok"]
+    assert usd is not None
+    assert usd * rate * 3600 / 1e6 == pytest.approx(2.52)
+
+
+def test_no_name_is_measured_and_derived() -> None:
+    assert not set(DERIVED) & {metric.name for metric in METRICS}

@@ -1,0 +1,131 @@
+"""What no single value shows: whether the parts of a study fit each other. Pure."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from loadgen.stats import METRICS
+from serving.engines import ENGINES
+from tuner.complaint import ConfigError, refusal, suggestion
+from tuner.economics import DERIVED
+from tuner.space import ENGINE, Categorical, Float, Int, Parameter
+from tuner.study_config import StudyConfig, default_points, trial_config
+from tuner.trial import TrialConfig
+
+# A search over the workload would compare answers to different questions.
+VARIED = ("engine", "topology", "model")
+
+
+def judge(study: StudyConfig) -> None:
+    """Raises ConfigError with a line for each thing that does not fit."""
+    faults = [*_space(study), *_search(study), *_objective(study)]
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    for point in default_points(study).values():
+        trial_config(study, point)
+
+
+def _space(study: StudyConfig) -> Iterator[str]:
+    space, where = study.space, "space.parameters"
+    for path, parameter in space.parameters.items():
+        yield from (f"{where}.{path}: {text}" for text in _parameter(study, path, parameter))
+        for other in parameter.when:
+            yield from (f"{where}.{path}.when.{other}: {text}" for text in unknown(study, other))
+    for name, constraint in space.constraints.items():
+        for path in sorted(constraint.paths()):
+            yield from (f"space.constraints.{name}: {text}" for text in unknown(study, path))
+    touched = {path.split(".")[1] for path in space.parameters if path.startswith(f"{ENGINE}.")}
+    if touched and not touched & set(study.engine):
+        yield (
+            f"space: it varies {', '.join(sorted(touched))}, but this study has "
+            f"{', '.join(study.engine)}: choose a space of it (space=…)"
+        )
+
+
+def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[str]:
+    if path.split(".", maxsplit=1)[0] not in VARIED:
+        yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
+        return
+    complaints = list(unknown(study, path))
+    yield from complaints
+    field = None if complaints else field_at(study, path)
+    if field is None:
+        return
+    for value in _extremes(parameter):
+        if why := refusal(field, value):
+            yield f"{value!r} is not possible there: {why[0].lower()}{why[1:]}"
+
+
+def _extremes(parameter: Parameter) -> tuple[Any, ...]:
+    match parameter:
+        case Int() | Float():
+            return (parameter.low, parameter.high)
+        case Categorical():
+            return parameter.choices
+        case _:
+            return (False, True)
+
+
+def _search(study: StudyConfig) -> Iterator[str]:
+    search = study.search
+    for i, point in enumerate(search.points):
+        for path in point:
+            if path != ENGINE:
+                yield from (f"search.points.{i}.{path}: {text}" for text in unknown(study, path))
+    continuous = [name for name, each in study.space.parameters.items() if each.grid() is None]
+    if search.kind == "grid" and continuous:
+        yield f"search.kind: a grid has no points on {continuous[0]}: give it a step"
+    if search.kind == "list" and not search.points and not search.default_first:
+        yield "search.points: a list without points is a study without trials"
+
+
+def _objective(study: StudyConfig) -> Iterator[str]:
+    named = {"objective.throughput": study.objective.throughput} | {
+        f"objective.axes.{i}.metric": axis.metric for i, axis in enumerate(study.objective.axes)
+    }
+    known = {*(metric.name for metric in METRICS), *DERIVED}
+    for path, metric in named.items():
+        if metric not in known:
+            yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
+
+
+def unknown(study: StudyConfig, path: str) -> Iterator[str]:
+    """What is wrong with a path, if it names nothing that a trial has."""
+    root, *rest = path.split(".")
+    if root == ENGINE and rest:
+        known = {**ENGINES, **{name: type(engine) for name, engine in study.engine.items()}}
+        if rest[0] not in known:
+            yield f"there is no engine {rest[0]}; {suggestion(rest[0], known, 'engines')}"
+            return
+    if field_at(study, path) is None:
+        last, siblings = path.rpartition(".")[2], _siblings(study, path)
+        yield f"{path} is no setting; {suggestion(last, siblings, 'settings')}"
+
+
+def _siblings(study: StudyConfig, path: str) -> list[str]:
+    model, _ = _model_of(study, path)
+    return [] if model is None else list(model.model_fields)
+
+
+def field_at(study: StudyConfig, path: str) -> FieldInfo | None:
+    """The field that a dotted path names; of a mapping (`env`) any key will do."""
+    model, rest = _model_of(study, path)
+    field = None if model is None or not rest else model.model_fields.get(rest[0])
+    if field is None or len(rest) == 1:
+        return field
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return field.annotation.model_fields.get(rest[1])
+    return FieldInfo(annotation=Any) if "dict" in str(field.annotation) else None
+
+
+def _model_of(study: StudyConfig, path: str) -> tuple[type[BaseModel] | None, list[str]]:
+    root, *rest = path.split(".")
+    if root == ENGINE:
+        if len(rest) < 2:
+            return None, []
+        known = study.engine.get(rest[0])
+        return (type(known) if known is not None else ENGINES.get(rest[0])), rest[1:]
+    part = getattr(study, root, None) if root in TrialConfig.model_fields else None
+    return (type(part) if isinstance(part, BaseModel) else None), rest

@@ -1,0 +1,235 @@
+"""What a person reads at the end of a study, from its ledger alone: tables, commands, paths."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tuner.economics import Hardware, tokens_per_s_per_mw, usd_per_million_tokens
+from tuner.ledger import LEDGER, Finished, results
+from tuner.objective import Closest, Tier, Winner, best_per_tier, tier_values
+from tuner.pareto import pareto_set
+from tuner.picture import Judged
+from tuner.plots import write_plots
+from tuner.trial import Completed, Failed, OperatingPoint
+
+MODELLED = "modelled"
+
+
+def show_report(folder: Path, study: Judged, console: Console) -> bool:
+    """Prints the report and draws the plots. False if no configuration is fit for any tier."""
+    entries = results(folder)
+    measured = [entry for entry in entries if isinstance(entry.result, Completed)]
+    console.print()
+    if any(entry.modelled for entry in entries):
+        console.print(f"Figures marked {MODELLED} come from an emulator, not from a machine.", style="bold red")
+    if measured:
+        _show_front(study, measured, console)
+    _show_failures(entries, folder, console)
+    feasible = _show_tiers(study, measured, console)
+    if not measured:
+        console.print("Nothing was measured: no trial came to its end.", style="bold red")
+    _show_timings(entries, console)
+    _show_paths(folder, study, entries, console)
+    return feasible
+
+
+def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -> None:
+    """The operating points on the front; then the configurations that they come from."""
+    found = [entry.result for entry in measured]
+    front = pareto_set(found, study.objective.axes)
+    hardware = study.hardware
+    table = _table(f"Pareto front: {' × '.join(axis.metric for axis in study.objective.axes)}")
+    for header in _headers(hardware):
+        left = header in ("load", "engine")
+        table.add_column(header, justify="left" if left else "right", no_wrap=True)
+    for each in front:
+        entry = measured[each.index]
+        table.add_row(*_cells(entry, each.point, hardware))
+    console.print(table)
+    console.print()
+    _show_left_out(measured, console)
+    configurations = _table("Configurations on it")
+    configurations.add_column("trial", justify="right")
+    configurations.add_column("engine")
+    configurations.add_column("knobs", overflow="fold")
+    for index in sorted({each.index for each in front}, key=lambda i: measured[i].number):
+        entry = measured[index]
+        configurations.add_row(_name(entry), entry.engine, escape(entry.knobs))
+    console.print(configurations)
+    console.print()
+    _show_constants(hardware, console)
+
+
+def _headers(hardware: Hardware) -> list[str]:
+    device = "GPU" if hardware.device == "GPU" else "host"
+    headers = ["trial", "engine", "load", f"tok/s\nper {device}", "tok/s\nper user"]
+    headers += ["TTFT\np50 ms", "TTFT\np99 ms", "TPOT\np50 ms"]
+    headers += ["$ per\nMtok"] if hardware.usd_per_device_hour else []
+    return headers + (["tok/s\nper MW"] if hardware.kw_per_device else [])
+
+
+def _cells(entry: Finished, point: OperatingPoint, hardware: Hardware) -> list[str]:
+    rate = point.metrics.get("throughput_output_tok_s_device")
+    cells = [_name(entry), entry.engine, point.load]
+    cells += [_number(rate), _number(point.metrics.get("interactivity_tok_s_user"))]
+    for metric in ("ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms"):
+        cells.append(_number(point.metrics.get(metric)))
+    if hardware.usd_per_device_hour:
+        cells.append(_number(None if rate is None else usd_per_million_tokens(rate, hardware)))
+    if hardware.kw_per_device:
+        cells.append(_number(None if rate is None else tokens_per_s_per_mw(rate, hardware)))
+    return cells
+
+
+def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
+    """A point that can't be trusted is on no front; that it was left out is said."""
+    points = [p for e in measured if isinstance(e.result, Completed) for p in e.result.points]
+    reasons = Counter(reason for point in points for reason in point.invalid_because)
+    left_out = sum(not point.valid for point in points)
+    if left_out:
+        told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
+        _say(console, f"{left_out} of {len(points)} points left out as not valid: {told}")
+
+
+def _show_constants(hardware: Hardware, console: Console) -> None:
+    constants = {
+        f"$ per {hardware.device}-hour": hardware.usd_per_device_hour,
+        f"kW per {hardware.device}, provisioned": hardware.kw_per_device,
+    }
+    for name, constant in constants.items():
+        if constant is not None:
+            _say(console, f"{constant.value:g} {name}: {constant.source}, {constant.date}")
+    _say(console, "tok/s and $ count output tokens")
+    console.print()
+
+
+def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) -> None:
+    failed = [entry for entry in entries if isinstance(entry.result, Failed)]
+    if not failed:
+        return
+    table = _table(f"Failed: {len(failed)} of {len(entries)} trials")
+    table.add_column("trial", justify="right")
+    table.add_column("engine")
+    table.add_column("why", no_wrap=True)
+    table.add_column("evidence, knobs, log", overflow="fold")
+    for entry in failed:
+        assert isinstance(entry.result, Failed)
+        log = entry.folder / "engine.log"
+        lines = [entry.result.evidence or "no evidence", entry.knobs]
+        lines += [str(log.relative_to(folder))] if log.exists() else []
+        why = Text(entry.result.failure, style="red")
+        table.add_row(_name(entry), entry.engine, why, Text("\n".join(lines)))
+    console.print(table)
+    console.print()
+
+
+def _show_tiers(study: Judged, measured: Sequence[Finished], console: Console) -> bool:
+    found = [entry.result for entry in measured]
+    best = best_per_tier(study.slo, study.objective, found)
+    table = _table(f"Best of each tier, by {study.objective.throughput}")
+    table.add_column("tier")
+    table.add_column("promises", overflow="fold")
+    table.add_column("best", overflow="fold", ratio=1)
+    for name, tier in study.slo.tiers.items():
+        table.add_row(escape(name), _promise(tier), _verdict(best[name], measured))
+    console.print(table)
+    console.print()
+    winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
+    if winners:
+        _show_recommended(study, measured, winners, console)
+    else:
+        console.print("No configuration keeps the promises of any tier.\n", style="bold red")
+    return bool(winners)
+
+
+def _promise(tier: Tier) -> str:
+    limits = tier.limits().items()
+    told = [f"{name} ≤ {limit:g}" for name, limit in limits if name != "error_rate" or limit]
+    return "\n".join(told) or "no errors"
+
+
+def _verdict(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
+    if isinstance(best, Closest):
+        of = "" if best.index is None else f" (trial {_name(measured[best.index])})"
+        return Text(f"{best}{of}", style="yellow")
+    entry = measured[best.index]
+    return Text.assemble(
+        (_number(best.throughput), "bold green"),
+        f"  trial {_name(entry)}, {entry.engine}, {best.point.load}",
+    )
+
+
+def _show_recommended(
+    study: Judged, measured: Sequence[Finished], winners: dict[str, Winner], console: Console
+) -> None:
+    """One for all: the trial that comes nearest, over all tiers, to each tier's best."""
+
+    def shares(index: int) -> dict[str, float]:
+        values = tier_values(study.slo, study.objective, measured[index].result)
+        return {tier: values[tier] / winner.throughput for tier, winner in winners.items()}
+
+    chosen = max(range(len(measured)), key=lambda i: (sum(shares(i).values()), -i))
+    told = ", ".join(f"{tier} {share:.0%}" for tier, share in shares(chosen).items()) + " of the best"
+    console.print("Recommended for all tiers together", style="bold")
+    _say_command(measured[chosen], told, console)
+    others = {w.index: tier for tier, w in reversed(winners.items()) if w.index != chosen}
+    for index in sorted(others):
+        tiers = ", ".join(tier for tier, winner in winners.items() if winner.index == index)
+        console.print(f"Best for {tiers} alone", style="bold", markup=False)
+        _say_command(measured[index], "", console)
+
+
+def _say_command(entry: Finished, told: str, console: Console) -> None:
+    detail = f" ({told})" if told else ""
+    _say(console, f"trial {_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
+    console.print(entry.result.command, style="cyan", soft_wrap=True, markup=False, highlight=False)
+    console.print()
+
+
+def _show_timings(entries: Sequence[Finished], console: Console) -> None:
+    times = [entry.result.timings for entry in entries if isinstance(entry.result, Completed)]
+    if not times:
+        return
+    later = [each.overhead_s for each in times[1:]]
+    parts = [
+        f"engine start {median(each.startup_s for each in times):.1f} s",
+        f"load {median(each.load_s for each in times):.1f} s",
+        f"overhead {median(later or [times[0].overhead_s]):.1f} s",
+    ]
+    first = f"; the first trial's overhead was {times[0].overhead_s:.1f} s" if later else ""
+    _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
+
+
+def _show_paths(
+    folder: Path, study: Judged, entries: Sequence[Finished], console: Console
+) -> None:
+    page, png = write_plots(study, entries, folder)
+    for name, path in {"plot": page, "picture": png, "ledger": folder / LEDGER}.items():
+        _say(console, f"{name + ':':<8} {path}")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+
+
+def _name(entry: Finished) -> str:
+    return f"{entry.number} {MODELLED}" if entry.modelled else str(entry.number)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if suffix == 'k' else size):.3g}{suffix}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)

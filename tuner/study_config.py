@@ -1,0 +1,125 @@
+"""What a study is made of, and how one of its points becomes a trial. Pure."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from loadgen.workload import Workload
+from serving.engines import Engine
+from serving.topology import Model, Strict, Topology
+from tuner.cluster import ClusterConfig
+from tuner.complaint import ConfigError, explain
+from tuner.economics import Hardware
+from tuner.objective import ObjectiveConfig, Slo
+from tuner.search import SearchConfig
+from tuner.space import ENGINE, Point, Space
+from tuner.tracking import TrackingConfig
+from tuner.trial import TrialConfig
+
+
+class StudyConfig(Strict):
+    """A trial with holes (`engine` to `workload`), what fills them, and what judges the result."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
+    engine: Annotated[dict[str, Engine], Field(min_length=1)]
+    model: Model
+    topology: Topology
+    hardware: Hardware
+    workload: Workload
+    slo: Slo
+    space: Space
+    search: SearchConfig
+    objective: ObjectiveConfig
+    cluster: ClusterConfig
+    tracking: TrackingConfig
+    output_dir: str = "studies"
+
+
+def single(study: StudyConfig) -> StudyConfig:
+    """A study of one: each engine once, as configured."""
+    search = SearchConfig(kind="list", trials=len(study.engine), seed=study.search.seed)
+    changed = {"search": search, "space": Space(), "name": f"{study.name}-bench"}
+    return study.model_copy(update=changed)
+
+
+def default_points(study: StudyConfig) -> dict[str, Point]:
+    """Engine → the point that leaves it as configured."""
+    several = len(study.engine) > 1
+    return {name: {ENGINE: name} if several else {} for name in study.engine}
+
+
+def fixed_values(study: StudyConfig) -> dict[str, Any]:
+    """What the study says of each path; one with no value (the engine's default) is left out."""
+    parts = study.model_dump(
+        mode="json", include={"engine", "model", "topology", "hardware", "workload"}
+    )
+    return {path: value for path, value in _leaves(parts, "") if value is not None}
+
+
+def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
+    """The study with its holes filled. Raises ConfigError if that can't be."""
+    name = _chosen(study, point)
+    data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
+    data[ENGINE] = {name: study.engine[name].model_dump()}
+    for path, value in point.items():
+        if path != ENGINE:
+            _put(data, path, value)
+    data[ENGINE] = data[ENGINE][name]
+    try:
+        config = TrialConfig.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, data, TrialConfig) from error
+    fits(config)
+    return config
+
+
+def fits(trial: TrialConfig) -> None:
+    """Whether the model, the load and the machine of a trial fit each other."""
+    topology, hardware, workload = trial.topology, trial.hardware, trial.workload
+    needed = workload.input_tokens + workload.output_tokens
+    if needed > trial.model.context_tokens:
+        raise ConfigError(
+            f"model.context_tokens: {trial.model.context_tokens} can't hold the workload's "
+            f"{workload.input_tokens} + {workload.output_tokens} tokens: at least {needed} is right"
+        )
+    if (topology.gpus == 0) != (hardware.device == "host"):
+        runs_on = "GPUs" if topology.gpus else "CPU cores"
+        raise ConfigError(
+            f"hardware: {hardware.name} counts per {hardware.device}, but the topology takes "
+            f"{runs_on}: choose both alike (hardware=… topology=…)"
+        )
+    if topology.gpus > hardware.devices_per_node:
+        raise ConfigError(
+            f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
+            f"which has {hardware.devices_per_node}"
+        )
+
+
+def _chosen(study: StudyConfig, point: Point) -> str:
+    names = list(study.engine)
+    if ENGINE not in point:
+        if len(names) > 1:
+            raise ConfigError(f"engine: the point must choose one of {', '.join(names)}")
+        return names[0]
+    if point[ENGINE] not in study.engine:
+        raise ConfigError(f"engine: there is no {point[ENGINE]!r} here, only {', '.join(names)}")
+    return str(point[ENGINE])
+
+
+def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: nothing of this name in the trial")
+        data = inner
+    data[last] = value
+
+
+def _leaves(data: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        path = f"{prefix}{key}"
+        leaves += _leaves(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+    return leaves
