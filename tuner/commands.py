@@ -7,6 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from serving import models
+from serving.engines import External
+from serving.launch import executable
 from tuner.cluster import ClusterError, connected, local_capacity
 from tuner.config import (
     ConfigError,
@@ -24,7 +27,6 @@ from tuner.plan import show_plan
 from tuner.report import show_report
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
-from tuner.trial import Completed, Failed
 
 NOTHING_FEASIBLE, INTERRUPTED = 3, 130
 
@@ -102,6 +104,15 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
         console.print(f"stopped; go on with: wattfront resume {folder}", style="yellow")
         return INTERRUPTED
     return 0 if feasible else NOTHING_FEASIBLE
+
+
+def check_machine(config: StudyConfig) -> None:
+    """Raises LaunchError for what this machine lacks, before a device is taken; other nodes speak for themselves."""
+    if config.cluster.kind == "local":
+        for engine in config.engine.values():
+            if not isinstance(engine, External):
+                executable(engine)
+                models.locate(config.model.source, engine.model_format)
 
 
 def report(arguments: argparse.Namespace) -> int:

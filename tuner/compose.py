@@ -123,7 +123,8 @@ def _settable(override: Any, groups: set[str]) -> str:
             f"{line}: several values are several studies: --multirun, or [a,b] for a list"
         )
     top = key.partition(".")[0]
-    plain = override.type == OverrideType.CHANGE and key not in groups and top != "hydra"
+    choice = key in groups and not isinstance(override.value(), dict)
+    plain = override.type == OverrideType.CHANGE and not choice and top != "hydra"
     if plain and top not in groups | SETTINGS:
         raise ConfigError(f"{top}: unknown key; {suggestion(top, groups | SETTINGS, 'keys')}")
     return f"++{line}" if plain else line

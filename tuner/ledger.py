@@ -1,4 +1,4 @@
-"""The truth of a study: one JSON line for each trial asked for and each result, and the files it left."""
+"""The truth of a study: a JSON line for each trial asked for and each result, and its files."""
 
 import fcntl
 import json
@@ -82,7 +82,7 @@ class Ledger:
     @classmethod
     @contextmanager
     def open(cls, study: Path) -> Iterator["Ledger"]:
-        """Made if missing. Raises LedgerError if another process holds it, or a line can't be read."""
+        """Made if missing. Raises LedgerError if another process holds it or a line is broken."""
         study.mkdir(parents=True, exist_ok=True)
         with (study / LEDGER).open("a+b") as file:
             try:

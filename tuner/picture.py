@@ -110,7 +110,7 @@ class Picture:
 
 
 def picture(study: Judged, entries: Sequence[Finished]) -> Picture:
-    """The first two axes of the objective, every trial's curve, the front and the best of each tier."""
+    """On the first two axes: every curve, the front, and the best of each tier."""
     x, y = study.objective.axes[:2]
     completed = [entry for entry in entries if isinstance(entry.result, Completed)]
     results = [entry.result for entry in completed]

@@ -26,9 +26,7 @@ def write_plots(study: Judged, entries: Sequence[Finished], folder: Path) -> tup
 
 
 def _colours(drawn: Picture) -> dict[str, str]:
-    return {
-        name: ENGINE_COLOURS[i % len(ENGINE_COLOURS)] for i, name in enumerate(drawn.engines)
-    }
+    return {name: ENGINE_COLOURS[i % len(ENGINE_COLOURS)] for i, name in enumerate(drawn.engines)}
 
 
 def page_of(drawn: Picture) -> str:
@@ -133,8 +131,16 @@ def _layout(drawn: Picture) -> dict[str, Any]:
     return {
         "title": {"text": f"<b>{html.escape(drawn.title)}</b><br>{subtitle}", "x": 0.02},
         "font": {"family": FONT, "size": 14, "color": INK},
-        "xaxis": {**axis, "title": _axis_title(drawn.x_label, drawn.x), "range": [0, drawn.reach[0]]},
-        "yaxis": {**axis, "title": _axis_title(drawn.y_label, drawn.y), "range": [0, drawn.reach[1]]},
+        "xaxis": {
+            **axis,
+            "title": _axis_title(drawn.x_label, drawn.x),
+            "range": [0, drawn.reach[0]],
+        },
+        "yaxis": {
+            **axis,
+            "title": _axis_title(drawn.y_label, drawn.y),
+            "range": [0, drawn.reach[1]],
+        },
         "plot_bgcolor": "white",
         "paper_bgcolor": "white",
         "hovermode": "closest",
@@ -217,8 +223,9 @@ def _draw_frame(figure: Any, axes: Any, drawn: Picture) -> None:
         for name, colour in _colours(drawn).items()
     ]
     if any(curve.is_default for curve in drawn.curves):
-        default = {"color": MUTED, "marker": "D", "markersize": 4.5, "linestyle": "--"}
-        handles.append(Line2D([], [], label="as configured (default)", **default))
+        label = "as configured (default)"
+        dashed = Line2D([], [], color=MUTED, marker="D", markersize=4.5, linestyle="--", label=label)
+        handles.append(dashed)
     handles.append(Line2D([], [], color=INK, linewidth=2.4, label="Pareto front"))
     figure.legend(
         handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=10

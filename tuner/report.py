@@ -27,7 +27,10 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
     if any(entry.modelled for entry in entries):
-        console.print(f"Figures marked {MODELLED} come from an emulator, not from a machine.", style="bold red")
+        console.print(
+            f"Figures marked {MODELLED} come from an emulator, not from a machine.",
+            style="bold red",
+        )
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
@@ -175,7 +178,9 @@ def _show_recommended(
         return {tier: values[tier] / winner.throughput for tier, winner in winners.items()}
 
     chosen = max(range(len(measured)), key=lambda i: (sum(shares(i).values()), -i))
-    told = ", ".join(f"{tier} {share:.0%}" for tier, share in shares(chosen).items()) + " of the best"
+    told = (
+        ", ".join(f"{tier} {share:.0%}" for tier, share in shares(chosen).items()) + " of the best"
+    )
     console.print("Recommended for all tiers together", style="bold")
     _say_command(measured[chosen], told, console)
     others = {w.index: tier for tier, w in reversed(winners.items()) if w.index != chosen}
@@ -206,9 +211,7 @@ def _show_timings(entries: Sequence[Finished], console: Console) -> None:
     _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
 
 
-def _show_paths(
-    folder: Path, study: Judged, entries: Sequence[Finished], console: Console
-) -> None:
+def _show_paths(folder: Path, study: Judged, entries: Sequence[Finished], console: Console) -> None:
     page, png = write_plots(study, entries, folder)
     for name, path in {"plot": page, "picture": png, "ledger": folder / LEDGER}.items():
         _say(console, f"{name + ':':<8} {path}")

@@ -91,9 +91,9 @@ class BaseEngine(Strict):
         """Why it died, from its log and exit code: an error with the one line that says so."""
         lines = [line.strip() for line in log.splitlines() if line.strip()]
         for pattern, death in (*self.deaths, *COMMON_DEATHS):
-            for line in reversed(lines):
-                if re.search(pattern, line):
-                    return death(line, path)
+            for index in reversed(range(len(lines))):
+                if re.search(pattern, lines[index]):
+                    return death(_with_cause(lines, index), path)
         if exit_code is not None and exit_code < 0:
             last = lines[-1] if lines else "the log is empty"
             return EngineExited(f"killed by signal {-exit_code}; last line: {last}", path)
@@ -109,6 +109,12 @@ def evidence(lines: Sequence[str]) -> str:
         if re.search(r"\b(error|fatal|failed)\b", line, re.IGNORECASE):
             return line
     return lines[-1] if lines else "the log is empty"
+
+
+def _with_cause(lines: Sequence[str], index: int) -> str:
+    """The line, and for pydantic's errors the two after it: which field, and what is wrong with it."""
+    pydantic = re.search(r"validation errors? for \w+$", lines[index])
+    return ": ".join(lines[index : index + (3 if pydantic else 1)])
 
 
 def flags(pairs: Mapping[str, Value]) -> list[str]:

@@ -173,6 +173,21 @@ def test_a_death_is_of_the_class_that_its_log_says(
     assert error.log == Path("/the/log")
 
 
+def test_a_refused_value_is_told_with_its_field() -> None:
+    log = (
+        "pydantic_core._pydantic_core.ValidationError: 2 validation errors for SchedulerConfig\n"
+        "max_num_batched_tokens\n"
+        "  Input should be greater than or equal to 1 [type=greater_than_equal]\n"
+        "max_num_seqs\n"
+    )
+    error = Vllm().diagnose(1, log)
+    assert type(error) is BadFlags
+    assert error.evidence.endswith(
+        "for SchedulerConfig: max_num_batched_tokens: "
+        "Input should be greater than or equal to 1 [type=greater_than_equal]"
+    )
+
+
 def test_a_signal_is_told_with_the_last_words() -> None:
     error = LlamaCpp().diagnose(-9, "loading\nserving\n")
     assert error.evidence == "killed by signal 9; last line: serving"

