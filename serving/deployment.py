@@ -1,8 +1,9 @@
 """Ray Serve stands engines up. The only file of this package that imports ray.
 
-One application a *slot*: the devices that a trial holds on one node. Its replica outlives the trial (a new one
-costs 5 s of imports); the engine in it does not, and is started by a call, never by Serve on its own: so a replica
-that Serve restarts comes up empty, and the trial that ran there is not measured with another engine.
+One application a *slot*: the devices that a trial holds on one node. Its replica outlives the trial
+(a new one costs 5 s of imports); the engine in it does not, and is started by a call, never by Serve
+on its own: so a replica that Serve restarts comes up empty, and the trial that ran there is not
+measured with another engine.
 """
 
 import asyncio
@@ -150,7 +151,7 @@ class SlotApplication:
 
         gpus, cpus = self._topology.gpus, self._topology.cpus
         bundle: dict[str, float] = {"GPU": gpus, "CPU": 1} if gpus else {"CPU": cpus}
-        deployment = serve.deployment(
+        deployment: Any = serve.deployment(
             EngineReplica,
             name="engine",
             num_replicas=1,

@@ -57,6 +57,7 @@ def launched(
     if isinstance(engine, External):
         yield _external(engine, model)
         return
+    log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for attempt in range(PORT_ATTEMPTS):
             try:
@@ -71,6 +72,7 @@ def launched(
                 stack.close()
                 if attempt + 1 == PORT_ATTEMPTS:
                     raise
+                log.unlink(missing_ok=True)
         endpoint = Endpoint(
             base_url=f"http://{HOST}:{start.port}",
             model=model.name,
@@ -161,9 +163,10 @@ def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) ->
     Returns the generations of the processes that hold the port.
     """
     began, port, url = time.monotonic(), start.port, f"http://{HOST}:{start.port}"
+    listeners: frozenset[int] = frozenset()
     while True:
         if not process.alive():
-            if probe.listening(port):
+            if not listeners and probe.listening(port):
                 raise PortTaken(f"port {port} was taken by another process", log)
             raise _death(engine, process, log)
         if probe.listening(port):

@@ -19,6 +19,11 @@ SPAWN_TIMEOUT_S = 30.0
 POLL_S = 0.01
 
 
+# Of our own Python, and of Ray, which gives every worker OMP_NUM_THREADS=1: an engine must start as
+# it would from the command line that is shown for it.
+OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS")
+
+
 @dataclass(frozen=True, slots=True)
 class Supervised:
     """Pids of the supervisor and of the engine's first process: the roots of the tree."""
@@ -56,6 +61,15 @@ def generations(pids: Iterable[int]) -> frozenset[str]:
     return frozenset(filter(None, map(generation, pids)))
 
 
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of our environment is an engine's business too."""
+    return {
+        key: value
+        for key, value in environ.items()
+        if key not in OURS and not key.startswith("RAY_")
+    }
+
+
 @contextmanager
 def supervised(
     argv: Sequence[str],
@@ -67,7 +81,7 @@ def supervised(
 ) -> Iterator[Supervised]:
     """`argv` for the length of a with block; nothing of its tree is left after it.
 
-    `environ` is laid over the environment of this process. Raises LaunchError.
+    `environ` is laid over what it inherits. Raises LaunchError.
     """
     with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
         state = Path(folder) / "state"
@@ -83,7 +97,7 @@ def supervised(
                     stdin=theirs,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={**os.environ, **environ},
+                    env={**inherited(os.environ), **environ},
                     check=True,
                 )
             except (OSError, subprocess.CalledProcessError) as error:

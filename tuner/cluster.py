@@ -97,14 +97,16 @@ def connected(config: ClusterConfig) -> Iterator[Capacity]:
 def _start_local(ray: Any, config: ClusterConfig) -> Any:
     capacity = local_capacity(config)
     gpus, cpus = capacity.nodes[0]
-    node = {
+    node: dict[str, Any] = {
         "num_cpus": max(cpus, 1),
         "num_gpus": gpus,
         "resources": {BENCH_GPU: float(gpus), BENCH_CPU: float(cpus)},
     }
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if config.nodes == 1:
-        ray.init(address="local", _node_ip_address="127.0.0.1", configure_logging=False, **node, **quiet)
+        ray.init(
+            address="local", _node_ip_address="127.0.0.1", configure_logging=False, **node, **quiet
+        )
         return None
     from ray.cluster_utils import Cluster
 

@@ -22,7 +22,7 @@ from tuner.config import (
     single,
 )
 from tuner.display import Display
-from tuner.ledger import Ledger, LedgerError, read
+from tuner.ledger import Ledger, LedgerError
 from tuner.plan import show_plan
 from tuner.report import show_report
 from tuner.study import ResumeError, Study, interruptible
@@ -107,7 +107,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
 
 
 def check_machine(config: StudyConfig) -> None:
-    """Raises LaunchError for what this machine lacks, before a device is taken; other nodes speak for themselves."""
+    """Raises LaunchError for what this machine lacks, before a device is taken."""
     if config.cluster.kind == "local":
         for engine in config.engine.values():
             if not isinstance(engine, External):

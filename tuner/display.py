@@ -24,10 +24,13 @@ POLL_S = 0.5
 
 def knobs(point: Point) -> str:
     """`parallel=4 threads=2`: the last part of each path; the engine first."""
-    return " ".join(
-        str(value) if path == "engine" else f"{path.rsplit('.', 1)[-1]}={value}"
-        for path, value in point.items()
-    ) or "defaults"
+    return (
+        " ".join(
+            str(value) if path == "engine" else f"{path.rsplit('.', 1)[-1]}={value}"
+            for path, value in point.items()
+        )
+        or "defaults"
+    )
 
 
 class Display:
@@ -63,13 +66,8 @@ class Display:
         """Polls `progress` from a thread of its own until the display ends."""
 
         def poll() -> None:
-            from ray.exceptions import RayError
-
             while not self._stop.wait(POLL_S):
-                try:
-                    self._progress = progress()
-                except (RayError, OSError, ConnectionError):
-                    return
+                self._progress = progress()
 
         self._poller = threading.Thread(target=poll, daemon=True, name="display")
         self._poller.start()
@@ -142,8 +140,13 @@ class Display:
             f"  ·  {_clock(time.monotonic() - self._began)} gone, {self._left()}",
             (f"  ·  {self._failed} failed" if self._failed else "", "red"),
         )
-        best = "  ".join(f"{tier} {value:.1f} (#{number})" for tier, (value, number) in self._best.items())
-        rows: list[RenderableType] = [ProgressBar(total=total, completed=self._done, width=40), head]
+        best = "  ".join(
+            f"{tier} {value:.1f} (#{number})" for tier, (value, number) in self._best.items()
+        )
+        rows: list[RenderableType] = [
+            ProgressBar(total=total, completed=self._done, width=40),
+            head,
+        ]
         if best:
             rows.append(Text(f"best so far, tok/s per {self._config.hardware.device}: {best}"))
         grid = Table.grid(padding=(0, 2))

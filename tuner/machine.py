@@ -21,7 +21,9 @@ def engines(arguments: argparse.Namespace) -> int:
             table.add_column(column)
         for recipe in environments.RECIPES.values():
             found = environments.installed().get(recipe.name)
-            table.add_row(recipe.name, recipe.engine, recipe.version if found else "no", str(found or ""))
+            table.add_row(
+                recipe.name, recipe.engine, recipe.version if found else "no", str(found or "")
+            )
         console.print(table)
         return OK
     if arguments.name not in environments.RECIPES:

@@ -52,7 +52,7 @@ class Mirror:
                     self._points[key] = (run_id, tags)
 
     def conclude(self) -> None:
-        """Catches up, and closes the run of the study: its metrics, plots, ledger, configuration."""
+        """Catches up, and closes the study's run: metrics, plots, ledger, configuration."""
         self.catch_up()
         with _reported():
             entries = results(self._folder)
@@ -68,7 +68,8 @@ class Mirror:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=artifacts))
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # opens at runs, not at chats
+        return str(self._client.create_experiment(name, artifact_location=artifacts, tags=kind))
 
     def _study_run_id(self) -> str:
         for run in self._search("study"):

@@ -72,7 +72,10 @@ def show_plan(config: StudyConfig, capacity: Capacity, console: Console) -> None
         console.print(command, soft_wrap=True, highlight=False, markup=False)
     rest = config.search.trials - len(known)
     if rest > 0:
-        console.print(f"# and {rest} more, which {config.search.kind} chooses by what these measure", style="dim")
+        console.print(
+            f"# and {rest} more, which {config.search.kind} chooses by what these measure",
+            style="dim",
+        )
     if known:
         _show_estimate(config, estimate(config, capacity, known), console)
 
@@ -82,11 +85,18 @@ def _show_estimate(config: StudyConfig, figures: Estimate, console: Console) -> 
     levels = ", ".join(str(level) for level in _loads(config))
     low, high = figures.device_hours
     console.print()
-    console.print(f"{figures.trials} trials, {figures.slots} at a time; each one server start and a ladder: {levels}")
-    console.print(f"time: {_minutes(figures.low_s)} to {_minutes(figures.high_s)}   {device}-hours: {low:.2f} to {high:.2f}")
+    console.print(
+        f"{figures.trials} trials, {figures.slots} at a time; each one server start and a ladder: {levels}"
+    )
+    console.print(
+        f"time: {_minutes(figures.low_s)} to {_minutes(figures.high_s)}   "
+        f"{device}-hours: {low:.2f} to {high:.2f}"
+    )
     price = config.hardware.usd_per_device_hour
     if figures.usd is None or price is None:
-        console.print(f"dollars: unknown, hardware {config.hardware.name} has no price (hardware.usd_per_device_hour)")
+        console.print(
+            f"dollars: unknown, hardware {config.hardware.name} has no price (hardware.usd_per_device_hour)"
+        )
     else:
         console.print(
             f"dollars: {figures.usd[0]:.2f} to {figures.usd[1]:.2f} at ${price.value:g} per {device}-hour "

@@ -92,8 +92,9 @@ def _add_tiers(figure: Any, drawn: Picture) -> None:
                         "font": {"size": 12, "color": MUTED}},
         )  # fmt: skip
     for mark, tiers in drawn.best:
+        where = f"trial {mark.number}, {html.escape(mark.load)}"
         figure.add_annotation(
-            x=mark.x, y=mark.y, text=f"<b>best for {html.escape(tiers)}</b><br>trial {mark.number}, {html.escape(mark.load)}",
+            x=mark.x, y=mark.y, text=f"<b>best for {html.escape(tiers)}</b><br>{where}",
             ax=46, ay=-42, arrowhead=0, arrowcolor=INK, align="left", xanchor="left",
             font={"size": 12, "color": INK}, bgcolor="rgba(255,255,255,0.85)",
         )  # fmt: skip
@@ -211,7 +212,7 @@ def _draw_tiers(axes: Any, drawn: Picture) -> None:
             f"best for {tiers}\ntrial {mark.number}, {mark.load}", (mark.x, mark.y),
             xytext=(26, 18), textcoords="offset points", fontsize=9.5, color=INK, zorder=7,
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.8},
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+            bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85},
         )  # fmt: skip
 
 
@@ -224,7 +225,9 @@ def _draw_frame(figure: Any, axes: Any, drawn: Picture) -> None:
     ]
     if any(curve.is_default for curve in drawn.curves):
         label = "as configured (default)"
-        dashed = Line2D([], [], color=MUTED, marker="D", markersize=4.5, linestyle="--", label=label)
+        dashed = Line2D(
+            [], [], color=MUTED, marker="D", markersize=4.5, linestyle="--", label=label
+        )
         handles.append(dashed)
     handles.append(Line2D([], [], color=INK, linewidth=2.4, label="Pareto front"))
     figure.legend(

@@ -70,11 +70,10 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
 
 
 def _headers(hardware: Hardware) -> list[str]:
-    device = "GPU" if hardware.device == "GPU" else "host"
-    headers = ["trial", "engine", "load", f"tok/s\nper {device}", "tok/s\nper user"]
-    headers += ["TTFT\np50 ms", "TTFT\np99 ms", "TPOT\np50 ms"]
-    headers += ["$ per\nMtok"] if hardware.usd_per_device_hour else []
-    return headers + (["tok/s\nper MW"] if hardware.kw_per_device else [])
+    headers = ["trial", "engine", "load", f"tok/s\n/{hardware.device}", "tok/s\n/user"]
+    headers += ["TTFT\np50", "TTFT\np99", "TPOT\np50"]
+    headers += ["$\n/Mtok"] if hardware.usd_per_device_hour else []
+    return headers + (["tok/s\n/MW"] if hardware.kw_per_device else [])
 
 
 def _cells(entry: Finished, point: OperatingPoint, hardware: Hardware) -> list[str]:
@@ -108,7 +107,7 @@ def _show_constants(hardware: Hardware, console: Console) -> None:
     for name, constant in constants.items():
         if constant is not None:
             _say(console, f"{constant.value:g} {name}: {constant.source}, {constant.date}")
-    _say(console, "tok/s and $ count output tokens")
+    _say(console, "tok/s and $ count output tokens; TTFT and TPOT in ms")
     console.print()
 
 

@@ -17,9 +17,12 @@ from tuner.trial import Completed, Failed, OperatingPoint
 EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
 HOW_TO_COMPARE = """To compare the operating points of this study:
 
-1. In the list of runs, search for `tags.kind = "point" and tags.study = "{study}"`.
-2. Switch from the table to the chart view.
-3. Add a scatter chart: X `{x}`, Y `{y}`. Add `and tags.pareto = "yes"` to see the front alone.
+1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
+   (add `and tags.pareto = "yes"` for the front alone).
+2. Sort by a metric, such as `{y}`:
+   in the default order, by creation, points are folded into their trials.
+3. Open the chart view, show all runs (the eye above the list), and add a scatter chart:
+   X `{x}`, Y `{y}`.
 """
 
 

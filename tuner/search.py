@@ -1,6 +1,7 @@
 """What to try next. The only file that imports optuna: ask and tell, seeded, replayable from a ledger."""
 
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -92,7 +93,7 @@ class Proposer:
         self._seen[proposal.config.fingerprint] = values
         if trial is not None:
             self._tell_optuna(trial, values)
-        elif self._study is not None and values is not None:
+        elif values is not None:
             self._add_to_optuna(proposal.point, values)
 
     def _sample(self, trial: Any) -> Point:
@@ -127,6 +128,8 @@ class Proposer:
 
     def _add_to_optuna(self, point: Point, values: Values) -> None:
         """A trial that Optuna did not suggest teaches it all the same, if it lies inside the space."""
+        if self._study is None:
+            return
         from optuna.trial import FixedTrial, create_trial
 
         trial = FixedTrial({**self._fixed_values, **point})
@@ -167,7 +170,9 @@ def _optuna_study(search: SearchConfig, objectives: Sequence[str]) -> Any:
     elif search.kind == "nsga2":
         sampler = samplers.NSGAIISampler(seed=seed, population_size=max(startup, 4))
     elif search.kind == "qmc":
-        sampler = samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
     else:
         sampler = samplers.RandomSampler(seed=seed)
     return optuna.create_study(sampler=sampler, directions=["maximize"] * len(objectives))

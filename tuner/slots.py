@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials: a slot is an actor that holds a trial's devices and is used again by the next trial."""
+"""Ray Tune runs the trials: a slot is an actor that holds devices, and is used again by the next trial."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.tune.search import Searcher
 
 from loadgen import Progress
@@ -19,6 +19,7 @@ from tuner.search import Proposal
 from tuner.trial import Measured, TrialConfig, run_trial, with_wall
 
 POST_EVERY_S = 0.5
+READ_S = 5.0
 
 
 class Source(Protocol):
@@ -121,8 +122,8 @@ class _Unsaved:
         return {}
 
 
-class StudySearcher(_Unsaved, Searcher):  # type: ignore[misc]  # ray is untyped
-    """Asks the study for a trial whenever devices are free, and not before: an early question is a blind one."""
+class StudySearcher(_Unsaved, Searcher):
+    """Asks for a trial whenever devices are free, and not before: an early question is a blind one."""
 
     def __init__(self, source: Source, capacity: Capacity) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class StudySearcher(_Unsaved, Searcher):  # type: ignore[misc]  # ray is untyped
         self._live: dict[str, tuple[int, int]] = {}
         self.asked_at: dict[int, float] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         if self._live and not self._free():
             return None
         proposal = self._source.ask()
@@ -168,7 +169,7 @@ class StudySearcher(_Unsaved, Searcher):  # type: ignore[misc]  # ray is untyped
         """See `save`."""
 
 
-class Results(_Unsaved, tune.Callback):  # type: ignore[misc]  # ray is untyped
+class Results(_Unsaved, tune.Callback):
     """Hands results to the study before the next trial is asked for."""
 
     def __init__(self, source: Source, board: Any, asked_at: dict[int, float]) -> None:
@@ -200,12 +201,10 @@ def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None])
     result of a trial is a bug: it is raised, after what else runs has finished.
     """
     board = ray.remote(num_cpus=0)(Board).remote()
-    watch(lambda: ray.get(board.progress.remote()))
+    watch(lambda: _read(board))
     searcher = StudySearcher(source, capacity)
     results = Results(source, board, searcher.asked_at)
-    trainable = tune.with_resources(
-        tune.with_parameters(Slot, board=board), lambda config: _bundle(config)
-    )
+    trainable = tune.with_resources(tune.with_parameters(Slot, board=board), _bundle)
     with tempfile.TemporaryDirectory(prefix="wattfront-tune-") as folder:
         tuner = tune.Tuner(
             trainable,
@@ -224,6 +223,15 @@ def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None])
         tuner.fit()
     if results.bug is not None:
         raise results.bug
+
+
+def _read(board: Any) -> dict[int, Progress | None]:
+    """Empty once Ray is going down: whoever watches is not to be disturbed by that."""
+    try:
+        progress: dict[int, Progress | None] = ray.get(board.progress.remote(), timeout=READ_S)
+    except (RayError, ValueError, ConnectionError):
+        progress = {}
+    return progress
 
 
 def _bundle(config: dict[str, Any]) -> Any:

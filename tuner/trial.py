@@ -23,7 +23,7 @@ from serving.errors import ServingError
 from serving.launch import shell_command
 from serving.telemetry.provenance import provenance
 from serving.topology import Model, Strict, Topology
-from tuner.economics import Hardware, tokens_per_s_per_mw, usd_per_million_tokens
+from tuner.economics import Hardware, derive
 
 LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
 
@@ -129,16 +129,12 @@ def run_trial(
         except (ServingError, loadgen.LoadError) as error:
             timings = Timings(time.monotonic() - began, startup_s, load_s)
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            failed = Failed(
-                config, type(error).__name__, evidence, timings, command, provenance()
-            )
+            failed = Failed(config, type(error).__name__, evidence, timings, command, provenance())
             return Measured(failed, _files(log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
         facts = {**provenance(), "engine_version": endpoint.engine_version}
         points = tuple(score(config, level) for level in report.levels)
-        return Measured(
-            Completed(config, points, timings, command, facts), _files(log, report)
-        )
+        return Measured(Completed(config, points, timings, command, facts), _files(log, report))
 
 
 def _load(
@@ -166,26 +162,12 @@ def _load(
 def score(config: TrialConfig, level: Level) -> OperatingPoint:
     """One load level as an operating point: the load's own metrics, and the same per device, MW and dollar."""
     stats = summarize(level)
-    metrics, reasons = dict(stats.metrics), dict(stats.reasons)
-    devices = config.topology.devices
-    for kind in ("output", "total"):
-        per_device = _divided(metrics.get(f"throughput_{kind}_tok_s"), devices)
-        metrics[f"throughput_{kind}_tok_s_device"] = per_device
-        figures = {
-            f"provisioned_{kind}_tok_s_mw": tokens_per_s_per_mw,
-            f"usd_per_m_{kind}_tok": usd_per_million_tokens,
-        }
-        for name, formula in figures.items():
-            metrics[name] = None if per_device is None else formula(per_device, config.hardware)
-            if metrics[name] is None:
-                reasons[name] = f"no constant for hardware {config.hardware.name}, or no throughput"
+    derived, missing = derive(stats.metrics, config.topology.devices, config.hardware)
+    metrics = {**stats.metrics, **derived}
+    reasons = {**stats.reasons, **missing}
     metrics["energy_j_per_output_tok"] = None
     reasons["energy_j_per_output_tok"] = "no power source was metered"
     return OperatingPoint(level.index, level.load, metrics, reasons, tuple(stats.invalid_because))
-
-
-def _divided(value: float | None, by: int) -> float | None:
-    return None if value is None else value / by
 
 
 def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
@@ -193,7 +175,9 @@ def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
     if log.exists():
         files["engine.log"] = log.read_bytes()[-LOG_BYTES:]
     if report is not None:
-        files["records.parquet"] = to_parquet_bytes(concat([level.records for level in report.levels]))
+        files["records.parquet"] = to_parquet_bytes(
+            concat([level.records for level in report.levels])
+        )
     return files
 
 

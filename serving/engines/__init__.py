@@ -1,4 +1,4 @@
-"""The engines. A new one: its file here, its name in `Engine` and `ENGINES`, its conf/engine YAML."""
+"""The engines. A new one: its file here, its name in both lists below, its YAML in conf/engine."""
 
 from typing import Annotated
 

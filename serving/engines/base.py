@@ -112,7 +112,7 @@ def evidence(lines: Sequence[str]) -> str:
 
 
 def _with_cause(lines: Sequence[str], index: int) -> str:
-    """The line, and for pydantic's errors the two after it: which field, and what is wrong with it."""
+    """The line; for pydantic's errors with the next two: which field, and what is wrong."""
     pydantic = re.search(r"validation errors? for \w+$", lines[index])
     return ": ".join(lines[index : index + (3 if pydantic else 1)])
 

@@ -34,6 +34,11 @@ LAST_WORDS = {
 }
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def flag(name: str, default: str) -> str:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
 
@@ -45,7 +50,12 @@ class Server:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         length = next(
-            (int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")), 0
+            (
+                int(line.split(":")[1])
+                for line in head.split("\r\n")
+                if line.lower().startswith("content-length")
+            ),
+            0,
         )
         body = await reader.readexactly(length)
         path = head.split(" ")[1]
@@ -68,32 +78,40 @@ class Server:
     async def complete(self, body: dict, writer: asyncio.StreamWriter) -> None:
         self.served += 1
         if MODE == "die" and self.served > AFTER:
-            print("ggml_abort: stub died under load: failed to allocate KV cache", flush=True)
+            say("ggml_abort: stub died under load: failed to allocate KV cache")
             os.kill(os.getpid(), signal.SIGKILL)
         tokens, prompt = body["max_tokens"], body.get("prompt", "")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
         async with self.slots:
             for i in range(tokens):
                 await asyncio.sleep(0.005)
                 event = {"choices": [{"index": 0, "text": f" t{i}", "finish_reason": None}]}
                 writer.write(b"data: " + json.dumps(event).encode() + b"\n\n")
                 await writer.drain()
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": tokens, "total_tokens": tokens + len(prompt)}
+        usage = {
+            "prompt_tokens": len(prompt),
+            "completion_tokens": tokens,
+            "total_tokens": tokens + len(prompt),
+        }
         last = {"choices": [{"index": 0, "text": "", "finish_reason": "length"}], "usage": usage}
         writer.write(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n")
 
 
 async def serve() -> None:
     server = Server(flag("--alias", "stub"), int(flag("--parallel", "4")))
-    listening = await asyncio.start_server(server.handle, flag("--host", "127.0.0.1"), int(flag("--port", "0")))
-    print("stub engine is listening", flush=True)
+    listening = await asyncio.start_server(
+        server.handle, flag("--host", "127.0.0.1"), int(flag("--port", "0"))
+    )
+    say("stub engine is listening")
     async with listening:
         await listening.serve_forever()
 
 
 def main() -> None:
     if "--version" in sys.argv:
-        print("version: stub")
+        say("version: stub")
         return
     if pids := os.environ.get("STUB_PIDS"):
         Path(pids, str(os.getpid())).touch()
@@ -101,7 +119,7 @@ def main() -> None:
         while not Path(pids, str(child.pid)).exists():
             time.sleep(0.01)
     if MODE in LAST_WORDS:
-        print(LAST_WORDS[MODE], flush=True)
+        say(LAST_WORDS[MODE])
         sys.exit(1)
     if MODE == "hang":
         signal.pause()

@@ -20,7 +20,7 @@ def pids(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def leftovers(pids: Path) -> Callable[[float], list[int]]:
-    """`leftovers(within_s)`: the pids of the tree that still run after that long; [] as soon as none does."""
+    """`leftovers(within_s)`: what of the tree runs after that long; [] as soon as nothing does."""
 
     def find(within_s: float) -> list[int]:
         deadline = time.monotonic() + within_s

@@ -47,7 +47,9 @@ def application() -> Iterator[SlotApplication]:
 def order(pids: Path, tmp_path: Path, mode: str = "ok") -> Order:
     model = tmp_path / "model.gguf"
     model.touch()
-    engine = LlamaCpp(executable=str(STUB), env=stub_environ(pids, mode), parallel=2, start_timeout_s=20)
+    engine = LlamaCpp(
+        executable=str(STUB), env=stub_environ(pids, mode), parallel=2, start_timeout_s=20
+    )
     described = Model(name="stub", source=str(model), context_tokens=64, vocabulary=1000)
     return Order(engine, described, TOPOLOGY, tmp_path / "engine.log")
 
@@ -72,9 +74,17 @@ def test_a_trial_after_another_in_one_slot(
 
 @pytest.mark.parametrize(("mode", "failure"), [("crash", EngineExited), ("oom", OutOfMemory)])
 def test_a_failed_start_is_told_with_its_reason(
-    application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path, mode: str, failure: type[ServingError]
+    application: SlotApplication,
+    pids: Path,
+    leftovers: Leftovers,
+    tmp_path: Path,
+    mode: str,
+    failure: type[ServingError],
 ) -> None:
-    with pytest.raises(failure, match="failed to") as caught, application.engine(order(pids, tmp_path, mode)):
+    with (
+        pytest.raises(failure, match="failed to") as caught,
+        application.engine(order(pids, tmp_path, mode)),
+    ):
         pass
     assert type(caught.value) is failure
     assert leftovers(10) == []
@@ -116,7 +126,9 @@ def test_an_owner_that_is_killed_takes_its_engine_along(
         assert not listening(port_of(endpoint.base_url))
 
 
-def test_a_deleted_application_leaves_nothing(pids: Path, leftovers: Leftovers, tmp_path: Path) -> None:
+def test_a_deleted_application_leaves_nothing(
+    pids: Path, leftovers: Leftovers, tmp_path: Path
+) -> None:
     application = SlotApplication(ray.get_runtime_context().get_node_id(), TOPOLOGY, Owner.remote())
     with application.engine(order(pids, tmp_path)) as endpoint:
         replica = replica_of(endpoint.pid)
@@ -130,11 +142,11 @@ def replica_of(engine: int) -> int:
     """The Serve replica that holds an engine: it reads the supervisor's end of the pipe. Found by /proc."""
     stat = Path(f"/proc/{engine}/stat").read_text()
     supervisor = int(stat[stat.rindex(")") + 2 :].split()[1])
-    pipe = os.readlink(f"/proc/{supervisor}/fd/0")
+    pipe = Path(f"/proc/{supervisor}/fd/0").readlink()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != supervisor:
             try:
-                if any(os.readlink(fd) == pipe for fd in (entry / "fd").iterdir()):
+                if any(fd.readlink() == pipe for fd in (entry / "fd").iterdir()):
                     return int(entry.name)
             except OSError:
                 continue

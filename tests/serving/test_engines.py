@@ -146,11 +146,6 @@ DEATHS: list[tuple[Any, str, type[ServingError]]] = [
         OutOfMemory,
     ),
     (
-        Vllm(),
-        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
-        BadFlags,
-    ),
-    (
         SgLang(),
         "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
         OutOfMemory,

@@ -270,6 +270,17 @@ def test_the_command_as_typed_is_the_command_that_ran(
     assert f"STUB_PIDS={pids}" in words
 
 
+def test_an_engine_inherits_nothing_of_our_python_nor_of_ray(
+    model: Model, pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS", "RAY_JOB_ID", "THEIRS"):
+        monkeypatch.setenv(name, "7")
+    with started(stub(pids), model, log=tmp_path / "new" / "log") as running:
+        environ = Path(f"/proc/{running.endpoint.pid}/environ").read_text().split("\0")
+    assert "THEIRS=7" in environ
+    assert not [line for line in environ if line.startswith(("PYTHONPATH", "OMP_", "RAY_"))]
+
+
 def test_a_plan_needs_nothing_but_the_port() -> None:
     model = Model(name="m", source="org/model", context_tokens=64, vocabulary=1000)
     plan = plan_command(LlamaCpp(n_gpu_layers=0), model, CPU)

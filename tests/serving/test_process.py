@@ -73,7 +73,9 @@ def test_a_supervisor_that_is_killed_takes_the_engine_along(
             pass
         assert not process.alive()
     stubborn = [pid for pid in leftovers(0) if pid != engine]
-    for pid in stubborn:  # nobody is left who could: kill -9 of the supervisor itself is beyond its promise
+    for pid in (
+        stubborn
+    ):  # nobody is left who could: kill -9 of the supervisor itself is beyond its promise
         os.kill(pid, signal.SIGKILL)
 
 
@@ -81,7 +83,9 @@ def test_an_engine_that_dies_leaves_its_code_and_no_children(
     pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with supervised([sys.executable, str(STUB)], stub_environ(pids, "crash"), log, grace_s=0.3) as process:
+    with supervised(
+        [sys.executable, str(STUB)], stub_environ(pids, "crash"), log, grace_s=0.3
+    ) as process:
         wait_for(pids, 2)
         assert leftovers(10) == []
         assert not process.alive()
@@ -99,7 +103,10 @@ def test_no_such_command_says_so(tmp_path: Path) -> None:
 
 
 def test_an_impossible_environment_is_a_launch_error(tmp_path: Path) -> None:
-    with pytest.raises((LaunchError, ValueError)), supervised(["true"], {"A\0B": "x"}, tmp_path / "log"):
+    with (
+        pytest.raises((LaunchError, ValueError)),
+        supervised(["true"], {"A\0B": "x"}, tmp_path / "log"),
+    ):
         pass
 
 

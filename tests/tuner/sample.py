@@ -1,4 +1,4 @@
-"""A study that might have been: two engines, ten trials of four levels, two failures, four tiers."""
+"""A study as it might be: two engines, ten trials of four levels, two failures, four tiers."""
 
 from pathlib import Path
 from typing import Any
