@@ -13,10 +13,11 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from serving.cores import reserved
 from serving.endpoint import Endpoint
 from serving.engines import Engine
 from serving.errors import EngineRestarted, LaunchError, ServingError
@@ -40,19 +41,18 @@ class Order:
 
 
 class EngineReplica:
-    """Runs inside Serve: holds at most one engine, and lets go of it when its owner dies."""
+    """Runs inside Serve: holds at most one engine, and goes with its application when its owner dies."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any) -> None:
         self._stack: ExitStack | None = None
         self._running: Running | None = None
-        self._watch: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._watch = asyncio.create_task(self._follow(owner))
 
-    async def stand_up(self, order: Order, owner: Any) -> Endpoint | ServingError:
+    async def stand_up(self, order: Order) -> Endpoint | ServingError:
         """Failures are returned, not raised: they are answers, and Serve would wrap them."""
         async with self._turn:
             await self._release()
-            self._watch = asyncio.create_task(self._follow(owner))
             stack = ExitStack()
             try:
                 self._running = await asyncio.to_thread(stack.enter_context, _engine(order))
@@ -76,33 +76,83 @@ class EngineReplica:
         return None
 
     async def _release(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
         stack, self._stack, self._running = self._stack, None, None
         if stack is not None:
             await asyncio.to_thread(stack.close)
 
     async def _follow(self, owner: Any) -> None:
-        """Serve outlives drivers; an engine must not. A call to the owner fails as soon as it is dead."""
+        """Serve outlives drivers, and restarts replicas; neither engine nor application may stay.
+
+        A call to the owner fails as soon as it is dead. The exit takes an engine that is just starting.
+        """
         from ray.exceptions import RayError
 
         while True:
             try:
                 await owner.present.remote()
             except RayError:
-                stack, self._stack, self._running = self._stack, None, None
-                if stack is not None:
-                    await asyncio.to_thread(stack.close)
-                return
+                break
             await asyncio.sleep(OWNER_POLL_S)
+        await self._release()
+        await asyncio.to_thread(_delete_own_application)
+        await asyncio.sleep(OWNER_POLL_S)  # the request is under way, nobody waits for its answer
+        os._exit(0)
 
 
-def _engine(order: Order) -> contextlib.AbstractContextManager[Running]:
-    """The devices are those that Ray gave to this replica, and no others."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    devices = tuple(filter(None, visible.split(","))) if order.topology.gpus else ()
-    return launched(order.engine, order.model, order.topology, devices=devices, log=order.log)
+@contextmanager
+def _engine(order: Order) -> Iterator[Running]:
+    """On the devices that Ray gave to this replica and no others, or on cores of its own."""
+    topology, grace_s = order.topology, order.engine.stop_grace_s
+    devices = _devices(topology.gpus)
+    with ExitStack() as stack:
+        cores: tuple[int, ...] = ()
+        if topology.cpus:
+            cores = stack.enter_context(reserved(topology.cpus, _cores_offered()))
+        running = stack.enter_context(
+            launched(
+                order.engine,
+                order.model,
+                topology,
+                devices=devices,
+                cores=cores,
+                log=order.log,
+                grace_s=grace_s,
+            )
+        )
+        if topology.cpus and not cores and running.endpoint.pid:
+            said = (f"{topology.cpus} of {os.cpu_count()} cores, not pinned",)
+            running = replace(running, endpoint=replace(running.endpoint, devices=said))
+        yield running
+
+
+def _devices(count: int) -> tuple[str, ...]:
+    import ray
+
+    given = tuple(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", ())))
+    if len(given) != count:
+        raise LaunchError(f"the trial needs {count} GPUs, but Ray gave its replica {len(given)}")
+    return given
+
+
+def _cores_offered() -> int:
+    """How many cores Ray hands out on this machine, over all the nodes that it runs there."""
+    import ray
+
+    every: Any = ray.nodes  # bare of types
+    nodes = [node for node in every() if node["Alive"]]
+    here = ray.get_runtime_context().get_node_id()
+    host = next(node["NodeManagerHostname"] for node in nodes if node["NodeID"] == here)
+    of_host = [node for node in nodes if node["NodeManagerHostname"] == host]
+    return int(sum(node["Resources"].get("CPU", 0) for node in of_host))
+
+
+def _delete_own_application() -> None:
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    with contextlib.suppress(RayError, RayServeException):
+        serve.delete(serve.get_replica_context().app_name, _blocking=False)
 
 
 class SlotApplication:
@@ -128,14 +178,17 @@ class SlotApplication:
         A replica that can't let go of its engine goes with it: the next trial gets a fresh one.
         """
         handle = self._handle = self._handle or self._deploy()
+        deadline_s = order.engine.start_timeout_s + CALL_TIMEOUT_S
         try:
-            deadline_s = order.engine.start_timeout_s + CALL_TIMEOUT_S
-            yield _answer(handle.stand_up.remote(order, self._owner), deadline_s)
+            endpoint: Endpoint = _answer(handle.stand_up.remote(order), deadline_s)
+        except EngineRestarted:
+            self.delete()
+            raise
+        try:
+            yield endpoint
         finally:
-            try:
-                _answer(handle.stand_down.remote(), STOP_TIMEOUT_S)
-            except ServingError:
-                self.delete()
+            if self._handle is not None:
+                self._let_go(handle)
 
     def confirm(self, endpoint: Endpoint) -> None:
         """Raises ServingError unless the very engine behind `endpoint` is still alive."""
@@ -146,11 +199,18 @@ class SlotApplication:
             self._handle = None
             delete_application(self.name)
 
+    def _let_go(self, handle: Any) -> None:
+        try:
+            _answer(handle.stand_down.remote(), STOP_TIMEOUT_S)
+        except ServingError:
+            self.delete()
+
     def _deploy(self) -> Any:
         from ray import serve
 
         gpus, cpus = self._topology.gpus, self._topology.cpus
-        bundle: dict[str, float] = {"GPU": gpus, "CPU": 1} if gpus else {"CPU": cpus}
+        # An engine on GPUs takes no core of Ray's: how many run at once is for the GPUs to say.
+        bundle: dict[str, float] = {"GPU": gpus} if gpus else {"CPU": cpus}
         deployment: Any = serve.deployment(
             EngineReplica,
             name="engine",
@@ -160,13 +220,13 @@ class SlotApplication:
             graceful_shutdown_timeout_s=15,
             graceful_shutdown_wait_loop_s=0.05,
             health_check_period_s=1,
-            ray_actor_options={"num_gpus": gpus, "num_cpus": bundle["CPU"]},
+            ray_actor_options={"num_gpus": gpus, "num_cpus": cpus},
             placement_group_bundles=[bundle],
             placement_group_bundle_label_selector=[{"ray.io/node-id": self._node_id}],
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )
         try:
-            return serve.run(deployment.bind(), name=self.name, route_prefix=None)
+            return serve.run(deployment.bind(self._owner), name=self.name, route_prefix=None)
         except (RuntimeError, TimeoutError) as error:
             raise LaunchError(f"Ray Serve could not deploy {self.name}: {error}") from error
 

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="wattfront",
         description="Finds the serving configurations on the Pareto front of speed, energy and money.",
-        epilog=EXIT_CODES,
+        epilog=f"example: wattfront tune experiment=laptop\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     to = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -81,8 +81,20 @@ def _add_machine(to: Subparsers) -> None:
     doctor.add_argument("engine", nargs="*", help="engines to look at; all when left out")
 
 
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Overrides may stand before, between and after options, which argparse alone refuses."""
+    root = parser()
+    arguments, rest = root.parse_known_args(argv)
+    strange = [word for word in rest if word.startswith("-") or "overrides" not in arguments]
+    if strange:
+        root.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         return int(arguments.run(arguments))
@@ -117,7 +129,9 @@ def _configured(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
     sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
     mine = "a folder of your own configs, laid over conf/"
     sub.add_argument("--config-dir", "-cd", type=Path, help=mine)
-    sub.add_argument("--cfg", choices=["job"], help="print the composed configuration and stop")
+    sub.add_argument(
+        "--cfg", "-c", choices=["job"], help="print the composed configuration and stop"
+    )
     return sub
 
 

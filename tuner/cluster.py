@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -30,6 +30,11 @@ QUIET = {
 }
 
 
+# Ray looks for an address that other machines reach, even where it is told 127.0.0.1. This is its switch for
+# systems on which it can't span machines: with it, everything listens on loopback alone.
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
 class ClusterConfig(Strict):
     """`local` starts Ray here; `existing` joins the cluster at `address` (default: the one Ray finds).
 
@@ -48,6 +53,11 @@ class ClusterError(Exception):
     """The cluster can't run the study. One line: what is missing, where, what would be right."""
 
 
+def size(topology: Topology) -> tuple[int, int]:
+    """What a trial takes of its node: (GPUs, CPU cores)."""
+    return topology.gpus, 0 if topology.gpus else max(topology.cpus, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What trials may take, node by node: (GPUs, CPU cores)."""
@@ -56,9 +66,20 @@ class Capacity:
 
     def slots(self, topology: Topology) -> int:
         """How many trials of this topology run at once."""
-        if topology.gpus:
-            return sum(gpus // topology.gpus for gpus, _ in self.nodes)
-        return sum(cpus // max(topology.cpus, 1) for _, cpus in self.nodes)
+        kind = 0 if topology.gpus else 1
+        return sum(node[kind] // size(topology)[kind] for node in self.nodes)
+
+    def holds(self, topologies: Iterable[Topology]) -> bool:
+        """Whether trials of these can run all at once: the largest first, each where it leaves least."""
+        left = [list(node) for node in self.nodes]
+        for topology in sorted(topologies, key=size, reverse=True):
+            kind = 0 if topology.gpus else 1
+            need = size(topology)[kind]
+            able = [node for node in left if node[kind] >= need]
+            if not able:
+                return False
+            min(able, key=lambda node: node[kind])[kind] -= need
+        return True
 
     def check(self, topology: Topology) -> None:
         if not self.slots(topology):
@@ -72,7 +93,7 @@ class Capacity:
 
 def local_capacity(config: ClusterConfig) -> Capacity:
     """What `connected` will offer on this machine, without starting anything."""
-    cpus = os.cpu_count() or 1 if config.cpus is None else config.cpus
+    cpus = len(os.sched_getaffinity(0)) if config.cpus is None else config.cpus
     gpus = device_count() if config.gpus is None else config.gpus
     return Capacity(((gpus, cpus),) * config.nodes)
 
@@ -80,7 +101,8 @@ def local_capacity(config: ClusterConfig) -> Capacity:
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[Capacity]:
     """Ray for the length of a with block. Raises ClusterError."""
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    settings = {**QUIET, **ALONE} if config.kind == "local" else QUIET
+    os.environ.update({key: value for key, value in settings.items() if key not in os.environ})
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -2,15 +2,18 @@
 
 import argparse
 import re
+import shlex
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from serving import models
 from serving.engines import External
+from serving.errors import LaunchError
 from serving.launch import executable
-from tuner.cluster import ClusterError, connected, local_capacity
+from tuner.cluster import Capacity, ClusterError, connected, local_capacity
 from tuner.config import (
     ConfigError,
     StudyConfig,
@@ -23,7 +26,8 @@ from tuner.config import (
 )
 from tuner.display import Display
 from tuner.ledger import Ledger, LedgerError
-from tuner.plan import show_plan
+from tuner.mirror import TrackingError
+from tuner.plan import known_trials, show_plan
 from tuner.report import show_report
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
@@ -32,44 +36,52 @@ NOTHING_FEASIBLE, INTERRUPTED = 3, 130
 
 
 class Missing(Exception):
-    """Something this machine or cluster lacks. One line, with what to do."""
+    """What this machine or cluster lacks. A line for each thing, with what to do."""
 
 
 def tune(arguments: argparse.Namespace) -> int:
-    if arguments.multirun:
-        jobs = multirun(arguments.overrides, arguments.config_dir)
-        return max((_tune(arguments, job) for job in jobs), default=0)
-    return _tune(arguments, arguments.overrides)
+    if not arguments.multirun:
+        return _tune(arguments, arguments.overrides)
+    jobs = multirun(arguments.overrides, arguments.config_dir)
+    if not arguments.cfg:
+        for job in jobs:  # so that the last one's mistakes are found before the first one runs
+            load(job, arguments.config_dir)
+    worst = 0
+    for job in jobs:
+        code = _tune(arguments, job, " ".join(job))
+        if code == INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
 
 
 def bench(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
-        return _print_config(arguments)
+        return _print_config(arguments, arguments.overrides)
     return run_study(single(load(arguments.overrides, arguments.config_dir)))
 
 
 def plan(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
-        return _print_config(arguments)
-    config = load(arguments.overrides, arguments.config_dir)
-    show_plan(config, local_capacity(config.cluster), Console())
+        return _print_config(arguments, arguments.overrides)
+    show_plan(load(arguments.overrides, arguments.config_dir), Console())
     return 0
 
 
-def _tune(arguments: argparse.Namespace, overrides: list[str]) -> int:
+def _tune(arguments: argparse.Namespace, overrides: list[str], one_of_many: str = "") -> int:
+    if one_of_many:
+        _say(Console(), f"# {one_of_many}", "bold")
     if arguments.cfg:
-        return _print_config(arguments)
+        return _print_config(arguments, overrides)
     config = load(overrides, arguments.config_dir)
     if arguments.dry_run:
-        show_plan(config, local_capacity(config.cluster), Console())
+        show_plan(config, Console())
         return 0
     return run_study(config)
 
 
-def _print_config(arguments: argparse.Namespace) -> int:
-    Console(soft_wrap=True, highlight=False).print(
-        compose_yaml(arguments.overrides, arguments.config_dir), markup=False, end=""
-    )
+def _print_config(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    _say(Console(), compose_yaml(overrides, arguments.config_dir).rstrip("\n"))
     return 0
 
 
@@ -78,6 +90,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     console = Console()
     check_machine(config)
     folder = folder or new_folder(config)
+    _say(console, f"study {folder}: starting Ray, {config.search.trials} trials")
     try:
         with (
             Ledger.open(folder) as ledger,
@@ -87,6 +100,8 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
         ):
             from tuner.slots import run_trials
 
+            check_placement(config, capacity)
+            display.already(ledger.results())
             study = Study(config, ledger, [display, tracker])
             with interruptible(study):
                 run_trials(study, capacity, display.watch)
@@ -96,31 +111,62 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     except ResumeError as error:
         raise ConfigError(str(error)) from error
     except KeyboardInterrupt:
-        console.print(f"stopped; go on with: wattfront resume {folder}", style="yellow")
-        return INTERRUPTED
+        return _interrupted(folder, console)
     feasible = show_report(folder, config, console)
-    console.print(f"MLflow: {ui_command(config, folder)}", soft_wrap=True, highlight=False)
+    _say(console, f"MLflow: {ui_command(config, folder)}")
     if stopped:
-        console.print(f"stopped; go on with: wattfront resume {folder}", style="yellow")
-        return INTERRUPTED
+        return _interrupted(folder, console)
     return 0 if feasible else NOTHING_FEASIBLE
 
 
+def _interrupted(folder: Path, console: Console) -> int:
+    again = shlex.join(["wattfront", "resume", str(folder)])
+    _say(console, f"stopped; go on with: {again}", "yellow")
+    return INTERRUPTED
+
+
 def check_machine(config: StudyConfig) -> None:
-    """Raises LaunchError for what this machine lacks, before a device is taken."""
-    if config.cluster.kind == "local":
-        for engine in config.engine.values():
-            if not isinstance(engine, External):
-                executable(engine)
-                models.locate(config.model.source, engine.model_format)
+    """Raises Missing with all that this machine lacks, before a device is taken."""
+    if config.cluster.kind != "local":
+        return
+    check_placement(config, local_capacity(config.cluster))
+    lacking = dict[str, None]()
+    for engine in config.engine.values():
+        if isinstance(engine, External):
+            continue
+        for needed in (
+            partial(executable, engine),
+            partial(models.locate, config.model.source, engine.model_format),
+        ):
+            try:
+                needed()
+            except LaunchError as error:
+                lacking[error.evidence] = None
+    if lacking:
+        raise Missing("\n".join(lacking))
+
+
+def check_placement(config: StudyConfig, capacity: Capacity) -> None:
+    """Whether every trial that is certain to come fits a node. Raises Missing."""
+    for proposal in known_trials(config):
+        try:
+            capacity.check(proposal.config.topology)
+        except ClusterError as error:
+            raise Missing(f"trial {proposal.number}: {error}") from error
 
 
 def report(arguments: argparse.Namespace) -> int:
     folder = find_study(arguments.study)
-    config = load_saved(folder)
-    if arguments.to_mlflow:
-        mirror(folder, config)
-    feasible = show_report(folder, config, Console())
+    config, console = load_saved(folder), Console()
+    try:
+        feasible = show_report(folder, config, console)
+        if arguments.to_mlflow:
+            mirror(folder, config)
+    except LedgerError as error:
+        raise Missing(str(error)) from error
+    except TrackingError as error:
+        raise Missing(f"MLflow: {error}") from error
+    _say(console, f"MLflow: {ui_command(config, folder)}")
     return 0 if feasible else NOTHING_FEASIBLE
 
 
@@ -135,8 +181,10 @@ def find_study(name: Path) -> Path:
         if (folder / "study.yaml").is_file():
             return folder
     known = sorted(path.parent.name for path in Path("studies").glob("*/study.yaml"))
-    hint = f"; under ./studies there are: {', '.join(known)}" if known else ""
-    raise Missing(f"no study at {name} (a study is a folder with a study.yaml){hint}")
+    there = f"there are: {', '.join(known)}" if known else "there are none"
+    raise Missing(
+        f"no study at {name} (a study is a folder with a study.yaml); under ./studies {there}"
+    )
 
 
 def new_folder(config: StudyConfig) -> Path:
@@ -150,6 +198,12 @@ def new_folder(config: StudyConfig) -> Path:
             candidate.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise Missing(f"output_dir: can't make {candidate}: {error.strerror}") from error
         save(config, candidate)
         return candidate
     raise Missing(f"{folder} and 98 others exist already")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)

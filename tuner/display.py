@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,12 @@ from rich.text import Text
 
 from loadgen import Progress
 from tuner.config import StudyConfig
+from tuner.ledger import Finished, knobs
 from tuner.objective import tier_values
 from tuner.search import Proposal
-from tuner.space import Point
 from tuner.trial import Completed, TrialResult
 
 POLL_S = 0.5
-
-
-def knobs(point: Point) -> str:
-    """`parallel=4 threads=2`: the last part of each path; the engine first."""
-    return (
-        " ".join(
-            str(value) if path == "engine" else f"{path.rsplit('.', 1)[-1]}={value}"
-            for path, value in point.items()
-        )
-        or "defaults"
-    )
 
 
 class Display:
@@ -39,6 +28,7 @@ class Display:
     def __init__(self, config: StudyConfig, slots: int, console: Console | None = None) -> None:
         self._config, self._slots = config, max(slots, 1)
         self._console = console or Console()
+        self._terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._began = time.monotonic()
         self._running: dict[int, tuple[Proposal, float]] = {}
         self._progress: dict[int, Progress | None] = {}
@@ -51,7 +41,7 @@ class Display:
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
 
     def __enter__(self) -> "Display":
-        if self._console.is_terminal:
+        if self._terminal:
             self._live.start()
         return self
 
@@ -72,65 +62,71 @@ class Display:
         self._poller = threading.Thread(target=poll, daemon=True, name="display")
         self._poller.start()
 
-    def already(self, done: int, failed: int) -> None:
+    def already(self, earlier: Sequence[Finished]) -> None:
         """Trials of an earlier run of the same study."""
-        self._done, self._failed = done, failed
+        for entry in earlier:
+            self._count(entry.number, entry.result)
 
     def started(self, proposal: Proposal) -> None:
         self._running[proposal.number] = (proposal, time.monotonic())
-        if not self._console.is_terminal:
-            total = self._config.search.trials
-            self._console.print(
-                f"[{_clock(time.monotonic() - self._began)}] trial {proposal.number + 1} of {total}: "
-                f"{self._name(proposal)}  ({self._left()})",
-                soft_wrap=True,
-            )
+        if not self._terminal:
+            which = f"trial {proposal.number + 1} of {self._config.search.trials}"
+            clock, name = _clock(time.monotonic() - self._began), self._name(proposal)
+            head = f"[{clock}] {which}: #{proposal.number} {name}"
+            said = [head, self._left(), self._best_so_far()]
+            self._console.print(Text("  ".join(filter(None, said))), soft_wrap=True)
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
         self._running.pop(proposal.number, None)
         self._progress.pop(proposal.number, None)
-        self._done += 1
-        self._walls_s.append(result.timings.wall_s)
+        gains = self._count(proposal.number, result)
         line = Text(f"#{proposal.number:<3}", style="bold")
         if isinstance(result, Completed):
-            values = tier_values(self._config.slo, self._config.objective, result)
-            gains = self._improve(proposal.number, values)
             line.append("✓ ", style="green").append(self._name(proposal))
             line.append(f"  {_summary(result)}", style="cyan")
             if gains:
                 line.append(f"  new best: {', '.join(gains)}", style="bold green")
         else:
-            self._failed += 1
             line.append("✗ ", style="red").append(self._name(proposal))
             line.append(f"  {result.failure}: {result.evidence}", style="red")
-        self._console.print(line, soft_wrap=not self._console.is_terminal)
+        self._console.print(line, soft_wrap=not self._terminal)
 
     def closing(self) -> None:
         self._note = "stopping: what runs is finished and saved; Ctrl-C again stops now"
-        if not self._console.is_terminal:
+        if not self._terminal:
             self._console.print(self._note)
 
-    def _improve(self, number: int, values: dict[str, float]) -> list[str]:
-        gains = []
-        for tier, value in values.items():
-            if value > self._best.get(tier, (0.0, -1))[0]:
-                self._best[tier] = (value, number)
-                gains.append(tier)
+    def _count(self, number: int, result: TrialResult) -> list[str]:
+        """The tiers of which this trial is the best so far."""
+        self._done += 1
+        self._walls_s.append(result.timings.wall_s)
+        if not isinstance(result, Completed):
+            self._failed += 1
+            return []
+        values = tier_values(self._config.slo, self._config.objective, result)
+        gains = [tier for tier, value in values.items() if value > self._best_value(tier)]
+        self._best |= {tier: (values[tier], number) for tier in gains}
         return gains
 
+    def _best_value(self, tier: str) -> float:
+        return self._best.get(tier, (0.0, -1))[0]
+
     def _name(self, proposal: Proposal) -> str:
-        several = len(self._config.engine) > 1
-        text = knobs(proposal.point)
-        engine = proposal.config.engine.kind
-        return text if several and text.startswith(engine) else f"{engine} {text}"
+        return f"{proposal.config.engine.kind} {knobs(proposal.point)}"
 
     def _left(self) -> str:
         if not self._walls_s:
             return "time left: known after the first trial"
         left = self._config.search.trials - self._done
         mean_s = sum(self._walls_s) / len(self._walls_s)
-        running_s = sum(min(time.monotonic() - t, mean_s) for _, t in self._running.values())
+        now_s, running = time.monotonic(), list(self._running.values())
+        running_s = sum(min(now_s - began, mean_s) for _, began in running)
         return f"about {_clock(max(left * mean_s - running_s, 0) / self._slots)} left"
+
+    def _best_so_far(self) -> str:
+        best = [f"{tier} {value:.1f} (#{n})" for tier, (value, n) in list(self._best.items())]
+        said = f"best so far ({self._config.objective.throughput}): {'  '.join(best)}"
+        return said if best else ""
 
     def _render(self) -> RenderableType:
         total = self._config.search.trials
@@ -140,18 +136,16 @@ class Display:
             f"  ·  {_clock(time.monotonic() - self._began)} gone, {self._left()}",
             (f"  ·  {self._failed} failed" if self._failed else "", "red"),
         )
-        best = "  ".join(
-            f"{tier} {value:.1f} (#{number})" for tier, (value, number) in self._best.items()
-        )
         rows: list[RenderableType] = [
             ProgressBar(total=total, completed=self._done, width=40),
             head,
         ]
-        if best:
-            rows.append(Text(f"best so far, tok/s per {self._config.hardware.device}: {best}"))
+        if best := self._best_so_far():
+            rows.append(Text(best))
         grid = Table.grid(padding=(0, 2))
         for number, (proposal, began) in list(self._running.items()):
-            grid.add_row(f"#{number}", self._name(proposal), self._phase(number, began))
+            name, phase = self._name(proposal), self._phase(number, began)
+            grid.add_row(f"#{number}", Text(name), Text(phase))
         rows.append(grid)
         if self._note:
             rows.append(Text(self._note, style="yellow"))

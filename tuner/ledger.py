@@ -30,6 +30,16 @@ class LedgerError(Exception):
     """The ledger can't be read or written. One line."""
 
 
+def knobs(point: Point) -> str:
+    """`parallel=4 threads=2`: what the search chose, without the engine's name."""
+    chosen = (
+        f"{path.rsplit('.', 1)[-1]}={_plain(value)}"
+        for path, value in point.items()
+        if path != ENGINE
+    )
+    return " ".join(chosen) or "as configured"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line: a trial that was asked for (`result` is None), or what it gave."""
@@ -43,13 +53,7 @@ class Entry:
 
     @property
     def knobs(self) -> str:
-        """`parallel=4 threads=2`: what the search chose, without the engine's name."""
-        chosen = (
-            f"{path.rsplit('.', 1)[-1]}={_plain(v)}"
-            for path, v in self.point.items()
-            if path != ENGINE
-        )
-        return " ".join(chosen) or "as configured"
+        return knobs(self.point)
 
     @property
     def is_default(self) -> bool:

@@ -2,15 +2,19 @@
 
 import argparse
 import shlex
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from serving import environments, models
 from serving.doctor import Check, checks
 from serving.engines import ENGINES
+from tuner.complaint import ConfigError, suggestion
 
-OK, LACKING, USAGE = 0, 4, 2
+OK, LACKING = 0, 4
 
 
 def engines(arguments: argparse.Namespace) -> int:
@@ -26,13 +30,14 @@ def engines(arguments: argparse.Namespace) -> int:
             )
         console.print(table)
         return OK
-    if arguments.name not in environments.RECIPES:
-        return _usage(console, "environment", arguments.name, list(environments.RECIPES))
-    with console.status(f"installing {arguments.name}") as status:
-        where = environments.install(
-            arguments.name, status.update, pip_args=shlex.split(arguments.pip_args)
-        )
-    console.print(f"{arguments.name}: {where}", soft_wrap=True)
+    _one_of("environment", arguments.name, environments.RECIPES)
+    try:
+        pip_args = shlex.split(arguments.pip_args)
+    except ValueError as error:
+        raise ConfigError(f"--pip-args={arguments.pip_args}: {error}") from error
+    with _telling(console, f"installing {arguments.name}") as say:
+        where = environments.install(arguments.name, say, pip_args=pip_args)
+    console.print(f"{arguments.name}: {where}", soft_wrap=True, markup=False)
     return OK
 
 
@@ -42,19 +47,17 @@ def fetch_models(arguments: argparse.Namespace) -> int:
         for name, source in models.SOURCES.items():
             console.print(f"{name}: {source.description}", soft_wrap=True)
         return OK
-    if arguments.name not in models.SOURCES:
-        return _usage(console, "model", arguments.name, list(models.SOURCES))
-    with console.status(f"fetching {arguments.name}") as status:
-        where = models.fetch(arguments.name, arguments.format, status.update)
-    console.print(f"{arguments.name} ({arguments.format}): {where}", soft_wrap=True)
+    _one_of("model", arguments.name, models.SOURCES)
+    with _telling(console, f"fetching {arguments.name}") as say:
+        where = models.fetch(arguments.name, arguments.format, say)
+    console.print(f"{arguments.name} ({arguments.format}): {where}", soft_wrap=True, markup=False)
     return OK
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
-    unknown = [name for name in arguments.engine if name not in ENGINES]
-    if unknown:
-        return _usage(console, "engine", unknown[0], list(ENGINES))
+    for name in arguments.engine:
+        _one_of("engine", name, ENGINES)
     found = checks(arguments.engine or list(ENGINES))
     console.print(_table(found))
     lacking = any(check.state == "missing" for check in found) and bool(arguments.engine)
@@ -67,15 +70,23 @@ def _table(found: list[Check]) -> Table:
     for column in ("", "what", "found", "what to do"):
         table.add_column(column, overflow="fold")
     for check in found:
-        mark = f"[{colours[check.state]}]{check.state}[/]"
-        table.add_row(mark, check.name, check.found, check.fix or "")
+        mark = Text(check.state, style=colours[check.state])
+        table.add_row(mark, Text(check.name), Text(check.found), Text(check.fix))
     return table
 
 
-def _usage(console: Console, what: str, name: str | None, known: list[str]) -> int:
-    console.print(
-        f"wattfront: {'no' if name is None else 'unknown'} {what}{f' {name!r}' if name else ''}: "
-        f"one of {', '.join(known)}",
-        style="red",
-    )
-    return USAGE
+@contextmanager
+def _telling(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """How far it is: a line that changes on a terminal, a line for each step elsewhere."""
+    if console.is_terminal:
+        with console.status(Text(what)) as status:
+            yield lambda step: status.update(Text(step))
+    else:
+        yield lambda step: console.print(step, soft_wrap=True, markup=False)
+
+
+def _one_of(what: str, name: str | None, known: Iterable[str]) -> None:
+    if name is None:
+        raise ConfigError(f"which {what}? {suggestion('', known, f'{what}s')}")
+    if name not in known:
+        raise ConfigError(f"there is no {what} {name!r}; {suggestion(name, known, f'{what}s')}")

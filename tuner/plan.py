@@ -1,28 +1,45 @@
 """What a study would do, before it takes a device: commands, placement, time, GPU-hours, dollars."""
 
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from serving.engines import External
 from serving.launch import plan_command
-from tuner.cluster import Capacity
+from serving.topology import Topology
+from tuner.cluster import Capacity, ClusterError, local_capacity
 from tuner.config import StudyConfig
-from tuner.display import knobs
+from tuner.ledger import knobs
 from tuner.search import Proposal
 from tuner.study import proposer
+from tuner.trial import TrialConfig
 
 OVERHEAD_S = 3.0  # a trial beyond engine start and load
+ADAPTIVE = ("tpe", "nsga2")  # choose by what was measured
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one trial: how long it holds its topology's devices."""
+
+    topology: Topology
+    wall_s: float
+
+    @property
+    def device_s(self) -> float:
+        return self.topology.devices * self.wall_s
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`low` to `high`: levels as short as they may be, and all at their time limit."""
+    """Each pair: levels as short as they may be, and all at their time limit."""
 
     trials: int
-    slots: int
-    low_s: float
-    high_s: float
+    wall_s: tuple[float, float]
     device_hours: tuple[float, float]
     usd: tuple[float, float] | None
 
@@ -31,85 +48,164 @@ def known_trials(config: StudyConfig) -> list[Proposal]:
     """The trials that are certain before anything is measured; the rest depends on their results."""
     search, source = config.search, proposer(config)
     certain = search.trials
-    if search.kind in ("tpe", "nsga2"):
-        fixed = len(search.points) + (len(config.engine) if search.default_first else 0)
-        certain = min(certain, fixed + search.startup_trials)
-    asked = (source.ask() for _ in range(certain))
-    return [proposal for proposal in asked if proposal is not None]
+    if search.kind in ADAPTIVE:
+        defaults = len(config.engine) if search.default_first else 0
+        # A point given counts as one of those to start with, if it lies inside the space.
+        certain = min(certain, defaults + max(len(search.points), search.startup_trials))
+    known: list[Proposal] = []
+    while len(known) < certain and (proposal := source.ask()):
+        known.append(proposal)
+    return known
 
 
-def estimate(config: StudyConfig, capacity: Capacity, known: list[Proposal]) -> Estimate:
-    workload, trials = config.workload, config.search.trials
-    start_s = max(proposal.config.engine.typical_start_s for proposal in known)
-    devices = max(proposal.config.topology.devices for proposal in known)
-    slots = max(capacity.slots(known[0].config.topology), 1)
-    levels = workload.levels
-    low_trial_s = OVERHEAD_S + start_s + workload.warmup_s * levels + levels * workload.level_s
-    high_trial_s = OVERHEAD_S + start_s + workload.warmup_s * levels + levels * workload.level_max_s
-    rounds = -(-trials // slots)
-    hours = (trials * low_trial_s * devices / 3600, trials * high_trial_s * devices / 3600)
+def unknown_trials(config: StudyConfig, known: Sequence[Proposal]) -> int:
+    """How many more there will be; a search that does not learn has named all it has."""
+    return config.search.trials - len(known) if config.search.kind in ADAPTIVE else 0
+
+
+def planned_capacity(config: StudyConfig, known: Sequence[Proposal]) -> tuple[Capacity, str]:
+    """What trials may take, and what was assumed of it: a plan asks no cluster."""
+    topologies = [proposal.config.topology for proposal in known] or [config.topology]
+    largest = (max(each.gpus for each in topologies), max(each.cpus for each in topologies))
+    cluster = config.cluster
+    if cluster.kind == "existing":
+        per_node = config.hardware.devices_per_node if largest[0] else 0
+        gpus = per_node if cluster.gpus is None else cluster.gpus
+        cpus = largest[1] if cluster.cpus is None else cluster.cpus
+        nodes = f"{cluster.nodes} node{'s' * (cluster.nodes > 1)} of {_held(gpus, cpus)}"
+        return Capacity(((gpus, cpus),) * cluster.nodes), (
+            f"planned for {nodes}: more nodes take less time (cluster.nodes=…)"
+        )
+    capacity = local_capacity(cluster)
+    for topology in topologies:
+        try:
+            capacity.check(topology)
+        except ClusterError as error:
+            return Capacity((largest,)), f"not on this machine: {error}"
+    return capacity, ""
+
+
+def estimate(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal]) -> Estimate:
+    """Trials not known yet cost as little as the least of the known ones, or as much as the most."""
+    more = unknown_trials(config, known)
+    workloads = config.workload
+    low = [_cost(proposal.config, workloads.level_s) for proposal in known]
+    high = [_cost(proposal.config, workloads.level_max_s) for proposal in known]
+    low += [min(low, key=lambda cost: cost.device_s)] * more
+    high += [max(high, key=lambda cost: cost.device_s)] * more
+    wall_s = (packed_s(capacity, low), packed_s(capacity, high))
+    hours = (_hours(low), _hours(high))
     price = config.hardware.usd_per_device_hour
     usd = None if price is None else (hours[0] * price.value, hours[1] * price.value)
-    return Estimate(trials, slots, rounds * low_trial_s, rounds * high_trial_s, hours, usd)
+    return Estimate(len(low), wall_s, hours, usd)
 
 
-def show_plan(config: StudyConfig, capacity: Capacity, console: Console) -> None:
+def packed_s(capacity: Capacity, costs: Sequence[Cost]) -> float:
+    """Trials in their order, each on the first node with room, which the next one waits for."""
+    free = [list(node) for node in capacity.nodes]
+    running: list[tuple[float, int, int, int]] = []  # its end, and what it gives back to which node
+    now_s = 0.0
+    for cost in costs:
+        capacity.check(cost.topology)
+        gpus = cost.topology.gpus
+        kind, need = (0, gpus) if gpus else (1, max(cost.topology.cpus, 1))
+        while not (room := [i for i, has in enumerate(free) if has[kind] >= need]):
+            now_s, node, freed, count = heapq.heappop(running)
+            free[node][freed] += count
+        free[room[0]][kind] -= need
+        heapq.heappush(running, (now_s + cost.wall_s, room[0], kind, need))
+    return max((end_s for end_s, *_ in running), default=now_s)
+
+
+def show_plan(config: StudyConfig, console: Console) -> None:
     known = known_trials(config)
-    table = Table(box=None, header_style="bold", show_lines=False, pad_edge=False)
+    _show_trials(known, console)
+    more = unknown_trials(config, known)
+    if more:
+        _say(console, f"# and {more} more, which {config.search.kind} chooses by what these show")
+    capacity, assumed = planned_capacity(config, known)
+    console.print()
+    if assumed:
+        _say(console, assumed, "yellow")
+    if known:
+        _show_estimate(config, capacity, known, console)
+
+
+def _show_trials(known: Sequence[Proposal], console: Console) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("trial", justify="right")
-    table.add_column("devices")
+    table.add_column("engine")
+    table.add_column("devices", no_wrap=True)
     table.add_column("knobs", overflow="fold")
     for proposal in known:
         topology = proposal.config.topology
-        held = f"{topology.gpus} GPU" if topology.gpus else f"{topology.cpus} cores"
-        table.add_row(str(proposal.number), held, knobs(proposal.point))
+        held = _held(topology.gpus, topology.cpus)
+        number, engine = str(proposal.number), proposal.config.engine.kind
+        table.add_row(number, engine, held, Text(knobs(proposal.point)))
     console.print(table)
     console.print()
     for proposal in known:
         trial = proposal.config
-        command = plan_command(trial.engine, trial.model, trial.topology)
-        console.print(f"# trial {proposal.number}", style="dim", highlight=False)
-        console.print(command, soft_wrap=True, highlight=False, markup=False)
-    rest = config.search.trials - len(known)
-    if rest > 0:
-        console.print(
-            f"# and {rest} more, which {config.search.kind} chooses by what these measure",
-            style="dim",
-        )
-    if known:
-        _show_estimate(config, estimate(config, capacity, known), console)
+        _say(console, f"# trial {proposal.number}", "dim")
+        _say(console, _command(trial))
 
 
-def _show_estimate(config: StudyConfig, figures: Estimate, console: Console) -> None:
-    device = config.hardware.device
-    levels = ", ".join(str(level) for level in _loads(config))
+def _command(trial: TrialConfig) -> str:
+    if isinstance(trial.engine, External):
+        return f"# nothing to start: {trial.engine.url} runs already"
+    return plan_command(trial.engine, trial.model, trial.topology)
+
+
+def _show_estimate(
+    config: StudyConfig, capacity: Capacity, known: Sequence[Proposal], console: Console
+) -> None:
+    figures, device = estimate(config, capacity, known), config.hardware.device
+    at_once = sorted({capacity.slots(proposal.config.topology) for proposal in known})
+    slots = f"{at_once[0]} to {at_once[-1]}" if len(at_once) > 1 else str(at_once[0])
+    _say(
+        console,
+        f"{figures.trials} trials, {slots} at a time, each a server start and {_loads(config)}",
+    )
     low, high = figures.device_hours
-    console.print()
-    console.print(
-        f"{figures.trials} trials, {figures.slots} at a time; each one server start and a ladder: {levels}"
-    )
-    console.print(
-        f"time: {_minutes(figures.low_s)} to {_minutes(figures.high_s)}   "
-        f"{device}-hours: {low:.2f} to {high:.2f}"
-    )
+    times = f"{_time(figures.wall_s[0])} to {_time(figures.wall_s[1])}"
+    _say(console, f"time: {times}   {device}-hours: {low:.2f} to {high:.2f}")
     price = config.hardware.usd_per_device_hour
     if figures.usd is None or price is None:
-        console.print(
-            f"dollars: unknown, hardware {config.hardware.name} has no price (hardware.usd_per_device_hour)"
+        name = config.hardware.name
+        _say(
+            console,
+            f"dollars: unknown, hardware {name} has no price (hardware.usd_per_device_hour)",
         )
     else:
-        console.print(
-            f"dollars: {figures.usd[0]:.2f} to {figures.usd[1]:.2f} at ${price.value:g} per {device}-hour "
-            f"({price.source}, {price.date})"
-        )
+        spent = f"{figures.usd[0]:.2f} to {figures.usd[1]:.2f}"
+        rate = f"${price.value:g} per {device}-hour ({price.source}, {price.date})"
+        _say(console, f"dollars: {spent} at {rate}")
 
 
-def _loads(config: StudyConfig) -> list[str]:
+def _cost(trial: TrialConfig, level_s: float) -> Cost:
+    load_s = trial.workload.levels * (trial.workload.warmup_s + level_s)
+    return Cost(trial.topology, OVERHEAD_S + trial.engine.typical_start_s + load_s)
+
+
+def _hours(costs: Sequence[Cost]) -> float:
+    return sum(cost.device_s for cost in costs) / 3600
+
+
+def _held(gpus: int, cpus: int) -> str:
+    count, unit = (gpus, "GPU") if gpus else (cpus, "core")
+    return f"{count} {unit}{'s' * (count != 1)}"
+
+
+def _loads(config: StudyConfig) -> str:
     arrival = config.workload.arrival
     if arrival.kind == "closed":
-        return [f"{users} users" for users in arrival.concurrency]
-    return [f"{rate:g}/s" for rate in arrival.rate_per_s]
+        return f"a ladder of {', '.join(map(str, arrival.concurrency))} users"
+    return f"a ladder of {', '.join(f'{rate:g}' for rate in arrival.rate_per_s)} requests/s"
 
 
-def _minutes(seconds: float) -> str:
+def _time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, soft_wrap=True, highlight=False, markup=False, emoji=False)

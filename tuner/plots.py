@@ -207,10 +207,14 @@ def _draw_tiers(axes: Any, drawn: Picture) -> None:
             name, (limit, 1), xycoords=("data", "axes fraction"), xytext=(4, -6),
             textcoords="offset points", rotation=90, va="top", color=MUTED, fontsize=9,
         )  # fmt: skip
-    for mark, tiers in drawn.best:
+    furthest = max((mark.x for mark, _ in drawn.best), default=0.0)
+    for place, (mark, tiers) in enumerate(drawn.best):
+        # One above, one below, so that neighbours stay legible; the last ones towards the middle.
+        side, above = (-1 if mark.x > 0.7 * furthest else 1), place % 2 == 0
         axes.annotate(
             f"best for {tiers}\ntrial {mark.number}, {mark.load}", (mark.x, mark.y),
-            xytext=(26, 18), textcoords="offset points", fontsize=9.5, color=INK, zorder=7,
+            xytext=(26 * side, 18 if above else -40), textcoords="offset points",
+            ha="left" if side > 0 else "right", fontsize=9.5, color=INK, zorder=7,
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.8},
             bbox={"boxstyle": "round,pad=0.25", "fc": "white", "ec": "none", "alpha": 0.85},
         )  # fmt: skip

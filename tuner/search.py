@@ -14,8 +14,8 @@ from tuner.trial import TrialConfig
 
 Positive = Annotated[int, Field(ge=1)]
 
-REASKS = 64  # suggestions thrown away (impossible, or already measured) before the space is sampled at random
-DRAWS = 2000  # random draws without a new point after which the space counts as exhausted
+REASKS = 64  # suggestions thrown away (impossible, or measured) before the space is sampled evenly
+DRAWS = 2000  # even draws without a new point after which the space counts as exhausted
 
 
 class SearchConfig(Strict):
@@ -69,7 +69,8 @@ class Proposer:
         self._asked = 0
         self._listed = _listed(search, space, defaults, fixed)
         self._study = None if search.kind in ("list", "grid") else _optuna_study(search, objectives)
-        self._blind = _optuna_study(search.model_copy(update={"kind": "random"}), objectives)
+        self._startup = search.startup_trials if search.kind in ("tpe", "nsga2") else 0
+        self._even = _optuna_study(search.model_copy(update={"kind": "qmc"}), objectives)
 
     def ask(self) -> Proposal | None:
         """The next configuration; None when none is left to try."""
@@ -78,12 +79,15 @@ class Proposer:
                 return proposal
         if self._study is None:
             return None
-        for _ in range(REASKS):
-            trial = self._study.ask()
-            if proposal := self._accept(self._sample(trial), trial):
-                return proposal
+        if self._startup:
+            self._startup -= 1
+        else:
+            for _ in range(REASKS):
+                trial = self._study.ask()
+                if proposal := self._accept(self._sample(trial), trial):
+                    return proposal
         for _ in range(DRAWS):
-            if proposal := self._accept(self._sample(self._blind.ask()), None):
+            if proposal := self._accept(self._spread(), None):
                 return proposal
         return None
 
@@ -95,6 +99,15 @@ class Proposer:
             self._tell_optuna(trial, values)
         elif values is not None:
             self._add_to_optuna(proposal.point, values)
+
+    def _spread(self) -> Point:
+        """The next point of a Sobol sequence: even over the space, where chance leaves gaps."""
+        trial = self._even.ask()
+        point = self._sample(trial)
+        self._even.tell(
+            trial, [0.0] * len(self._objectives)
+        )  # told at once: no value matters to it
+        return point
 
     def _sample(self, trial: Any) -> Point:
         return sample(self._space, self._engines, trial, self._fixed_values)
@@ -166,7 +179,7 @@ def _optuna_study(search: SearchConfig, objectives: Sequence[str]) -> Any:
     seed, startup = search.seed, search.startup_trials
     sampler: samplers.BaseSampler
     if search.kind == "tpe":
-        sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=False)
+        sampler = samplers.TPESampler(seed=seed, n_startup_trials=startup)
     elif search.kind == "nsga2":
         sampler = samplers.NSGAIISampler(seed=seed, population_size=max(startup, 4))
     elif search.kind == "qmc":

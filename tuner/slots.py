@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from loadgen import Progress
 from serving.deployment import SlotApplication
 from serving.topology import Topology
-from tuner.cluster import BENCH_CPU, BENCH_GPU, Capacity
+from tuner.cluster import BENCH_CPU, BENCH_GPU, Capacity, size
 from tuner.search import Proposal
 from tuner.trial import Measured, TrialConfig, run_trial, with_wall
 
@@ -128,18 +128,20 @@ class StudySearcher(_Unsaved, Searcher):
     def __init__(self, source: Source, capacity: Capacity) -> None:
         super().__init__()
         self._source, self._capacity = source, capacity
-        self._live: dict[str, tuple[int, int]] = {}
+        self._live: dict[str, Topology] = {}
+        self._seen: set[Topology] = set()
         self.asked_at: dict[int, float] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        if self._live and not self._free():
+        if self._live and not self._room():
             return None
         proposal = self._source.ask()
         if proposal is None:
             return str(Searcher.FINISHED)
         topology = proposal.config.topology
         self._capacity.check(topology)
-        self._live[trial_id] = (topology.gpus, topology.cpus)
+        self._live[trial_id] = topology
+        self._seen.add(topology)
         self.asked_at[proposal.number] = time.monotonic()
         return {
             "number": proposal.number,
@@ -153,14 +155,9 @@ class StudySearcher(_Unsaved, Searcher):
     ) -> None:
         self._live.pop(trial_id, None)
 
-    def _free(self) -> bool:
-        gpus = sum(gpus for gpus, _ in self._capacity.nodes)
-        cpus = sum(cpus for _, cpus in self._capacity.nodes)
-        used_gpus = sum(gpus for gpus, _ in self._live.values())
-        used_cpus = sum(cpus for _, cpus in self._live.values())
-        largest_gpus = max(gpus for gpus, _ in self._live.values())
-        largest_cpus = max(cpus for _, cpus in self._live.values())
-        return used_gpus + largest_gpus <= gpus and used_cpus + largest_cpus <= cpus
+    def _room(self) -> bool:
+        """For the smallest trial so far: what the next one takes is not known before it is asked for."""
+        return self._capacity.holds([*self._live.values(), min(self._seen, key=size)])
 
     def save(self, checkpoint_path: str) -> None:
         """The ledger is what a study is resumed from."""

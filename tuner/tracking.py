@@ -20,6 +20,7 @@ from tuner.trial import TrialResult
 
 OPEN_S = 60.0  # how long the first trial waits for MLflow to be opened
 LAST_S = 120.0  # how long the end of a study waits for MLflow
+HURRIED_S = 5.0  # and that of one that was stopped at once
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 
@@ -68,9 +69,11 @@ class Tracker:
         if not self._thread.is_alive():
             return
         self._todo.put(False)
-        self._thread.join(LAST_S)
+        hurried = kind is not None and issubclass(kind, KeyboardInterrupt)
+        patience_s = HURRIED_S if hurried else LAST_S
+        self._thread.join(patience_s)
         if self._thread.is_alive():
-            self._warn(f"it has not taken everything in {LAST_S:.0f} s")
+            self._warn(f"it has not taken everything in {patience_s:.0f} s")
 
     def started(self, proposal: Proposal) -> None:
         if self._thread.is_alive():

@@ -132,7 +132,8 @@ def run_trial(
             failed = Failed(config, type(error).__name__, evidence, timings, command, provenance())
             return Measured(failed, _files(log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
-        facts = {**provenance(), "engine_version": endpoint.engine_version}
+        stood = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
+        facts = {**provenance(), **stood}
         points = tuple(score(config, level) for level in report.levels)
         return Measured(Completed(config, points, timings, command, facts), _files(log, report))
 

@@ -45,6 +45,7 @@ class BaseEngine(Strict):
     """Fields are knobs under the engine's own names; None leaves the flag out.
 
     `executable`: a path, or a name on PATH; else the one of the managed `environment`.
+    `stop_grace_s`: from SIGTERM to SIGKILL.
     """
 
     model_format: ClassVar[ModelFormat] = "safetensors"
@@ -60,6 +61,7 @@ class BaseEngine(Strict):
     env: dict[str, str] = Field(default_factory=dict)
     extra_args: tuple[str, ...] = ()
     start_timeout_s: float = Field(default=600.0, gt=0)
+    stop_grace_s: float = Field(default=5.0, ge=0)
 
     def command(self, launch: Launch) -> list[str]:
         """The argv that starts the engine in the foreground."""

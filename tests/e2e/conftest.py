@@ -35,6 +35,7 @@ class Wattfront:
             f"{engine}.executable={STUB}",
             f"+{engine}.env={{STUB_PIDS: {self.pids}, STUB_MODE: {mode}}}",
             f"{engine}.start_timeout_s=20",
+            f"{engine}.stop_grace_s=0.5",
             f"model.source={self.folder / 'model.gguf'}",
             "tracking=none",
             "topology=cpu",

@@ -3,11 +3,15 @@
 
 Takes llama-server's flags and reads --host, --port, --alias and --parallel. Environment:
 STUB_PIDS   a folder in which every process of the tree leaves a file named by its pid
+STUB_USES   a folder in which each engine says on what it runs: {"node", "devices", "cores", "start"};
+            the file's time is when the last of its tree was seen alive
+STUB_TOGETHER   as many engines that say the same have to run at once before any of them is ready
 STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
 Tokens come at 200/s a slot; a grandchild ignores SIGTERM.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -23,9 +27,14 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 os.setsid()
 Path(sys.argv[1], str(os.getpid())).touch()
-time.sleep(600)
+while True:
+    time.sleep(0.02)
+    if sys.argv[2]:
+        os.utime(sys.argv[2])
 """
 MODE = os.environ.get("STUB_MODE", "ok")
+USES = os.environ.get("STUB_USES", "")
+TOGETHER = os.environ.get("STUB_TOGETHER", "0")
 AFTER = int(os.environ.get("STUB_AFTER", "5"))
 LAST_WORDS = {
     "crash": "error: failed to load model: file is broken",
@@ -41,6 +50,55 @@ def say(text: str) -> None:
 
 def flag(name: str, default: str) -> str:
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def owner() -> int:
+    """Whoever holds the other end of the supervisor's pipe."""
+    pipe = Path(f"/proc/{os.getppid()}/fd/0").readlink()
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if fd.readlink() == pipe and fd.parts[2] != str(os.getppid()):
+                return int(fd.parts[2])
+    return 0
+
+
+def parent(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") + 2 :].split()[1])
+
+
+def use() -> str:
+    """Says on what this engine runs; the node is the raylet whose worker holds it."""
+    if not USES:
+        return ""
+    path, part = Path(USES, str(os.getpid())), Path(USES, f"{os.getpid()}.part")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    told = {
+        "node": parent(owner()),
+        "devices": visible.split(",") if visible else [],
+        "cores": sorted(os.sched_getaffinity(0)),
+        "start": time.time(),
+        "together": TOGETHER,
+    }
+    part.write_text(json.dumps(told))
+    part.rename(path)
+    return str(path)
+
+
+def company() -> bool:
+    """Whether as many engines like this run, or ran, at once as there should be."""
+    if TOGETHER == "0" or (met := Path(USES, f"met-{TOGETHER}.part")).exists():
+        return True
+    alive = [
+        path
+        for path in Path(USES).glob("[0-9]*")
+        if path.suffix != ".part"
+        and time.time() - path.stat().st_mtime < 1
+        and json.loads(path.read_text())["together"] == TOGETHER
+    ]
+    if len(alive) >= int(TOGETHER):
+        met.touch()
+    return len(alive) >= int(TOGETHER)
 
 
 class Server:
@@ -60,7 +118,8 @@ class Server:
         body = await reader.readexactly(length)
         path = head.split(" ")[1]
         if path == "/health":
-            self.reply(writer, {"status": "ok"})
+            status = "200 OK" if company() else "503 Service Unavailable"
+            self.reply(writer, {"status": status}, status)
         elif path == "/v1/models":
             self.reply(writer, {"data": [{"id": self.model}]})
         elif MODE == "errors":
@@ -115,7 +174,7 @@ def main() -> None:
         return
     if pids := os.environ.get("STUB_PIDS"):
         Path(pids, str(os.getpid())).touch()
-        child = subprocess.Popen([sys.executable, "-c", STUBBORN, pids])
+        child = subprocess.Popen([sys.executable, "-c", STUBBORN, pids, use()])
         while not Path(pids, str(child.pid)).exists():
             time.sleep(0.01)
     if MODE in LAST_WORDS:

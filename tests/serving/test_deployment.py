@@ -2,11 +2,15 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from ray import serve
 
 from serving.deployment import Order, SlotApplication
 from serving.engines import LlamaCpp
@@ -36,19 +40,26 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def application() -> Iterator[SlotApplication]:
-    owner = Owner.remote()
-    with SlotApplication(ray.get_runtime_context().get_node_id(), TOPOLOGY, owner) as application:
-        application.owner = owner  # type: ignore[attr-defined]
+@pytest.fixture(scope="module")
+def application(cluster: None) -> Iterator[SlotApplication]:
+    """One for all: a trial comes after another, whatever became of it."""
+    with applied(Owner.remote()) as application:
         yield application
+
+
+def applied(owner: Any) -> SlotApplication:
+    return SlotApplication(ray.get_runtime_context().get_node_id(), TOPOLOGY, owner)
 
 
 def order(pids: Path, tmp_path: Path, mode: str = "ok") -> Order:
     model = tmp_path / "model.gguf"
     model.touch()
     engine = LlamaCpp(
-        executable=str(STUB), env=stub_environ(pids, mode), parallel=2, start_timeout_s=20
+        executable=str(STUB),
+        env=stub_environ(pids, mode),
+        parallel=2,
+        start_timeout_s=20,
+        stop_grace_s=0.3,
     )
     described = Model(name="stub", source=str(model), context_tokens=64, vocabulary=1000)
     return Order(engine, described, TOPOLOGY, tmp_path / "engine.log")
@@ -95,6 +106,8 @@ def test_an_engine_killed_under_load_is_noticed(
 ) -> None:
     with application.engine(order(pids, tmp_path)) as endpoint:
         os.kill(endpoint.pid, signal.SIGKILL)
+        while runs(endpoint.pid):
+            time.sleep(0.01)
         with pytest.raises(EngineExited, match="signal 9"):
             application.confirm(endpoint)
     assert leftovers(10) == []
@@ -112,24 +125,57 @@ def test_a_replica_killed_and_restarted_by_serve_is_not_measured(
 
 
 @pytest.mark.parametrize("how", ["kill -9", "ray.kill"])
-def test_an_owner_that_is_killed_takes_its_engine_along(
-    application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path, how: str
+def test_an_owner_that_is_killed_takes_engine_and_application_along(
+    pids: Path, leftovers: Leftovers, tmp_path: Path, how: str
 ) -> None:
-    owner = application.owner  # type: ignore[attr-defined]
+    owner = Owner.remote()
+    application = applied(owner)
     with application.engine(order(pids, tmp_path)) as endpoint:
         wait_for(pids, 2)
+        assert endpoint.devices == ("cpu:0",)
+        replica = replica_of(endpoint.pid)
         if how == "ray.kill":
             ray.kill(owner)
         else:
             os.kill(ray.get(owner.pid.remote()), signal.SIGKILL)
         assert leftovers(15) == []
         assert not listening(port_of(endpoint.base_url))
+        gone_within(15, application.name)
+        assert not runs(replica)
+
+
+def test_an_owner_that_dies_during_a_start_takes_that_along(
+    pids: Path, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    owner = Owner.remote()
+    application = applied(owner)
+
+    def kill() -> None:
+        wait_for(pids, 2)
+        ray.kill(owner)
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill)
+        with (
+            pytest.raises(EngineRestarted),
+            application.engine(order(pids, tmp_path, "hang")),
+        ):
+            pass
+        killed.result()
+    assert leftovers(15) == []
+    gone_within(15, application.name)
+
+
+def gone_within(seconds: float, name: str) -> None:
+    deadline = time.monotonic() + seconds
+    while name in serve.status().applications:
+        assert time.monotonic() < deadline, f"{name} is still in Serve"
+        time.sleep(0.1)
 
 
 def test_a_deleted_application_leaves_nothing(
-    pids: Path, leftovers: Leftovers, tmp_path: Path
+    application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    application = SlotApplication(ray.get_runtime_context().get_node_id(), TOPOLOGY, Owner.remote())
     with application.engine(order(pids, tmp_path)) as endpoint:
         replica = replica_of(endpoint.pid)
         application.delete()

@@ -199,6 +199,27 @@ def test_a_database_that_breaks_in_the_middle_stops_nothing(folder: Path) -> Non
     assert "Nothing is lost" in said.getvalue()
 
 
+def test_a_study_stopped_at_once_does_not_wait_for_mlflow(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes the connection and says nothing."""
+    monkeypatch.setattr("tuner.tracking.HURRIED_S", 0.2)
+    said = io.StringIO()
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        config = sample_config(f"http://127.0.0.1:{mute.getsockname()[1]}")
+        tracker = Tracker(config, folder, Console(file=said, width=300))
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), tracker:
+            raise KeyboardInterrupt
+        took_s = time.monotonic() - began
+    tracker._thread.join()  # the server is gone: it gives up
+    assert took_s < 5
+    assert "it has not taken everything" in said.getvalue().splitlines()[0]
+    assert f"wattfront report {folder} --to-mlflow" in said.getvalue()
+
+
 def test_tracking_none_touches_nothing(tmp_path: Path) -> None:
     config = sample_config(kind="none")
     assert observe(config, tmp_path / "study", range(2)) == ""

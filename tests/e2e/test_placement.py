@@ -1,0 +1,145 @@
+"""Trials in parallel: as many as the resources say, each on devices of its own, and on a cluster of others."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.e2e.conftest import Wattfront
+from tuner.cluster import ALONE
+
+PARALLEL = "engine.llamacpp.parallel"
+TOGETHER = "engine.llamacpp.env.STUB_TOGETHER"
+
+EMPTY_WITHIN = """
+import sys, time, ray
+from ray import serve
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+deadline = time.monotonic() + float(sys.argv[2])
+while left := dict(serve.status().applications):
+    assert time.monotonic() < deadline, f"still in Serve: {left}"
+    time.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def uses(tmp_path: Path) -> Path:
+    folder = tmp_path / "uses"
+    folder.mkdir()
+    return folder
+
+
+def points(*several: dict[str, Any]) -> list[str]:
+    written = [
+        "{" + ", ".join(f"{path}: {value}" for path, value in point.items()) + "}"
+        for point in several
+    ]
+    return [
+        "search=list",
+        "space=none",
+        "search.default_first=false",
+        f"search.points=[{', '.join(written)}]",
+        f"search.trials={len(several)}",
+        "engine.llamacpp.start_timeout_s=90",
+    ]
+
+
+def on_gpus(uses: Path) -> list[str]:
+    return [
+        "hardware=h200",
+        "topology=tp1",
+        "cluster.nodes=2",
+        "cluster.gpus=2",
+        f"engine.llamacpp.env.STUB_USES={uses}",
+    ]
+
+
+def told(uses: Path) -> list[dict[str, Any]]:
+    """What each engine said, with `end`: when it was last seen alive."""
+    return [
+        {**json.loads(path.read_text()), "end": path.stat().st_mtime}
+        for path in uses.glob("[0-9]*")
+        if not path.suffix
+    ]
+
+
+def test_one_gpu_trials_run_four_at_once_and_two_gpu_trials_two(
+    wattfront: Wattfront, uses: Path
+) -> None:
+    """No engine is ready before four, or two, run at once: a study that packs worse times out."""
+    ones = [{PARALLEL: n, TOGETHER: "'4'"} for n in range(1, 6)]
+    twos = [{PARALLEL: n, TOGETHER: "'2'", "topology.tensor_parallel": 2} for n in range(1, 3)]
+    stub = [word for word in wattfront.stub() if not word.startswith("topology")]
+    arguments = [*stub, *on_gpus(uses), *points(*ones, *twos)]
+    code, output = wattfront.run("tune", *arguments)
+    assert code == 0, output
+    results = [line["result"] for line in wattfront.lines() if "result" in line]
+    assert [result["status"] for result in results] == ["completed"] * 7, results
+    engines = told(uses)
+    assert sorted(len(engine["devices"]) for engine in engines) == [1] * 5 + [2] * 2
+    assert len({engine["node"] for engine in engines}) == 2
+    for one, other in combinations(engines, 2):
+        if one["start"] < other["end"] and other["start"] < one["end"]:
+            assert one["node"] != other["node"] or not {*one["devices"]} & {*other["devices"]}
+
+
+def test_a_trial_that_fits_no_node_ends_the_study_before_it_begins(
+    wattfront: Wattfront, uses: Path
+) -> None:
+    stub = [word for word in wattfront.stub() if not word.startswith("topology")]
+    large = [{PARALLEL: 1}, {"topology.tensor_parallel": 4}]
+    arguments = [*stub, *on_gpus(uses), *points(*large)]
+    code, output = wattfront.run("tune", *arguments)
+    assert code == 4, output
+    assert "no node can hold a trial that needs 4 GPUs" in output
+    assert len(output.strip().splitlines()) == 1, output
+    assert not (wattfront.folder / "studies").exists()
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A cluster of somebody else. A short path: Ray puts sockets into it."""
+    for key, value in ALONE.items():
+        monkeypatch.setenv(key, value)
+    with tempfile.TemporaryDirectory(prefix="wf-", ignore_cleanup_errors=True) as folder:
+        node = {
+            "num_cpus": 1,
+            "num_gpus": 0,
+            "resources": {"bench_cpu": 1.0},
+            "node_ip_address": "127.0.0.1",
+            "include_dashboard": False,
+            "temp_dir": folder,
+        }
+        cluster = Cluster(initialize_head=True, head_node_args=node)
+        try:
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
+def test_a_killed_driver_leaves_nothing_on_a_cluster_that_goes_on(
+    wattfront: Wattfront, address: str
+) -> None:
+    driver = wattfront.start(
+        "tune",
+        *wattfront.stub(),
+        "cluster=existing",
+        f"cluster.address={address}",
+        "workload.level_s=80",
+        "workload.level_max_s=90",
+    )
+    with driver:
+        wattfront.wait_for("asked", 1)
+        wattfront.wait_for_engine()
+        driver.kill()
+        driver.wait(timeout=20)
+        assert wattfront.leftovers(driver.pid, within_s=15) == []
+    command = [sys.executable, "-c", EMPTY_WITHIN, address, "15"]
+    subprocess.run(command, check=True, timeout=60)

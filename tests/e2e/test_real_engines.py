@@ -1,0 +1,57 @@
+"""Real engines through the whole path: Hydra, Tune, Serve, load, ledger, MLflow."""
+
+import math
+
+import mlflow
+import pytest
+
+from tests.e2e.conftest import Wattfront
+from tuner.ledger import results
+from tuner.trial import Completed
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.filterwarnings("ignore::Warning"),  # MLflow's own
+]
+
+
+def completed(wattfront: Wattfront) -> list[Completed]:
+    found = [entry.result for entry in results(wattfront.study())]
+    assert all(isinstance(result, Completed) for result in found), found
+    return [result for result in found if isinstance(result, Completed)]
+
+
+def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
+    code, output = wattfront.run("tune", "experiment=smoke")
+    assert code in (0, 3), output
+    trials = completed(wattfront)
+    assert len(trials) == 2
+    for trial in trials:
+        assert [point.load for point in trial.points] == ["closed 1", "closed 2"]
+        for point in trial.points:
+            assert point.metrics["output_tokens_mean"] == trial.config.workload.output_tokens
+            assert point.metrics["input_tokens_mean"] == trial.config.workload.input_tokens
+            assert point.metrics["error_rate"] == 0
+            assert math.isclose(
+                point.metrics["interactivity_tok_s_user"] or 0,
+                1000 / (point.metrics["tpot_p50_ms"] or math.inf),
+            )
+        assert "llama-server" in trial.command
+    client = mlflow.MlflowClient(f"sqlite:///{wattfront.folder}/studies/mlflow.db")
+    experiment = client.get_experiment_by_name("wattfront")
+    runs = client.search_runs([experiment.experiment_id], max_results=100)
+    kinds = sorted(run.data.tags["kind"] for run in runs)
+    assert kinds == ["point"] * 4 + ["study"] + ["trial"] * 2
+
+
+def test_vllm_on_the_cpu(wattfront: Wattfront) -> None:
+    code, output = wattfront.run("tune", "experiment=smoke_vllm", "tracking=none")
+    assert code in (0, 3), output
+    (trial,) = completed(wattfront)
+    assert [point.load for point in trial.points] == ["closed 1", "closed 2"]
+    for point in trial.points:
+        assert point.metrics["output_tokens_mean"] == trial.config.workload.output_tokens
+        assert point.metrics["input_tokens_mean"] == trial.config.workload.input_tokens
+        assert point.metrics["error_rate"] == 0
+    assert "vllm serve" in trial.command
+    assert trial.provenance["engine_version"].startswith("0.32")
