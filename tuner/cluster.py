@@ -32,7 +32,12 @@ QUIET = {
 
 # Ray looks for an address that other machines reach, even where it is told 127.0.0.1. This is its switch for
 # systems on which it can't span machines: with it, everything listens on loopback alone.
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Its agents, grandchildren of a driver that was killed, would try for a minute to reach the dead head node.
+ALONE = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
+    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
+}
 
 
 class ClusterConfig(Strict):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 STUB = Path(__file__).with_name("stub_engine.py")
 REPO = Path(__file__).parents[2]
-MODES = "STUB_MODE"
+MARK = "WATTFRONT_TEST_RUN"
 
 
 class Wattfront:
@@ -25,7 +25,6 @@ class Wattfront:
         self.folder, self.pids = folder, folder / "pids"
         self.pids.mkdir()
         (folder / "model.gguf").touch()
-        self._began = time.time()
 
     def stub(self, mode: str = "ok") -> list[str]:
         """Overrides: the stub instead of the engine, on one core of two, tracked nowhere."""
@@ -48,7 +47,7 @@ class Wattfront:
         return subprocess.Popen(
             [sys.executable, "-m", "tuner", *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(REPO), "COLUMNS": "200"},
+            env={**os.environ, "PYTHONPATH": str(REPO), "COLUMNS": "200", MARK: str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -87,26 +86,26 @@ class Wattfront:
     def engine_processes(self) -> list[int]:
         return [int(path.name) for path in self.pids.iterdir() if _runs(int(path.name))]
 
-    def leftovers(self, session: int, within_s: float = 20) -> list[str]:
-        """Engine processes and processes of the driver's session that still run after that long."""
+    def leftovers(self, within_s: float = 20) -> list[str]:
+        """Whatever was started by a run here, Ray's processes included, and still runs after that long."""
         deadline = time.monotonic() + within_s
         while True:
             left = [f"engine {pid}" for pid in self.engine_processes()]
-            left += [f"{p.info['name']} {p.pid}" for p in self._of_session(session)]
+            left += [f"{p.pid} {' '.join(p.info['cmdline'] or [])[:120]}" for p in self._marked()]
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.1)
 
-    def _of_session(self, session: int) -> Iterator[psutil.Process]:
-        for process in psutil.process_iter(["name", "create_time", "cmdline"]):
-            if process.info["create_time"] < self._began - 1:
-                continue
-            started_here = str(self.folder) in " ".join(process.info["cmdline"] or [])
+    def _marked(self) -> Iterator[psutil.Process]:
+        """Every process inherits the environment of the driver that it came from."""
+        mark = f"{MARK}={self.folder}".encode()
+        for process in psutil.process_iter(["cmdline"]):
             try:
-                if os.getsid(process.pid) == session or started_here:
-                    yield process
-            except ProcessLookupError:
+                environ = Path(f"/proc/{process.pid}/environ").read_bytes()
+            except OSError:
                 continue
+            if mark in environ.split(b"\0") and _runs(process.pid):
+                yield process
 
 
 def _runs(pid: int) -> bool:
@@ -122,6 +121,3 @@ def wattfront(tmp_path: Path) -> Iterator[Wattfront]:
     yield product
     for pid in product.engine_processes():
         os.kill(pid, signal.SIGKILL)
-
-
-Leftovers = Callable[[int], list[str]]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.e2e.conftest import Wattfront
+from tests.e2e.conftest import REPO, Wattfront
 from tuner.cluster import ALONE
 
 PARALLEL = "engine.llamacpp.parallel"
@@ -108,6 +108,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster of somebody else. A short path: Ray puts sockets into it."""
     for key, value in ALONE.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setenv("PYTHONPATH", str(REPO))  # as if installed on its nodes
     with tempfile.TemporaryDirectory(prefix="wf-", ignore_cleanup_errors=True) as folder:
         node = {
             "num_cpus": 1,
@@ -140,6 +141,6 @@ def test_a_killed_driver_leaves_nothing_on_a_cluster_that_goes_on(
         wattfront.wait_for_engine()
         driver.kill()
         driver.wait(timeout=20)
-        assert wattfront.leftovers(driver.pid, within_s=15) == []
+        assert wattfront.leftovers(within_s=15) == []
     command = [sys.executable, "-c", EMPTY_WITHIN, address, "15"]
     subprocess.run(command, check=True, timeout=60)

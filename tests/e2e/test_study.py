@@ -41,7 +41,7 @@ def test_interrupted_once_it_finishes_what_runs_and_goes_on_later(wattfront: Wat
     assert driver.returncode == 130, output
     assert "resume" in output
     assert finished(wattfront) == [0, 1]
-    assert wattfront.leftovers(driver.pid) == []
+    assert wattfront.leftovers() == []
     goes_on(wattfront)
 
 
@@ -58,7 +58,7 @@ def test_interrupted_twice_it_stops_now_and_goes_on_later(wattfront: Wattfront) 
         output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, output
     assert finished(wattfront) == []
-    assert wattfront.leftovers(driver.pid) == []
+    assert wattfront.leftovers() == []
 
 
 def test_killed_in_the_middle_it_loses_and_doubles_nothing(wattfront: Wattfront) -> None:
@@ -68,7 +68,7 @@ def test_killed_in_the_middle_it_loses_and_doubles_nothing(wattfront: Wattfront)
         wattfront.wait_for_engine()
         driver.kill()
         driver.wait(timeout=20)
-        assert wattfront.leftovers(driver.pid) == []
+        assert wattfront.leftovers() == []
     assert finished(wattfront) == [0, 1]
     goes_on(wattfront)
 
