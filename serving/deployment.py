@@ -250,8 +250,8 @@ def start_serve() -> None:
     """Serve without proxies: traffic goes to the engines' own ports. From the driver, once."""
     from ray import serve
 
-    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
 
 
 def delete_application(name: str) -> None:
