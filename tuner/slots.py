@@ -1,9 +1,11 @@
 """Ray Tune runs the trials: a slot is an actor that holds devices, and is used again by the next trial."""
 
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -182,7 +184,7 @@ class Results(_Unsaved, tune.Callback):
         self._source.finished(number, with_wall(measured, wall_s))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        number, error = trial.config["number"], trial.get_error()
+        number, error = trial.config["number"], _error_of(trial)
         self._board.forget.remote(number)
         if isinstance(error, RayActorError):
             self._source.died(number, "the Ray worker that ran the trial died")
@@ -220,6 +222,15 @@ def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None])
         tuner.fit()
     if results.bug is not None:
         raise results.bug
+
+
+def _error_of(trial: Any) -> BaseException:
+    """From the driver's own copy: `Trial.get_error` looks where Tune has not put it yet."""
+    path = Path(trial.pickled_error_file or "")
+    if not path.is_file():
+        return RuntimeError(f"{trial} ended with an error that Ray Tune did not keep")
+    error: BaseException = pickle.loads(path.read_bytes())
+    return error
 
 
 def _read(board: Any) -> dict[int, Progress | None]:

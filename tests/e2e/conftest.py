@@ -91,12 +91,12 @@ class Wattfront:
         deadline = time.monotonic() + within_s
         while True:
             left = [f"engine {pid}" for pid in self.engine_processes()]
-            left += [f"{p.pid} {' '.join(p.info['cmdline'] or [])[:120]}" for p in self._marked()]
+            left += [f"{p.pid} {' '.join(p.info['cmdline'] or [])[:120]}" for p in self.marked()]
             if not left or time.monotonic() > deadline:
                 return left
             time.sleep(0.1)
 
-    def _marked(self) -> Iterator[psutil.Process]:
+    def marked(self) -> Iterator[psutil.Process]:
         """Every process inherits the environment of the driver that it came from."""
         mark = f"{MARK}={self.folder}".encode()
         for process in psutil.process_iter(["cmdline"]):

@@ -1,5 +1,6 @@
 """Whole studies through the command line: their ends, good and bad, and going on after each."""
 
+import os
 import signal
 import time
 
@@ -71,6 +72,25 @@ def test_killed_in_the_middle_it_loses_and_doubles_nothing(wattfront: Wattfront)
         assert wattfront.leftovers() == []
     assert finished(wattfront) == [0, 1]
     goes_on(wattfront)
+
+
+def test_a_trial_whose_worker_is_killed_is_a_failure_and_the_study_goes_on(
+    wattfront: Wattfront,
+) -> None:
+    driver = wattfront.start("tune", *wattfront.stub(), "search.trials=2")
+    with driver:
+        wattfront.wait_for("asked", 1)
+        wattfront.wait_for_engine()
+        killed = wattfront.engine_processes()
+        (slot,) = [p.pid for p in wattfront.marked() if ".train" in " ".join(p.info["cmdline"])]
+        os.kill(slot, signal.SIGKILL)
+        output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, output
+    results = {line["number"]: line["result"] for line in wattfront.lines() if "result" in line}
+    assert results[0]["failure"] == "WorkerDied"
+    assert results[1]["status"] == "completed"
+    assert not set(killed) & set(wattfront.engine_processes())
+    assert wattfront.leftovers() == []
 
 
 def goes_on(wattfront: Wattfront) -> None:
