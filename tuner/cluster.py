@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from serving.deployment import start_serve
+from serving.process import generations
+from serving.reap import reaped
+from serving.supervise import descendants
 from serving.telemetry.nvml import device_count
 from serving.topology import Strict, Topology
 
@@ -31,11 +34,9 @@ QUIET = {
 
 # Ray looks for an address that other machines reach, even where it is told 127.0.0.1. This is its switch for
 # systems on which it can't span machines: with it, everything listens on loopback alone.
-# Its agents, grandchildren of a driver that was killed, would try for a minute to reach the dead head node.
 ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
-    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
 }
 
 
@@ -112,13 +113,14 @@ def connected(config: ClusterConfig) -> Iterator[Capacity]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     start = _start_local if config.kind == "local" else _join
     cluster = start(ray, config)
-    try:
-        start_serve()
-        yield _capacity(ray)
-    finally:
-        ray.shutdown()
-        if cluster is not None:
-            cluster.shutdown()
+    with reaped(sorted(generations(descendants(os.getpid()))) if config.kind == "local" else []):
+        try:
+            start_serve()
+            yield _capacity(ray)
+        finally:
+            ray.shutdown()
+            if cluster is not None:
+                cluster.shutdown()
 
 
 def _start_local(ray: Any, config: ClusterConfig) -> Any:

@@ -1,0 +1,66 @@
+"""Ends what a killed owner leaves behind, by pid and start time. Also a script: standard library only.
+
+    python -S -E reap.py PID-START…      (stdin: a pipe that the owner holds open)
+
+For grandchildren that are no engine of ours and can't be put under a supervisor: Ray's agents take a minute and
+more to notice that the head node went with its driver.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE_S, POLL_S = 2.0, 0.1
+
+
+@contextmanager
+def reaped(generations: list[str]) -> Iterator[None]:
+    """When this process ends, or the block does, those of `generations` that linger are killed."""
+    theirs, ours = os.pipe()
+    try:
+        watcher = subprocess.Popen(
+            [sys.executable, "-S", "-E", __file__, *generations],
+            stdin=theirs,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    finally:
+        os.close(theirs)
+    with watcher, os.fdopen(ours, "wb"):
+        yield
+
+
+def alive(generation: str) -> bool:
+    """Whether the process of that pid is still the one that started then."""
+    pid, _, start = generation.partition("-")
+    try:
+        stat = Path("/proc", pid, "stat").read_text()
+    except OSError:
+        return False
+    fields = stat[stat.rindex(")") + 2 :].split()
+    return fields[0] not in "ZX" and fields[19] == start
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while os.read(0, 4096):
+        pass
+    deadline = time.monotonic() + PATIENCE_S
+    while left := [each for each in sys.argv[1:] if alive(each)]:
+        if time.monotonic() > deadline:
+            for each in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(each.partition("-")[0]), signal.SIGKILL)
+            return
+        time.sleep(POLL_S)
+
+
+if __name__ == "__main__":
+    main()
