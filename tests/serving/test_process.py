@@ -19,9 +19,10 @@ Leftovers = Callable[[float], list[int]]
 REPO = Path(__file__).parents[2]
 
 OWNER = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from serving.process import supervised
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where make runs in the background
     pids, log, port = sys.argv[1:]
     argv = [sys.executable, {stub!r}, "--port", port]
     with supervised(argv, {{"STUB_PIDS": pids}}, Path(log), grace_s=0.5) as process:
