@@ -12,7 +12,7 @@ from serving.errors import ServingError
 from tuner import commands, machine
 from tuner.config import ConfigError
 
-DONE, BUG, BAD_CONFIG, NOTHING_FEASIBLE, MISSING, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, BAD_CONFIG, MISSING = 0, 2, 4
 
 EXIT_CODES = """exit codes: 0 done; 2 bad configuration or arguments; 3 no trial met any tier;
 4 something this machine lacks (an engine, a model, a cluster); 130 interrupted"""
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return DONE
     except KeyboardInterrupt:
         errors.print("wattfront: interrupted", style="yellow")
-        return INTERRUPTED
+        return commands.INTERRUPTED
 
 
 def _add(
