@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol, cast
 
 from loadgen.clock import now_ns
+from loadgen.content.base import Ask
 from loadgen.protocol import Framing, NotHttp, UntilClose, framing, parse_head
 from loadgen.replies import Outcome
 
@@ -12,12 +13,12 @@ class Exchange:
     """One request and, as they come, the reads of its reply."""
 
     __slots__ = (
-        "due_ns", "end_ns", "error", "number", "outcome", "reads", "resent", "sent_ns", "slot",
+        "ask", "due_ns", "end_ns", "error", "outcome", "reads", "resent", "sent_ns", "slot",
         "stamps_ns",
     )  # fmt: skip
 
-    def __init__(self, number: int, slot: int, due_ns: int) -> None:
-        self.number = number
+    def __init__(self, ask: Ask, slot: int, due_ns: int) -> None:
+        self.ask = ask
         self.slot = slot
         self.due_ns = due_ns
         self.sent_ns = 0

@@ -2,6 +2,7 @@
 
 LoadError
 ├── BadTarget              the URL is not one that can be loaded
+├── ShardLost              a process of the load generator itself is gone
 ├── EndpointUnreachable    nobody answers there, or no longer
 └── EndpointErrors         it answers, but not one request of a level was completed
     └── PromptRefused      ... and what it refused was a prompt of token ids
@@ -13,6 +14,9 @@ class LoadError(Exception):
 
 
 class BadTarget(LoadError): ...
+
+
+class ShardLost(LoadError): ...
 
 
 class EndpointUnreachable(LoadError): ...

@@ -1,17 +1,20 @@
-"""One load level as it runs: callbacks only, no task and no timer for a request."""
+"""One load level as a shard runs it: callbacks only, no task and no timer for a request."""
 
 import asyncio
+import heapq
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import takewhile
 
 from loadgen.clock import Alarm, Heartbeat, alarm, now_ns
 from loadgen.connection import Connection, Exchange
+from loadgen.content.base import Ask, Source
+from loadgen.messages import Phase, Plan
 from loadgen.pool import Pool
 from loadgen.protocol import Requests
-from loadgen.replies import Outcome
+from loadgen.replies import Outcome, answer_text
 
 BEAT_NS = 10_000_000
 _SWEEP_BEATS = 10
@@ -20,127 +23,154 @@ _BACKOFF_S = (0.05, 0.5)
 _ANSWERED = b"HTTP/1.1 200"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`starts_ns` are offsets. Closed: one start a user, who then goes on. Open: all requests."""
-
-    closed: bool
-    starts_ns: list[int]
-    max_in_flight: int | None
-    warmup_s: float
-    level_s: float
-    level_max_s: float
-    min_requests: int
-    request_timeout_s: float
-    give_up_after: int  # failures in a row
-
-
-Phase = Literal["warmup", "measure", "drain", "over"]
-
-
 @dataclass(slots=True)
 class Trace:
     """The raw outcome of a level."""
 
     begin_ns: int = 0
-    start_ns: int = 0
-    end_ns: int = 0
     over_ns: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
     lateness_ns: list[int] = field(default_factory=list)
+    lateness_at_ns: list[int] = field(default_factory=list)
+    cpu_ns: list[int] = field(default_factory=list)
+    cpu_at_ns: list[int] = field(default_factory=list)
     loop_lag_ns: list[int] = field(default_factory=list)
-    cpu_s: float = 0.0
     resent: int = 0
     connected: int = 0
     gave_up: bool = False
-    stopped: bool = False
 
 
 class LevelRun:
+    """`told` is called at each beat, a hundred times a second.
+
+    Request numbers do not depend on how many shards there are: start i has the number i; in a
+    closed loop the user who began with it goes on with i + users, i + 2 users and so on.
+    """
+
     def __init__(
         self,
         plan: Plan,
+        share: tuple[int, int],
         requests: Requests,
-        first_number: int,
-        tick: Callable[[Phase, int, float], None],
-        stop: Callable[[], bool],
+        source: Source,
+        told: Callable[["LevelRun"], None],
     ) -> None:
         self.trace = Trace()
-        self.phase: Phase = "warmup"
+        self.phase: Phase = "measure"
+        self.received = 0
+        self.active: dict[Exchange, Connection | None] = {}
+        self.waiting: deque[Exchange] = deque()
         self._plan = plan
+        self._shard, self._shards = share
+        self._offsets_ns: list[int] = plan.starts_ns[self._shard :: self._shards].tolist()
+        self._limit = _share_of(plan.max_in_flight, *share)
         self._requests = requests
-        self._number = first_number
-        self._tick = tick
-        self._stop = stop
+        self._source = source
+        self._told = told
         self._next = 0
-        self._waiting: deque[Exchange] = deque()
-        self._active: dict[Exchange, Connection | None] = {}
-        self._measured = 0
-        self._completed = 0
+        self._rounds = [0] * (len(self._offsets_ns) if plan.closed else 0)
+        self._later: list[tuple[int, int, Ask]] = []  # due, slot, what to say then
+        self._held: dict[int, Connection] = {}  # by slot: a session keeps its connection
         self._failures = 0
         self._beats = 0
 
-    async def run(self, pool: Pool) -> Trace:
+    async def run(self, pool: Pool, begin_ns: int) -> Trace:
         """`pool` must have been made with this run as its owner."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._pool = pool
         self._over: asyncio.Future[None] = loop.create_future()
-        begin_ns = now_ns() + BEAT_NS
         self.trace.begin_ns = begin_ns
-        self._starts_ns = [begin_ns + offset for offset in self._plan.starts_ns]
+        self._starts_ns = [begin_ns + offset for offset in self._offsets_ns]
         self._heart = Heartbeat(BEAT_NS, begin_ns)
         with alarm(loop, self._fire) as self._alarm, alarm(loop, self._beat) as beats:
-            self._arm(self._alarm)
+            self._arm()
             beats.at(begin_ns, BEAT_NS)
             await self._over
         return self.trace
 
+    def close(self, drain: bool) -> None:
+        """No more requests; without `drain` those under way are given up."""
+        if self.phase == "measure":
+            self.phase = "drain"
+        if not drain:
+            self._finish()
+
+    @property
+    def used(self) -> int:
+        """One more than the highest number that was taken, counted from the level's first."""
+        if not self._plan.closed:
+            return self._shard + self._shards * self._next
+        users = len(self._plan.starts_ns)
+        return max(((rounds + 1) * users for rounds in self._rounds), default=0)
+
     # --- sending
 
-    def _arm(self, timer: Alarm) -> None:
-        if self._next < len(self._starts_ns):
-            timer.at(self._starts_ns[self._next])
+    def _arm(self) -> None:
+        starts_ns, later = self._starts_ns, self._later
+        due_ns = starts_ns[self._next] if self._next < len(starts_ns) else 0
+        if later and (not due_ns or later[0][0] < due_ns):
+            due_ns = later[0][0]
+        if due_ns:
+            self._alarm.at(due_ns)
 
     def _fire(self, _expirations: int) -> None:
-        starts_ns = self._starts_ns
+        starts_ns, later = self._starts_ns, self._later
         while self._next < len(starts_ns) and starts_ns[self._next] <= now_ns():
-            if self.phase in ("drain", "over"):
+            if self.phase != "measure":
                 return
-            due_ns = starts_ns[self._next]
-            self._issue(self._next, due_ns)
+            slot = self._shard + self._shards * self._next
+            if not self._past_end(slot):
+                self._issue(slot, starts_ns[self._next], self._first(slot))
             self._next += 1
-        self._arm(self._alarm)
+        while later and later[0][0] <= now_ns():
+            if self.phase != "measure":
+                return
+            due_ns, slot, ask = heapq.heappop(later)
+            self._issue(slot, due_ns, ask)
+        self._arm()
 
-    def _issue(self, slot: int, due_ns: int) -> None:
-        exchange = Exchange(self._number, slot, due_ns)
-        self._number += 1
-        limit = self._plan.max_in_flight
-        if limit is not None and len(self._active) >= limit:
-            self._waiting.append(exchange)
+    def _past_end(self, index: int) -> bool:
+        return self._plan.max_requests is not None and index >= self._plan.max_requests
+
+    def _first(self, index: int) -> Ask:
+        number = self._plan.first_number + index
+        if self._source.size is not None:
+            number %= self._source.size
+        return self._source.first(number)
+
+    def _issue(self, slot: int, due_ns: int, ask: Ask) -> None:
+        exchange = Exchange(ask, slot, due_ns)
+        if self._limit is not None and len(self.active) >= self._limit:
+            self.waiting.append(exchange)
         else:
             self._send(exchange, due_ns)
 
     def _send(self, exchange: Exchange, free_ns: int) -> None:
         """`free_ns`: since when nothing but this client stood in its way."""
-        connection = self._pool.take()
-        self._active[exchange] = connection
+        connection = self._held.pop(exchange.slot, None) if self._held else None
+        if connection is None or not connection.usable:
+            connection = self._pool.take()
+        self.active[exchange] = connection
         if connection is None:
             self._connect(exchange, free_ns)
             return
-        connection.send(exchange, self._requests.encoded(exchange.number))
+        self._put(connection, exchange, free_ns)
+
+    def _put(self, connection: Connection, exchange: Exchange, free_ns: int) -> None:
+        connection.send(exchange, self._requests.encoded(exchange.ask))
         self.trace.lateness_ns.append(exchange.sent_ns - free_ns)
+        self.trace.lateness_at_ns.append(exchange.sent_ns)
 
     def _connect(self, exchange: Exchange, free_ns: int) -> None:
         self.trace.connected += 1
 
         def ready(connection: Connection) -> None:
-            if exchange not in self._active:  # timed out meanwhile
+            if exchange not in self.active:  # timed out meanwhile
                 self._pool.give(connection)
                 return
-            self._active[exchange] = connection
-            connection.send(exchange, self._requests.encoded(exchange.number))
-            self.trace.lateness_ns.append(exchange.sent_ns - free_ns)
+            self.active[exchange] = connection
+            self._put(connection, exchange, free_ns)
 
         def failed(why: str) -> None:
             self._fail(exchange, Outcome.UNREACHABLE, why)
@@ -150,20 +180,23 @@ class LevelRun:
     # --- what connections tell
 
     def answered(self, connection: Connection, exchange: Exchange) -> None:
-        self._pool.give(connection)
-        if exchange.reads[0].startswith(_ANSWERED):
-            self._failures = 0
-            self._completed += 1
-            self._measured += self.phase == "measure"
-            self._done(exchange)
-            self._go_on(exchange)
-        else:
+        if not exchange.reads[0].startswith(_ANSWERED):
+            self._pool.give(connection)
             self._done(exchange)
             self._failed(exchange)
+            return
+        self._failures = 0
+        self._done(exchange)
+        ask = self._turn_after(exchange) if self._source.multi_turn else None
+        if ask is not None and connection.usable:
+            self._held[exchange.slot] = connection
+        else:
+            self._pool.give(connection)
+        self._go_on(exchange, ask)
 
     def broken(self, connection: Connection, exchange: Exchange, why: str) -> None:
         self._pool.forget(connection)
-        if exchange not in self._active:
+        if exchange not in self.active:
             return
         at_ns = now_ns()
         if not exchange.reads and not exchange.resent and at_ns - exchange.sent_ns < _RESEND_NS:
@@ -182,19 +215,41 @@ class LevelRun:
     # --- ends of requests
 
     def _done(self, exchange: Exchange) -> None:
-        del self._active[exchange]
+        del self.active[exchange]
         self.trace.exchanges.append(exchange)
 
-    def _go_on(self, exchange: Exchange) -> None:
-        if self._plan.closed:
-            if self.phase in ("warmup", "measure"):
-                self._issue(exchange.slot, exchange.end_ns)
-        elif self._waiting:
-            waiting = self._waiting.popleft()
+    def _turn_after(self, exchange: Exchange) -> Ask | None:
+        if self.phase != "measure":
+            return None
+        return self._source.next(exchange.ask, answer_text(exchange.reads))
+
+    def _go_on(self, exchange: Exchange, ask: Ask | None) -> None:
+        if self.waiting:
+            waiting = self.waiting.popleft()
             self._send(waiting, max(exchange.end_ns, waiting.due_ns))
+        if self.phase != "measure":
+            return
+        if ask is not None:
+            self._next_turn(exchange, ask)
+        elif self._plan.closed:
+            self._next_round(exchange.slot, exchange.end_ns)
+
+    def _next_turn(self, exchange: Exchange, ask: Ask) -> None:
+        due_ns = exchange.end_ns + int(ask.think_s * 1e9)
+        if ask.think_s:
+            heapq.heappush(self._later, (due_ns, exchange.slot, ask))
+            self._arm()
+        else:
+            self._issue(exchange.slot, due_ns, ask)
+
+    def _next_round(self, slot: int, due_ns: int) -> None:
+        self._rounds[slot // self._shards] += 1
+        index = slot + self._rounds[slot // self._shards] * len(self._plan.starts_ns)
+        if not self._past_end(index):
+            self._issue(slot, due_ns, self._first(index))
 
     def _fail(self, exchange: Exchange, outcome: Outcome, why: str) -> None:
-        if exchange not in self._active:
+        if exchange not in self.active:
             return
         exchange.outcome, exchange.error, exchange.end_ns = outcome, why, now_ns()
         self._done(exchange)
@@ -210,60 +265,47 @@ class LevelRun:
             pause_s = min(_BACKOFF_S[0] * 2 ** (self._failures - 1), _BACKOFF_S[1])
             self._loop.call_later(pause_s, self._retry, exchange.slot)
         else:
-            self._go_on(exchange)
+            self._go_on(exchange, None)
 
     def _retry(self, slot: int) -> None:
-        if self.phase in ("warmup", "measure"):
-            self._issue(slot, now_ns())
+        if self.phase == "measure":
+            self._next_round(slot, now_ns())
 
     # --- phases
 
     def _beat(self, expirations: int) -> None:
         at_ns = now_ns()
         self._beats += 1
-        if self.phase == "measure":
-            self._heart.beat(expirations, at_ns)
-        else:
-            self._heart.skip(expirations)
-        self._advance(at_ns)
+        self._heart.beat(expirations, at_ns)
         if self._beats % _SWEEP_BEATS == 0 and self.phase != "over":
+            self.trace.cpu_ns.append(time.thread_time_ns())
+            self.trace.cpu_at_ns.append(at_ns)
             self._time_out(at_ns)
-            if self._stop():
-                self.trace.stopped = True
-                self._finish()
-            self._tick(self.phase, self._completed, (at_ns - self.trace.begin_ns) / 1e9)
-
-    def _advance(self, at_ns: int) -> None:
-        plan, trace = self._plan, self.trace
-        if self.phase == "warmup":
-            started = not plan.closed or self._next == len(self._starts_ns)
-            if started and at_ns - trace.begin_ns >= plan.warmup_s * 1e9:
-                self.phase = "measure"
-                trace.start_ns = at_ns
-                trace.cpu_s = -time.thread_time()
-        elif self.phase == "measure":
-            elapsed_s = (at_ns - trace.start_ns) / 1e9
-            enough = elapsed_s >= plan.level_s and self._measured >= plan.min_requests
-            if enough or elapsed_s >= plan.level_max_s:
-                self._close_window(at_ns)
-                self.phase = "drain"
-        if self.phase == "drain" and not self._active and not self._waiting:
+        self._told(self)
+        if not (self.active or self.waiting) and (self.phase == "drain" or self._exhausted()):
             self._finish()
 
-    def _close_window(self, at_ns: int) -> None:
-        self.trace.end_ns = at_ns
-        self.trace.cpu_s += time.thread_time()
+    def _exhausted(self) -> bool:
+        """Nothing is left to send, whatever comes."""
+        if self.phase != "measure" or self._next < len(self._starts_ns) or self._later:
+            return False
+        if not self._plan.closed:
+            return True
+        users = len(self._plan.starts_ns)
+        mine = range(self._shard, users, self._shards)
+        indices = (slot + r * users for slot, r in zip(mine, self._rounds, strict=True))
+        return all(self._past_end(index) for index in indices)
 
     def _time_out(self, at_ns: int) -> None:
         limit_ns = at_ns - int(self._plan.request_timeout_s * 1e9)
         why = f"no whole reply within {self._plan.request_timeout_s:g} s"
-        for exchange in [e for e in self._waiting if e.due_ns < limit_ns]:
-            self._waiting.remove(exchange)
-            self._active[exchange] = None
+        while self.waiting and self.waiting[0].due_ns < limit_ns:
+            exchange = self.waiting.popleft()
+            self.active[exchange] = None
             self._fail(exchange, Outcome.TIMED_OUT, why)
-        for exchange, connection in [
-            (e, c) for e, c in self._active.items() if e.due_ns < limit_ns
-        ]:
+        # Sent in about the order in which they fell due: the first in time ends the search.
+        late = list(takewhile(lambda pair: pair[0].due_ns < limit_ns, self.active.items()))
+        for exchange, connection in late:
             if connection is not None:
                 connection.abort()
             self._fail(exchange, Outcome.TIMED_OUT, why)
@@ -272,17 +314,23 @@ class LevelRun:
         if self.phase == "over":
             return
         at_ns = now_ns()
-        if self.phase == "measure":
-            self._close_window(at_ns)
         self.phase = "over"
-        for exchange, connection in self._active.items():
+        for exchange in self.waiting:
+            self.active[exchange] = None
+        for exchange, connection in self.active.items():
             if connection is not None:
                 connection.abort()
             exchange.outcome, exchange.end_ns = Outcome.ABANDONED, at_ns
-            exchange.error = "given up when the load ended"
             self.trace.exchanges.append(exchange)
-        self._active.clear()
+        self.active.clear()
         self.trace.over_ns = at_ns
         self.trace.loop_lag_ns = self._heart.lag_ns
         if not self._over.done():
             self._over.set_result(None)
+
+
+def _share_of(limit: int | None, shard: int, shards: int) -> int | None:
+    """Of a limit on all shards together; never below one."""
+    if limit is None:
+        return None
+    return max(1, limit // shards + (shard < limit % shards))

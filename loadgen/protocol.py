@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from loadgen.content.base import Ask
 from loadgen.errors import BadTarget
-from loadgen.prompts import Prompts, text, token_ids
 from loadgen.workload import Workload
 
 HEAD_END = b"\r\n\r\n"
@@ -47,46 +47,38 @@ class Target:
 
 
 class Requests:
-    """Whole requests by their number. Only the prompt differs from one to the next."""
+    """Whole requests. Only the prompt and the length of the answer differ from one to the next."""
 
-    def __init__(self, target: Target, model: str, workload: Workload, vocabulary: int) -> None:
-        self._prompts = _prompts(workload, vocabulary)
+    def __init__(self, target: Target, model: str, workload: Workload) -> None:
         chat = workload.endpoint == "chat"
         route = "/chat/completions" if chat else "/completions"
         key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
         self._head = (
             f"POST {target.prefix}{route} HTTP/1.1\r\nHost: {target.authority}\r\n"
-            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}Content-Length: "
+            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}"
         ).encode()
         fields: dict[str, object] = {
-            "max_tokens": workload.output_tokens,
             "temperature": 0,
             "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True}
+            if workload.continuous_usage
+            else {"include_usage": True},
         }
         if workload.ignore_eos:
             fields["ignore_eos"] = True
-        tail = b"," + msgspec.json.encode(fields)[1:]
-        start = b'{"model":' + msgspec.json.encode(model)
-        if chat:
-            self._before = start + b',"messages":[{"role":"user","content":'
-            self._after = b"}]" + tail
-        else:
-            self._before = start + b',"prompt":'
-            self._after = tail
+        self._after = b"," + msgspec.json.encode(fields)[1:]
+        prompt = b',"messages":' if chat else b',"prompt":'
+        self._before = b'{"model":' + msgspec.json.encode(model) + b',"max_tokens":'
+        self._prompt = prompt
 
-    def encoded(self, number: int) -> bytes:
-        prompt = self._prompts.encoded(number)
-        length = len(self._before) + len(prompt) + len(self._after)
+    def encoded(self, ask: Ask) -> bytes:
+        tokens, prompt = b"%d" % ask.output_tokens, ask.prompt
+        length = sum(map(len, (self._before, tokens, self._prompt, prompt, self._after)))
+        session = b"X-Session-ID: %d\r\n" % ask.session if ask.session >= 0 else b""
         return b"".join(
-            (self._head, str(length).encode(), HEAD_END, self._before, prompt, self._after)
+            (self._head, session, b"Content-Length: %d" % length, HEAD_END)
+            + (self._before, tokens, self._prompt, prompt, self._after)
         )
-
-
-def _prompts(workload: Workload, vocabulary: int) -> Prompts:
-    if workload.prompt == "token_ids":
-        return token_ids(workload.input_tokens, vocabulary, workload.seed)
-    return text(workload.input_tokens, workload.seed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,3 +210,7 @@ def first_line(raw: bytes, limit: int = 200) -> str:
             value = value[key]
     lines = str(value).strip().splitlines()
     return lines[0][:limit] if lines else "(empty)"
+
+
+def answer_text(reads: Sequence[bytes]) -> str:
+    return ""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import ClockAnchor
+from loadgen.errors import LoadError
 from loadgen.records import Records
 
 
@@ -24,20 +25,28 @@ class Window:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Client:
-    """How well this client kept time: the error bar of all it says.
+    """How well this client kept time inside the window: the error bar of all it says.
 
     Lateness is from the moment when a request could go out (due, and a place free) to its sending.
     """
 
     lateness_ns: NDArray[np.int64]
     loop_lag_ns: NDArray[np.int64]
-    cpu_share: float  # of one core, over the window
+    cpu_share: float  # of one core: that of the busiest shard
     resent: int  # requests sent again since their idle connection turned out to be dead
     connected: int  # connections opened only when a request was due
+    shards: int = 1
+    clock_uncertainty_ns: int = 0  # of the shard whose clock is known least; 0 on one machine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
+    """`window_share` is the share of the level's time that was measured.
+
+    `verdict` says why the level ended if not as planned: "over-saturated", "time limit". `drift`
+    names what had not settled inside the window.
+    """
+
     index: int
     load: str  # "closed 8" or "poisson 2.5/s"
     concurrency: int | None
@@ -47,16 +56,24 @@ class Level:
     drain_s: float
     records: Records  # all of the level: warm-up and drain too
     client: Client
-    asked_input_tokens: int | None  # None where the length can only be aimed at
+    asked_input_tokens: int | None  # None where the length can only be aimed at, or varies
     asked_output_tokens: int | None
     stopped: bool = False  # ended before its time
+    window_share: float = 1.0
+    verdict: str = ""
+    drift: str = ""
+    always_busy: bool = True  # closed: users never think, so that all of them are always waiting
+    reused_prompts: int = 0  # requests whose prompt was sent before: the data set was too small
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadReport:
+    """`failure` is what ended the load after the levels that are here."""
+
     levels: tuple[Level, ...]
     clock: ClockAnchor
     stopped: bool = False
+    failure: LoadError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +81,7 @@ class Progress:
     level: int
     levels: int
     load: str
-    phase: Literal["warmup", "measure"]
+    phase: Literal["warmup", "measure", "drain"]
     completed: int
     elapsed_s: float  # of this level
     expected_s: float

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from loadgen.workload import Workload
+from loadgen.workload import Workload, lengths_text
 from serving.topology import Model
 from tuner.economics import Hardware
 from tuner.ledger import Finished
@@ -160,7 +160,7 @@ def _detail(point: OperatingPoint) -> str:
 def _subtitle(study: Judged, entries: Sequence[Finished], completed: int) -> str:
     load, failed = study.workload, len(entries) - completed
     parts = [
-        f"{load.input_tokens} → {load.output_tokens} tokens",
+        lengths_text(load),
         f"{completed} trial{'s' * (completed != 1)} measured",
         *([f"{failed} failed"] if failed else []),
     ]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadgen.workload import level_count, loads_text
 from serving.engines import External
 from serving.launch import plan_command
 from serving.topology import Topology
@@ -164,7 +165,7 @@ def _show_estimate(
     slots = f"{at_once[0]} to {at_once[-1]}" if len(at_once) > 1 else str(at_once[0])
     _say(
         console,
-        f"{figures.trials} trials, {slots} at a time, each a server start and {_loads(config)}",
+        f"{figures.trials} trials, {slots} at a time, each a server start and {loads_text(config.workload)}",
     )
     low, high = figures.device_hours
     times = f"{_time(figures.wall_s[0])} to {_time(figures.wall_s[1])}"
@@ -183,7 +184,7 @@ def _show_estimate(
 
 
 def _cost(trial: TrialConfig, level_s: float) -> Cost:
-    load_s = trial.workload.levels * (trial.workload.warmup_s + level_s)
+    load_s = level_count(trial.workload) * (trial.workload.warmup_s + level_s)
     return Cost(trial.topology, OVERHEAD_S + trial.engine.typical_start_s + load_s)
 
 
@@ -194,13 +195,6 @@ def _hours(costs: Sequence[Cost]) -> float:
 def _held(gpus: int, cpus: int) -> str:
     count, unit = (gpus, "GPU") if gpus else (cpus, "core")
     return f"{count} {unit}{'s' * (count != 1)}"
-
-
-def _loads(config: StudyConfig) -> str:
-    arrival = config.workload.arrival
-    if arrival.kind == "closed":
-        return f"a ladder of {', '.join(map(str, arrival.concurrency))} users"
-    return f"a ladder of {', '.join(f'{rate:g}' for rate in arrival.rate_per_s)} requests/s"
 
 
 def _time(seconds: float) -> str:

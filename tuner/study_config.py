@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from loadgen.workload import Workload
+from loadgen.workload import Workload, longest_tokens
 from serving.engines import Engine
 from serving.topology import Model, Strict, Topology
 from tuner.cluster import ClusterConfig
@@ -77,11 +77,11 @@ def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
 def fits(trial: TrialConfig) -> None:
     """Whether the model, the load and the machine of a trial fit each other."""
     topology, hardware, workload = trial.topology, trial.hardware, trial.workload
-    needed = workload.input_tokens + workload.output_tokens
-    if needed > trial.model.context_tokens:
+    longest = longest_tokens(workload)
+    if longest is not None and sum(longest) > trial.model.context_tokens:
         raise ConfigError(
             f"model.context_tokens: {trial.model.context_tokens} can't hold the workload's "
-            f"{workload.input_tokens} + {workload.output_tokens} tokens: at least {needed} is right"
+            f"{longest[0]} + {longest[1]} tokens: at least {sum(longest)} is right"
         )
     if (topology.gpus == 0) != (hardware.device == "host"):
         runs_on = "GPUs" if topology.gpus else "CPU cores"

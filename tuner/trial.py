@@ -13,7 +13,9 @@ from typing import Any, Literal, Protocol
 
 import loadgen
 from loadgen import Level, LoadReport, Progress
+from loadgen.ray_links import links_apart
 from loadgen.records import concat, to_parquet_bytes
+from loadgen.shards import local_links
 from loadgen.stats import summarize
 from loadgen.workload import Workload
 from serving.deployment import Order
@@ -151,6 +153,7 @@ def _load(
             endpoint.model,
             config.workload,
             vocabulary=config.model.vocabulary,
+            links=local_links if config.workload.placement == "beside" else links_apart(),
             on_progress=on_progress,
         )
     except loadgen.LoadError:

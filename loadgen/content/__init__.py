@@ -1,0 +1,1 @@
+"""What requests say, and how long they are."""

@@ -1,0 +1,88 @@
+"""The way from whoever conducts a load to one of its shards."""
+
+import os
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol, Self
+
+from loadgen.errors import ShardLost
+from loadgen.messages import Bye, FromShard, ToShard
+
+_PACKAGES = Path(__file__).parent.parent
+_END_S = 5.0
+
+
+class Link(Protocol):
+    """`send` and `receive` raise ShardLost when the shard is gone."""
+
+    def send(self, message: ToShard) -> None: ...
+
+    def receive(self, timeout_s: float) -> list[FromShard]:
+        """What has come, at once if something has; else what comes first, or nothing in time."""
+
+    def close(self) -> None:
+        """The shard ends; never raises."""
+
+
+class LocalLink:
+    """A shard in a process of this machine. It ends with this process, however that ends."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", pipe: Pipe) -> None:
+        self._process = process
+        self._pipe = pipe
+
+    @classmethod
+    def start(cls) -> Self:
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "loadgen.shard", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        return cls(process, Pipe(ours.detach()))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: ToShard) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError as error:
+            raise self._lost() from error
+
+    def receive(self, timeout_s: float) -> list[FromShard]:
+        messages: list[FromShard] = []
+        try:
+            while wait([self._pipe], 0 if messages else timeout_s):
+                messages.append(self._pipe.recv())
+        except (EOFError, OSError) as error:
+            if not messages:
+                raise self._lost() from error
+        return messages
+
+    def _lost(self) -> ShardLost:
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return ShardLost("a process of the load generator does not answer")
+        return ShardLost(f"a process of the load generator ended by itself (exit {code})")
+
+    def close(self) -> None:
+        try:
+            self._pipe.send(Bye())
+        except OSError:
+            pass
+        self._pipe.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,74 @@
+"""From what happened at a level to the level as it is reported: its window, and the client's part in it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.conductor import Outcomes
+from loadgen.lengths import Length
+from loadgen.loads import Load
+from loadgen.messages import Series
+from loadgen.report import Client, Level, Window
+from loadgen.verdict import never_thinks, window_of
+from loadgen.workload import Workload
+
+
+
+def settled(workload: Workload, load: Load, outcomes: Outcomes, used: int) -> Level:
+    """`used`: request numbers that earlier levels took."""
+    records = outcomes.records
+    found = window_of(
+        workload,
+        load,
+        (outcomes.begin_ns, outcomes.close_ns),
+        (records.due_ns, records.first_ns, records.end_ns, records.completed),
+    )
+    window = Window(found.start_ns, found.end_ns)
+    return Level(
+        index=load.index,
+        load=load.name,
+        concurrency=load.concurrency,
+        rate_per_s=load.rate_per_s,
+        window=window,
+        warmup_s=(window.start_ns - outcomes.begin_ns) / 1e9,
+        drain_s=(outcomes.over_ns - window.end_ns) / 1e9,
+        records=records,
+        client=_client(outcomes, window),
+        asked_input_tokens=_asked(workload, workload.input_tokens, workload.prompt == "token_ids"),
+        asked_output_tokens=_asked(workload, workload.output_tokens, workload.ignore_eos),
+        stopped=outcomes.stopped,
+        window_share=window.seconds * 1e9 / max(1, outcomes.over_ns - outcomes.begin_ns),
+        verdict=outcomes.ending.verdict,
+        drift=found.trend,
+        always_busy=never_thinks(workload),
+    )
+
+
+def _asked(workload: Workload, length: Length | None, exact: bool) -> int | None:
+    plain = not (workload.mixture or workload.dataset or workload.conversation)
+    return length if exact and plain and isinstance(length, int) else None
+
+
+def _client(outcomes: Outcomes, window: Window) -> Client:
+    series: Series = outcomes.series
+    return Client(
+        lateness_ns=series.lateness_ns[_within(series.lateness_at_ns, window)],
+        loop_lag_ns=series.loop_lag_ns[_within(series.loop_lag_at_ns, window)],
+        cpu_share=max(cpu_share(at_ns, cpu_ns, window) for at_ns, cpu_ns in outcomes.cpu),
+        resent=outcomes.resent,
+        connected=outcomes.connected,
+        shards=len(outcomes.cpu),
+        clock_uncertainty_ns=outcomes.clock_uncertainty_ns,
+    )
+
+
+def _within(at_ns: NDArray[np.int64], window: Window) -> NDArray[np.bool_]:
+    return np.logical_and(at_ns >= window.start_ns, at_ns < window.end_ns)
+
+
+def cpu_share(at_ns: NDArray[np.int64], cpu_ns: NDArray[np.int64], window: Window) -> float:
+    """Processor time between the ends of the window, interpolated, over its length."""
+    if len(at_ns) < 2 or window.end_ns <= window.start_ns:
+        return 0.0
+    begin, end = np.interp([window.start_ns, window.end_ns], at_ns, cpu_ns)
+    covered_ns = min(window.end_ns, at_ns[-1]) - max(window.start_ns, at_ns[0])
+    return float((end - begin) / covered_ns) if covered_ns > 0 else 0.0
