@@ -18,6 +18,7 @@ from loadgen.records import concat, to_parquet_bytes
 from loadgen.replies import first_line
 from loadgen.report import LoadReport
 from loadgen.runner import run
+from loadgen.shards import forked_links
 from loadgen.stats import summarize
 from loadgen.workload import Workload
 
@@ -51,6 +52,7 @@ def first_model(target: Target) -> str:
 def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[str, LoadReport]:
     target = Target.parse(args.url, cli.api_key(args))
     model = args.model or first_model(target)
+    links = forked_links(what.shards)  # before the progress bar starts its thread
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     # Drawn four times a second, on what core is left by those who keep the time.
     with Progress(
@@ -68,6 +70,7 @@ def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[st
             what,
             vocabulary=args.vocabulary,
             api_key=target.api_key,
+            links=lambda _: links,
             on_progress=moved,
         )
     return model, report

@@ -17,6 +17,7 @@ from loadgen.stats import summarize
 from loadgen.workload import Workload, level_count
 
 _GIVE_UP_AFTER = 10  # failures in a row; twice the users where that is more
+_START_S = 1e-4  # of a user: a burst would take the client about that long anyhow
 _SPARE_S = 0.05  # an open loop keeps the connections ready that fall due within this time
 _SPARE_MAX = 64
 _COUNT_SLACK = 1.5  # of a schedule's horizon, so that a short draw still holds the asked requests
@@ -94,7 +95,8 @@ def plan_of(workload: Workload, load: Load, first_number: int) -> Plan:
     arrival = load.arrival
     if isinstance(arrival, Closed):
         users = arrival.concurrency[load.at]
-        starts_ns = staggered_offsets_ns(users, workload.warmup_s / 2)
+        over_s = max(workload.warmup_s / 2, users * _START_S)
+        starts_ns = staggered_offsets_ns(users, over_s)
         limit = None
         connections = users
     else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import socket
@@ -98,6 +99,7 @@ class Shard:
         """Until Bye, or until whoever conducts is gone."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._readable)
+        os.set_blocking(self._pipe.fileno(), True)  # uvloop undid it; messages come whole
         await self._over
 
     def _say(self, message: FromShard) -> None:

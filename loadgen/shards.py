@@ -46,10 +46,19 @@ Links = Callable[[int], "Sequence[Link]"]
 
 def local_links(shards: int) -> Sequence[Link]:
     """One process of this machine each."""
+    return _made(shards, LocalLink.start)
+
+
+def forked_links(shards: int) -> Sequence[Link]:
+    """The same, from a process that has no threads yet."""
+    return _made(shards, LocalLink.fork)
+
+
+def _made(shards: int, make: Callable[[], Link]) -> Sequence[Link]:
     links: list[Link] = []
     try:
         for _ in range(shards):
-            links.append(LocalLink.start())
+            links.append(make())
     except OSError:
         for link in links:
             link.close()

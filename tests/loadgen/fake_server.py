@@ -72,8 +72,8 @@ class FakeServer:
                     return
                 if not await self.reply(head, reader, writer):
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):
+            pass  # the client went away; uvloop says it by a RuntimeError
         finally:
             writer.close()
 
