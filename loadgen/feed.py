@@ -52,3 +52,12 @@ class Feed:
         finished, waiting_ns = self.finished, self.waiting_ns
         ends = np.concatenate((finished[:, 2], np.zeros(len(waiting_ns), np.int64)))
         return np.concatenate((finished[:, 0], waiting_ns)), ends
+
+    @property
+    def received(self) -> Column:
+        """Rows of a moment and the bytes that came since the one before, of any shard."""
+        parts = []
+        for rows in self._received:
+            bytes_since = np.diff(rows[:, 1], prepend=0)
+            parts.append(np.stack((rows[:, 0], bytes_since), axis=1))
+        return np.concatenate(parts)

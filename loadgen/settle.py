@@ -16,11 +16,13 @@ from loadgen.workload import Workload
 def settled(workload: Workload, load: Load, outcomes: Outcomes, used: int) -> Level:
     """`used`: request numbers that earlier levels took."""
     records = outcomes.records
+    # What failed, or was given up, has no latency to look at.
+    first_ns = np.where(records.completed, records.first_ns, 0)
     found = window_of(
         workload,
         load,
         (outcomes.begin_ns, outcomes.close_ns),
-        (records.due_ns, records.first_ns, records.end_ns, records.completed),
+        (records.due_ns, first_ns, records.end_ns),
     )
     window = Window(found.start_ns, found.end_ns)
     return Level(

@@ -1,9 +1,20 @@
 """Was the load what it claims to be, all the window long? Pure arithmetic over intervals."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 Times = NDArray[np.int64]
+
+_MSER_BATCH = 5
+_MSER_BATCHES_MIN = 10
+_TREND_BATCHES = 10
+_TREND_T = 3.36  # Student's t with 8 degrees of freedom, two-sided 1 %
+_TREND_SHARE = 0.1
+_FILLED_MIN = 20
+_WALK_DEVIATIONS = 4
+_GROWTH_SHARE = 0.05
 
 
 def share_with_at_least(
@@ -40,3 +51,122 @@ def grew(begins_ns: Times, ends_ns: Times, start_ns: int, end_ns: int) -> bool:
     after = under_way_at(end_ns, begins_ns, ends_ns)
     share = keeping_up_share(begins_ns, ends_ns, start_ns, end_ns)
     return share < 0.9 and after - before > 3 * max(before, 1) ** 0.5 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`trend` names what still drifts inside the window; empty when nothing does."""
+
+    start_ns: int
+    end_ns: int
+    trend: str = ""
+
+
+def find_window(
+    begins_ns: Times,
+    ends_ns: Times,
+    first_ns: Times,
+    span_ns: tuple[int, int],
+    earliest_ns: int,
+    concurrency: int | None,
+) -> Found:
+    """The part of a level in which it was in its steady state, as far as its data tell.
+
+    `begins_ns`, `ends_ns`, `first_ns`: when each request was due, was over and had its first token;
+    an end of 0 is still to come. `span_ns`: begin of the level and now. `concurrency`: users who are
+    busy all the time, or None. It begins when all users are busy and MSER (White, 1997) cuts no more
+    from the series of latencies and of answers, but not before `earliest_ns`; it ends with the last
+    moment at which all users were busy. Both cuts are bounded by half of the run: what is not
+    settled by then is said as a trend.
+    """
+    begin_ns, until_ns = span_ns
+    start_ns, end_ns = earliest_ns, until_ns
+    if concurrency is not None:
+        busy = _all_busy(begins_ns, ends_ns, concurrency, until_ns)
+        start_ns, end_ns = max(start_ns, busy[0]), min(end_ns, busy[1])
+    done = np.flatnonzero((ends_ns > 0) & (first_ns > 0) & (ends_ns <= end_ns))
+    done = done[np.argsort(ends_ns[done], kind="stable")]
+    ends, latency = ends_ns[done], (ends_ns - begins_ns)[done]
+    settled_ns = [_mser_ns(ends, latency), _mser_ns(ends, (first_ns - begins_ns)[done])]
+    latest_ns = max(start_ns, begin_ns + (end_ns - begin_ns) // 2)
+    start_ns = min(max([start_ns, *settled_ns]), latest_ns)
+    end_ns = max(end_ns, start_ns + 1)
+    inside = ends >= start_ns
+    return Found(start_ns, end_ns, _trend(ends[inside], latency[inside], start_ns, end_ns))
+
+
+def _all_busy(begins_ns: Times, ends_ns: Times, count: int, until_ns: int) -> tuple[int, int]:
+    """The first and the last moment at which so many were under way; the end of all if never."""
+    times = np.concatenate((begins_ns, np.where(ends_ns > 0, ends_ns, until_ns)))
+    steps = np.repeat(np.array([1, -1]), len(begins_ns))
+    # At one instant the next request of a user begins before the last one is over.
+    order = np.lexsort((-steps, times))
+    busy = np.flatnonzero(np.cumsum(steps[order]) >= count)
+    if not len(busy):
+        return until_ns, until_ns
+    last = min(int(busy[-1]) + 1, len(times) - 1)
+    return int(times[order[busy[0]]]), int(times[order[last]])
+
+
+def _mser_ns(ends_ns: Times, values: Times) -> int:
+    """When the transient is over: the cut that makes the mean of the rest best known. 0: no cut.
+
+    MSER over batches of five, or of a hundredth of the run where that is more; at most half is cut.
+    """
+    size = max(_MSER_BATCH, len(values) // 100)
+    batches = len(values) // size
+    if batches < _MSER_BATCHES_MIN:
+        return 0
+    means = values[: batches * size].reshape(batches, size).mean(axis=1)
+    left = np.arange(batches, 0, -1)
+    sums = np.cumsum(means[::-1])[::-1]
+    squares = np.cumsum((means**2)[::-1])[::-1]
+    scores = (squares - sums**2 / left) / left**2
+    cut = int(np.argmin(scores[: batches // 2 + 1]))
+    return int(ends_ns[cut * size - 1]) if cut else 0
+
+
+def _trend(ends_ns: Times, latency_ns: Times, start_ns: int, end_ns: int) -> str:
+    """A straight line through batch means: steeper than chance, and by an amount that matters."""
+    if len(ends_ns) < _TREND_BATCHES * 5:
+        return ""
+    means = np.array([part.mean() for part in np.array_split(latency_ns, _TREND_BATCHES)])
+    counts, _ = np.histogram(ends_ns, np.linspace(start_ns, end_ns, _TREND_BATCHES + 1))
+    drifting = [
+        name
+        for name, series in (("latency", means), ("throughput", counts.astype(float)))
+        if _drifts(series)
+    ]
+    return " and ".join(drifting)
+
+
+def _drifts(series: NDArray[np.float64]) -> bool:
+    n = len(series)
+    x = np.arange(n) - (n - 1) / 2
+    slope = float((x * series).sum() / (x * x).sum())
+    rest = series - series.mean() - slope * x
+    spread = (float((rest**2).sum()) / (n - 2) / float((x * x).sum())) ** 0.5
+    matters = abs(slope) * n > _TREND_SHARE * abs(float(series.mean()))
+    return matters and abs(slope) > _TREND_T * spread
+
+
+def oversaturated(begins_ns: Times, ends_ns: Times, span_ns: tuple[int, int]) -> bool:
+    """Whether an open loop's arrivals outrun the answers; looked at over the second half of the run.
+
+    What was under way grew there by more than four deviations of a random walk of as many steps,
+    the most that a server just able to keep up would show, and by a share that matters. Until the
+    first requests have had twice their time to be answered, growth is the filling of the server.
+    """
+    begin_ns, now_ns = span_ns
+    half_ns = begin_ns + (now_ns - begin_ns) // 2
+    over = np.sort(ends_ns[ends_ns > 0])
+    if len(over) < _FILLED_MIN:
+        return False
+    early = np.argsort(begins_ns[ends_ns > 0], kind="stable")[:_FILLED_MIN]
+    first = (ends_ns[ends_ns > 0] - begins_ns[ends_ns > 0])[early]
+    if half_ns - begin_ns < 2 * float(np.median(first)):
+        return False
+    arrived = int(np.count_nonzero((begins_ns >= half_ns) & (begins_ns < now_ns)))
+    growth = arrived - int(np.count_nonzero((over >= half_ns) & (over < now_ns)))
+    walk = _WALK_DEVIATIONS * (2 * arrived) ** 0.5
+    return growth > walk and growth > _GROWTH_SHARE * arrived

@@ -8,9 +8,14 @@ from numpy.typing import NDArray
 from loadgen.arrivals import Closed, Constant, Gamma, Poisson
 from loadgen.feed import Feed
 from loadgen.loads import Load
+from loadgen.precision import Interval, next_check_s, precise, rate_interval, series_interval
+from loadgen.steady import Found, find_window, oversaturated
 from loadgen.workload import Workload
 
 STATIONARY = (Closed, Constant, Poisson, Gamma)
+OVERSATURATED = "over-saturated"
+TIME_LIMIT = "time limit"
+_LOOKS = 2  # in a row that found all precise: one alone stops too often on a lucky spread
 Column = NDArray[np.int64]
 
 
@@ -20,13 +25,6 @@ class Ending:
 
     verdict: str
     drain: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    start_ns: int
-    end_ns: int
-    trend: str = ""
 
 
 def never_thinks(workload: Workload) -> bool:
@@ -39,23 +37,84 @@ def window_of(
     workload: Workload,
     load: Load,
     span_ns: tuple[int, int],
-    columns: tuple[Column, Column, Column, NDArray[np.bool_]],
+    columns: tuple[Column, Column, Column],
 ) -> Found:
-    begin_ns, close_ns = span_ns
-    return Found(min(begin_ns + int(workload.warmup_s * 1e9), close_ns - 1), close_ns)
+    """`columns`: when requests were due, had their first token, and were over.
+
+    Loads that change by their nature have no steady state: all of them but the warm-up is measured.
+    """
+    begin_ns, until_ns = span_ns
+    due_ns, first_ns, end_ns = columns
+    earliest_ns = min(begin_ns + int(workload.warmup_s * 1e9), until_ns - 1)
+    if not isinstance(load.arrival, STATIONARY):
+        return Found(earliest_ns, until_ns)
+    users = load.concurrency if never_thinks(workload) else None
+    return find_window(due_ns, end_ns, first_ns, span_ns, earliest_ns, users)
 
 
 class Judge:
+    """Looks at a level as it goes. Keeps when it looked last, since each look costs certainty."""
+
     def __init__(self, workload: Workload, load: Load, begin_ns: int) -> None:
         self._workload = workload
         self._load = load
         self._begin_ns = begin_ns
+        self._next_look_s = workload.level_s
+        self._precise_looks = 0
 
     def ending(self, feed: Feed) -> Ending | None:
+        """None: go on."""
         workload = self._workload
         elapsed_s = (feed.at_ns - self._begin_ns) / 1e9
-        if elapsed_s > workload.warmup_s + workload.level_max_s:
-            return Ending("time limit")
-        if workload.max_requests is None and elapsed_s > workload.warmup_s + workload.level_s:
-            return Ending("")
-        return None
+        span_ns = (self._begin_ns, feed.at_ns)
+        due_ns, end_ns = feed.intervals_ns
+        opened = self._load.concurrency is None and isinstance(self._load.arrival, STATIONARY)
+        if opened and oversaturated(due_ns, end_ns, span_ns):
+            return Ending(OVERSATURATED, drain=False)
+        if elapsed_s >= workload.warmup_s + workload.level_max_s:
+            return Ending(TIME_LIMIT if self._wanted_more() else "")
+        if workload.max_requests is not None or elapsed_s < workload.warmup_s + workload.level_s:
+            return None
+        if not isinstance(self._load.arrival, STATIONARY):
+            return None  # it ends with its schedule
+        finished = feed.finished
+        rest = np.zeros(len(due_ns) - len(finished), np.int64)
+        first_ns = np.concatenate((finished[:, 1], rest))
+        found = window_of(workload, self._load, span_ns, (due_ns, first_ns, end_ns))
+        return Ending("") if self._enough(feed, found) else None
+
+    def _wanted_more(self) -> bool:
+        workload = self._workload
+        return workload.precision is not None or bool(workload.min_requests or workload.max_requests)
+
+    def _enough(self, feed: Feed, found: Found) -> bool:
+        workload = self._workload
+        measured_s = (found.end_ns - found.start_ns) / 1e9
+        finished = feed.finished
+        answered = (finished[:, 2] >= found.start_ns) & (finished[:, 4] > 0)
+        if measured_s < workload.level_s or np.count_nonzero(answered) < workload.min_requests:
+            return False
+        if workload.precision is None:
+            return True
+        if measured_s < self._next_look_s:
+            return False
+        self._next_look_s = next_check_s(measured_s)
+        ticks = feed.received
+        known = rough_intervals(finished[answered], ticks, (found.start_ns, found.end_ns))
+        self._precise_looks += 1 if precise(known, workload.precision) else -self._precise_looks
+        return self._precise_looks >= _LOOKS
+
+
+def rough_intervals(
+    finished: Column, ticks: Column, span_ns: tuple[int, int]
+) -> list[Interval | None]:
+    """Of throughput, TTFT and TPOT: bytes for tokens, and events for tokens, as no reply was read."""
+    in_order = finished[np.argsort(finished[:, 2], kind="stable")]
+    due_ns, first_ns, end_ns, events = in_order[:, :4].T
+    several = events > 2
+    tpot = (end_ns - first_ns)[several] / (events[several] - 1)
+    return [
+        rate_interval(ticks[:, 0], ticks[:, 1].astype(np.float64), *span_ns),
+        series_interval((first_ns - due_ns).astype(np.float64), "median"),
+        series_interval(tpot, "median") if len(tpot) else Interval(0.0, 0.0, 0.0, 0),
+    ]
