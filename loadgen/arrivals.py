@@ -90,7 +90,7 @@ class Adaptive(_Open):
     lowest: PositiveFloat = 1
     highest: PositiveFloat = 1024
     levels: PositiveInt = 8
-    tiers: dict[str, dict[str, NonNegativeFloat]] = {}
+    tiers: dict[str, dict[str, NonNegativeFloat]] = Field(default_factory=dict)
     resolution: Annotated[float, Field(gt=1)] = 1.25  # neighbours closer than this are one load
     knee_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of throughput, by twice the load
 

@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
 def _load_options(group: "argparse._ArgumentGroup") -> None:
     add = group.add_argument
     add("--concurrency", metavar="N,N", help="closed loop: users of each level (1); auto: a search")
-    add("--rate", metavar="R,R", help="open loop: requests per second of each level; auto: a search")
+    add(
+        "--rate", metavar="R,R", help="open loop: requests per second of each level; auto: a search"
+    )
     add("--arrival", choices=("constant", "poisson", "gamma"), help="of an open loop (poisson)")
     add("--burstiness", type=float, metavar="B", help="gamma: 1 is Poisson, less is burstier")
     add("--max-concurrency", type=int, metavar="N", help="open loop: more wait, and that counts")

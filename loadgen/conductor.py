@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from loadgen.verdict import Ending, Judge
 from loadgen.workload import Workload
 
 _PATIENCE_S = 60.0  # beyond the timeout of a request, for a shard to hand in its columns
+
+
+TickPhase = Literal["warmup", "measure", "drain"]
+Tick = Callable[[TickPhase, int, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +49,7 @@ def conduct(
     workload: Workload,
     load: Load,
     plan: Plan,
-    tick: Callable[[str, int, float], None],
+    tick: Tick,
     stop: Callable[[], bool],
 ) -> Outcomes:
     """Raises ShardLost, or what keeps a shard from going on."""
@@ -104,7 +109,7 @@ def _hear(shards: Gang, feed: Feed, dones: dict[int, Done]) -> bool:
     return news
 
 
-def _phase(ending: Ending | None, elapsed_s: float, workload: Workload) -> str:
+def _phase(ending: Ending | None, elapsed_s: float, workload: Workload) -> TickPhase:
     if ending is not None:
         return "drain"
     return "warmup" if elapsed_s < workload.warmup_s else "measure"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from loadgen.clock import Alarm, Heartbeat, alarm, now_ns
+from loadgen.clock import Heartbeat, alarm, now_ns
 from loadgen.connection import Connection, Exchange
 from loadgen.content.base import Ask, Source
 from loadgen.messages import Phase, Plan

@@ -1,5 +1,6 @@
 """The way from whoever conducts a load to one of its shards."""
 
+import contextlib
 import os
 import select
 import signal
@@ -99,10 +100,8 @@ class LocalLink:
         return ShardLost(f"a process of the load generator ended by itself (exit {code})")
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self._pipe.send(Bye())
-        except OSError:
-            pass
         self._pipe.close()
         try:
             self._process.wait(_END_S)

@@ -72,13 +72,10 @@ class Requests:
         self._prompt = prompt
 
     def encoded(self, ask: Ask) -> bytes:
-        tokens, prompt = b"%d" % ask.output_tokens, ask.prompt
-        length = sum(map(len, (self._before, tokens, self._prompt, prompt, self._after)))
+        body = (self._before, b"%d" % ask.output_tokens, self._prompt, ask.prompt, self._after)
+        length = b"Content-Length: %d" % sum(map(len, body))
         session = b"X-Session-ID: %d\r\n" % ask.session if ask.session >= 0 else b""
-        return b"".join(
-            (self._head, session, b"Content-Length: %d" % length, HEAD_END)
-            + (self._before, tokens, self._prompt, prompt, self._after)
-        )
+        return b"".join((self._head, session, length, HEAD_END, *body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ The actor only carries: the process that keeps the time is the same as on one ma
 thread of Ray's in it. Four calls a second and shard, none a request.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,10 +71,8 @@ class RayLink:
     def close(self) -> None:
         import ray
 
-        try:
+        with contextlib.suppress(ShardLost):
             self._call("close")
-        except ShardLost:
-            pass
         ray.kill(self._actor)
 
 
@@ -115,7 +114,7 @@ def nodes_apart_from(node_id: str) -> list[str]:
 
     nodes = [
         str(node["NodeID"])
-        for node in ray.nodes()
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"] and node["NodeID"] != node_id and node["Resources"].get("CPU", 0) >= 1
     ]
     if not nodes:

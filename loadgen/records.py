@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ _INTS = {
     "events": np.int32,
     "outcome": np.int8,
     "status": np.int16,
+    "exact_tokens": np.int8,
 }
+_FLAT = {"event_ns": np.int64, "event_tokens": np.int32}  # of the events of all requests in turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,9 @@ class Records:
     """Times are on the monotonic clock; 0 where nothing happened. Tokens are -1 where not told.
 
     `first_ns` and `last_ns` are those of the events that carried output, `end_ns` that of the last
-    byte or of the failure. `error` indexes `errors`, where 0 is no error. The stamps of row i are
-    `event_ns[event_offsets[i]:event_offsets[i + 1]]`.
+    byte or of the failure. `exact_tokens` is 1 where `event_tokens` is known, 0 where the tokens of a
+    reply were spread over its events. `error` indexes `errors`, where 0 is no error. The stamps of row i are
+    `event_ns[event_offsets[i]:event_offsets[i + 1]]`, the tokens of those events in `event_tokens`.
     """
 
     level: NDArray[np.int32]
@@ -59,9 +62,11 @@ class Records:
     events: NDArray[np.int32]
     outcome: NDArray[np.int8]
     status: NDArray[np.int16]
+    exact_tokens: NDArray[np.int8]
     error: NDArray[np.int32]
     errors: tuple[str, ...]
     event_ns: NDArray[np.int64]
+    event_tokens: NDArray[np.int32]
     event_offsets: NDArray[np.int64]
 
     @classmethod
@@ -81,17 +86,20 @@ class Records:
                 len(row.reply.stamps_ns),
                 int(row.reply.outcome),
                 row.reply.status,
+                row.reply.exact,
                 codes.setdefault(row.reply.error, len(codes)),
             )
             for row in rows
         ]
         grid = np.array(table, dtype=np.int64).reshape(len(rows), len(_INTS) + 1)
         stamps = [np.array(row.reply.stamps_ns, dtype=np.int64) for row in rows]
+        tokens = [np.array(row.reply.tokens, dtype=np.int32) for row in rows]
         return cls(
             **{name: grid[:, i].astype(kind) for i, (name, kind) in enumerate(_INTS.items())},
             error=grid[:, -1].astype(np.int32),
             errors=tuple(codes),
             event_ns=np.concatenate([np.zeros(0, np.int64), *stamps]),
+            event_tokens=np.concatenate([np.zeros(0, np.int32), *tokens]),
             event_offsets=_offsets(grid[:, list(_INTS).index("events")]),
         )
 
@@ -106,13 +114,21 @@ class Records:
     def failed(self) -> NDArray[np.bool_]:
         return ~np.isin(self.outcome, (Outcome.COMPLETED, Outcome.ABANDONED))
 
+    def of_level(self, index: int) -> "Records":
+        rows = np.flatnonzero(self.level == index)
+        events = np.repeat(self.level == index, self.events)
+        columns = {name: getattr(self, name)[rows] for name in (*_INTS, "error")}
+        flat = {name: getattr(self, name)[events] for name in _FLAT}
+        offsets = _offsets(columns["events"])
+        return Records(**columns, **flat, errors=self.errors, event_offsets=offsets)
+
     def shifted(self, by_ns: int) -> "Records":
         """The same on another clock; what never happened stays 0."""
         times = ("due_ns", "sent_ns", "first_ns", "last_ns", "end_ns", "event_ns")
-        moved = {name: getattr(self, name) for name in times}
-        return replace(
-            self, **{name: np.where(column == 0, 0, column + by_ns) for name, column in moved.items()}
-        )
+        moved: dict[str, Any] = {name: getattr(self, name) for name in times}
+        for name, column in moved.items():
+            moved[name] = np.where(column == 0, 0, column + by_ns)
+        return replace(self, **moved)
 
     def error_text(self, row: int) -> str:
         return self.errors[int(self.error[row])]
@@ -132,7 +148,7 @@ def concat(parts: Sequence[Records]) -> Records:
     empty = Records.of([])
     columns = {
         name: np.concatenate([getattr(empty, name), *(getattr(part, name) for part in parts)])
-        for name in (*_INTS, "event_ns")
+        for name in (*_INTS, *_FLAT)
     }
     return Records(
         **columns,
@@ -151,13 +167,25 @@ def to_parquet_bytes(records: Records, metadata: Mapping[str, str] | None = None
     columns["error"] = pa.DictionaryArray.from_arrays(
         pa.array(records.error), pa.array(records.errors, pa.string())
     )
-    columns["event_ns"] = pa.LargeListArray.from_arrays(
-        pa.array(records.event_offsets), pa.array(records.event_ns)
-    )
+    offsets = pa.array(records.event_offsets)
+    for name in _FLAT:
+        columns[name] = pa.LargeListArray.from_arrays(offsets, pa.array(getattr(records, name)))
     table = pa.table(columns).replace_schema_metadata(dict(metadata or {}))
     out = BytesIO()
     pq.write_table(table, out, compression="zstd", use_dictionary=["error"])
     return out.getvalue()
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    """The key-value pairs that were written with the table. Raises ValueError if it is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pairs = pq.read_schema(pa.BufferReader(data)).metadata or {}
+    except pa.ArrowInvalid:
+        raise ValueError("not a Parquet file") from None
+    return {key.decode(): value.decode() for key, value in pairs.items()}
 
 
 def from_parquet(data: bytes) -> Records:
@@ -169,12 +197,15 @@ def from_parquet(data: bytes) -> Records:
     texts = table["error"].cast(pa.string()).to_pylist()
     codes: dict[str, int] = {"": 0}
     error = np.array([codes.setdefault(text, len(codes)) for text in texts], np.int32)
-    stamps = table["event_ns"].combine_chunks().flatten().to_numpy().astype(np.int64)
+    flat = {
+        name: table[name].combine_chunks().flatten().to_numpy().astype(kind)
+        for name, kind in _FLAT.items()
+    }
     return Records(
         **columns,
         error=error,
         errors=tuple(codes),
-        event_ns=stamps,
+        **flat,
         event_offsets=_offsets(columns["events"]),
     )
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -27,6 +27,8 @@ class Reply:
     outcome: Outcome
     status: int = 0
     stamps_ns: tuple[int, ...] = ()  # of each event that carried output
+    tokens: tuple[int, ...] = ()  # in each of those events
+    exact: bool = False  # whether the events themselves told, or their number leaves no doubt
     input_tokens: int | None = None
     output_tokens: int | None = None
     error: str = ""
@@ -148,10 +150,10 @@ def _read_events(body: bytes, when: Callable[[int], int], whole: bool) -> Reply:
             event = _decode(data)
         except msgspec.DecodeError as error:
             line = f"malformed event ({error}): {first_line(data)}"
-            return Reply(Outcome.MALFORMED, 200, tuple(story.stamps_ns), error=line)
+            return story.broken(Outcome.MALFORMED, line)
         if event.error is not None or name == b"error":
             line = f"error in the stream: {first_line(data)}"
-            return Reply(Outcome.STREAM_ERROR, 200, tuple(story.stamps_ns), error=line)
+            return story.broken(Outcome.STREAM_ERROR, line)
         story.tell(event, when(last))
     return story.reply(whole)
 
@@ -161,6 +163,7 @@ class _Story:
 
     def __init__(self) -> None:
         self.stamps_ns: list[int] = []
+        self.so_far: list[int] = []  # tokens told with each of them; -1 where none were
         self.done = False
         self._silent_finish_ns: int | None = None
         self._usage = _Usage()
@@ -170,7 +173,9 @@ class _Story:
             self._usage = event.usage
         finished = any(choice.finish_reason for choice in event.choices)
         if any(_carries_output(choice) for choice in event.choices):
+            told = event.usage.completion_tokens if event.usage is not None else None
             self.stamps_ns.append(at_ns)
+            self.so_far.append(-1 if told is None else told)
         elif finished:
             self._silent_finish_ns = at_ns
         self.done = self.done or finished
@@ -178,15 +183,36 @@ class _Story:
     def reply(self, whole: bool) -> Reply:
         stamps_ns = self.stamps_ns
         if not (whole and self.done):
-            line = f"the stream was cut after {len(stamps_ns)} events"
-            return Reply(Outcome.CUT, 200, tuple(stamps_ns), error=line)
+            return self.broken(Outcome.CUT, f"the stream was cut after {len(stamps_ns)} events")
         tokens = self._usage.completion_tokens
         if self._silent_finish_ns is not None and tokens is not None and len(stamps_ns) < tokens:
             # The last token had no text of its own (part of a character): it came with the finish.
             stamps_ns.append(self._silent_finish_ns)
+            self.so_far.append(tokens)
         if not stamps_ns:
             return Reply(Outcome.MALFORMED, 200, error="the reply had no output")
-        return Reply(Outcome.COMPLETED, 200, tuple(stamps_ns), self._usage.prompt_tokens, tokens)
+        split, exact = split_tokens(self.so_far, tokens)
+        asked = self._usage.prompt_tokens
+        return Reply(Outcome.COMPLETED, 200, tuple(stamps_ns), split, exact, asked, tokens)
+
+    def broken(self, outcome: Outcome, line: str) -> Reply:
+        split, exact = split_tokens(self.so_far, None)
+        return Reply(outcome, 200, tuple(self.stamps_ns), split, exact, error=line)
+
+
+def split_tokens(so_far: Sequence[int], total: int | None) -> tuple[tuple[int, ...], bool]:
+    """How many tokens each event carried, and whether that is known rather than spread evenly.
+
+    `so_far`: the running total that each event told, -1 where it told none. `total`: of the reply.
+    """
+    events = len(so_far)
+    if total == events:
+        return (1,) * events, True
+    if events and min(so_far) >= 0 and all(a <= b for a, b in pairwise(so_far)):
+        return tuple(b - a for a, b in pairwise((0, *so_far))), True
+    if total is None:
+        return (1,) * events, False
+    return tuple((i + 1) * total // events - i * total // events for i in range(events)), False
 
 
 def _carries_output(choice: _Choice) -> bool:
@@ -197,6 +223,21 @@ def _carries_output(choice: _Choice) -> bool:
     if delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls:
         return True
     return delta.content is not None and delta.role is None and choice.finish_reason is None
+
+
+def answer_text(reads: Sequence[bytes]) -> str:
+    """What an assistant said, for the next turn; what it only thought is not part of it."""
+    raw = b"".join(reads)
+    head = parse_head(raw)
+    if head is None:
+        return ""
+    said = []
+    for _, data, _ in sse_events(_body(raw, head)[0]):
+        if data != b"[DONE]":
+            for choice in _decode(data).choices[:1]:
+                text = choice.text if choice.delta is None else choice.delta.content
+                said.append(text if isinstance(text, str) else "")
+    return "".join(said)
 
 
 def first_line(raw: bytes, limit: int = 200) -> str:
@@ -210,7 +251,3 @@ def first_line(raw: bytes, limit: int = 200) -> str:
             value = value[key]
     lines = str(value).strip().splitlines()
     return lines[0][:limit] if lines else "(empty)"
-
-
-def answer_text(reads: Sequence[bytes]) -> str:
-    return ""

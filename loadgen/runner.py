@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadgen.clock import ClockAnchor, now_ns
-from loadgen.conductor import Outcomes, conduct
+from loadgen.clock import ClockAnchor
+from loadgen.conductor import Outcomes, Tick, TickPhase, conduct
 from loadgen.errors import EndpointErrors, EndpointUnreachable, LoadError, PromptRefused
 from loadgen.loads import Load, next_load, plan_of
 from loadgen.messages import Setup
@@ -67,7 +67,7 @@ def _level(
     workload: Workload,
     load: Load,
     used: int,
-    tick: Callable[[str, int, float], None],
+    tick: Tick,
     stop: Callable[[], bool],
 ) -> tuple[Level, int]:
     shards.prepare(plan := plan_of(workload, load, used))
@@ -78,10 +78,8 @@ def _level(
     return settled(workload, load, outcomes, used), outcomes.used
 
 
-def _progress(
-    workload: Workload, load: Load, on_progress: OnProgress | None
-) -> Callable[[str, int, float], None]:
-    def tick(phase: str, completed: int, elapsed_s: float) -> None:
+def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) -> Tick:
+    def tick(phase: TickPhase, completed: int, elapsed_s: float) -> None:
         if on_progress is not None:
             on_progress(
                 Progress(

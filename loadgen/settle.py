@@ -12,7 +12,6 @@ from loadgen.verdict import never_thinks, window_of
 from loadgen.workload import Workload
 
 
-
 def settled(workload: Workload, load: Load, outcomes: Outcomes, used: int) -> Level:
     """`used`: request numbers that earlier levels took."""
     records = outcomes.records

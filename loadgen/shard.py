@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
@@ -39,7 +40,7 @@ from loadgen.messages import (
 from loadgen.pool import Pool
 from loadgen.protocol import Requests, Target
 from loadgen.records import Records, Row
-from loadgen.replies import Outcome, Reply, read_reply
+from loadgen.replies import Outcome, read_reply
 
 CONNECT_TIMEOUT_S = 10.0
 _TELL_BEATS = 25
@@ -167,8 +168,9 @@ class Shard:
         self._say(_done(trace, run.used))
 
     def _ended(self, level: "asyncio.Task[None]") -> None:
-        if not level.cancelled() and level.exception() is not None and not self._over.done():
-            self._over.set_exception(level.exception())  # a fault of ours: die with it
+        fault = None if level.cancelled() else level.exception()
+        if fault is not None and not self._over.done():
+            self._over.set_exception(fault)  # ours: die with it
 
     def _end(self) -> None:
         if not self._over.done():
@@ -202,7 +204,7 @@ def _row(exchange: Exchange) -> Row:
     """What we know better than the reply, that it broke off or took too long, is kept."""
     reply = read_reply(exchange.stamps_ns, exchange.reads)
     if exchange.outcome is not Outcome.COMPLETED:
-        reply = Reply(exchange.outcome, reply.status, reply.stamps_ns, error=exchange.error)
+        reply = replace(reply, outcome=exchange.outcome, error=exchange.error)
     exchange.reads.clear()
     return Row(0, exchange.slot, exchange.due_ns, exchange.sent_ns, exchange.end_ns, reply)
 

@@ -1,198 +1,27 @@
-"""The one table of metrics: from the records of a level to its figures. Pure arithmetic.
+"""From the records of a level to its figures, their intervals, and the doubts about them. Pure arithmetic."""
 
-Throughput counts the output tokens that arrived inside the window, those of requests that straddle
-its edges as well: each event of a request stands for the same share of its tokens. The prompt's
-tokens count at the first token.
-
-Which requests the latencies are taken over: in a closed loop those completed inside the window, as
-what drains after it is served under a falling load; in an open loop those due inside the window,
-however late they were answered, as leaving out the ones that still wait would hide a queue.
-
-The median is the usual one. Percentiles above it are the next sample at or above the rank, never a
-blend below one; with too few samples for the rank that is the slowest, and `reasons` says so.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from loadgen import steady
+from loadgen.metrics import METRICS, NOTHING_DONE, samples_needed
+from loadgen.precision import Interval, rate_interval, series_interval
 from loadgen.report import Level
-from loadgen.sample import Floats, Sample
+from loadgen.sample import Sample
 
 STEADY_SHARE_MIN = 0.9
 CPU_SHARE_MAX = 0.9
 LATENESS_FLOOR_MS = 10.0
 CLIENT_ERROR_SHARE = 0.1  # of the median TTFT
 LENGTH_TOLERANCE = 0.02
-
-
-Direction = Literal["max", "min", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """`needs` is what is missing where `formula` gives None."""
-
-    name: str
-    unit: str
-    meaning: str
-    formula: Callable[[Sample], float | None]
-    needs: str = ""
-    direction: Direction = "none"
-    series: str = ""  # the samples that a percentile is of
-    percent: float = 0.0
-
-
-def percentile(samples: Floats, percent: float) -> float | None:
-    if not len(samples):
-        return None
-    method: Literal["linear", "higher"] = "linear" if percent == 50 else "higher"
-    return float(np.percentile(samples, percent, method=method))
-
-
-def samples_needed(percent: float) -> int:
-    """From how many on a percentile is not simply the slowest."""
-    return round(100 / (100 - percent)) if percent > 50 else 1
-
-
-def _percentile_of(series: str, percent: float, sample: Sample) -> float | None:
-    return percentile(getattr(sample, series), percent)
-
-
-def _mean_of(series: str, sample: Sample) -> float | None:
-    samples: Floats = getattr(sample, series)
-    return float(samples.mean()) if len(samples) else None
-
-
-def _latency(name: str, meaning: str, needs: str) -> list[Metric]:
-    series = f"{name}_ms"
-    made = [
-        Metric(
-            f"{name}_p{percent}_ms",
-            "ms",
-            f"{meaning}, percentile {percent}",
-            partial(_percentile_of, series, percent),
-            needs,
-            "min",
-            series,
-            percent,
-        )
-        for percent in (50, 90, 95, 99)
-    ]
-    mean = partial(_mean_of, series)
-    return [*made, Metric(f"{name}_mean_ms", "ms", f"{meaning}, mean", mean, needs, "min", series)]
-
-
-def _per_second(count: float | None, sample: Sample) -> float | None:
-    return None if count is None else count / sample.window.seconds
-
-
-def _total_throughput(sample: Sample) -> float | None:
-    prompt = sample.prompt_tokens_inside
-    return None if prompt is None else _per_second(prompt + sample.tokens_inside, sample)
-
-
-def _interactivity(sample: Sample) -> float | None:
-    tpot_ms = percentile(sample.tpot_ms, 50)
-    return 1e3 / tpot_ms if tpot_ms else None
-
-
-def _error_rate(sample: Sample) -> float | None:
-    ended = sample.failed + np.count_nonzero(sample.chosen)
-    return float(sample.failed / ended) if ended else None
-
-
-def _client_p99(field: str, sample: Sample) -> float | None:
-    return percentile(getattr(sample.level.client, field) / 1e6, 99)
-
-
-def _mean_input(sample: Sample) -> float | None:
-    told = sample.records.input_tokens[sample.chosen]
-    return float(told.mean()) if len(told) and (told >= 0).all() else None
-
-
-def _mean_output(sample: Sample) -> float | None:
-    told = sample.tokens[sample.chosen]
-    return float(told.mean()) if len(told) else None
-
-
-_ANY = "no request was completed in the window"
-_SEVERAL = "no request with two tokens or more was completed in the window"
-_USAGE = "the endpoint does not tell how many tokens its prompts had"
-
-METRICS: tuple[Metric, ...] = (
-    Metric(
-        "throughput_output_tok_s",
-        "tok/s",
-        "output tokens that arrived in the window, over its length",
-        lambda s: _per_second(s.tokens_inside, s),
-        direction="max",
-    ),
-    Metric(
-        "throughput_total_tok_s",
-        "tok/s",
-        "the same, with the tokens of the prompts whose first token came in the window",
-        _total_throughput,
-        _USAGE,
-        "max",
-    ),
-    Metric(
-        "throughput_requests_s",
-        "1/s",
-        "requests completed in the window, over its length",
-        lambda s: _per_second(s.completions_inside, s),
-        direction="max",
-    ),
-    Metric(
-        "interactivity_tok_s_user",
-        "tok/s/user",
-        "1 / median TPOT",
-        _interactivity,
-        _SEVERAL,
-        "max",
-    ),
-    *_latency("ttft", "from when a request was due to its first token", _ANY),
-    *_latency("tpot", "(last - first token) / (output tokens - 1) of each request", _SEVERAL),
-    *_latency("itl", "gap between events as they arrive", _SEVERAL),
-    *_latency("e2e", "from when a request was due to its last token", _ANY),
-    Metric("error_rate", "", "failed / (failed + completed)", _error_rate, _ANY, "min"),
-    Metric(
-        "requests_completed",
-        "",
-        "requests that the latencies are taken over",
-        lambda s: float(np.count_nonzero(s.chosen)),
-    ),
-    Metric("requests_failed", "", "requests that failed", lambda s: float(s.failed)),
-    Metric("window_s", "s", "length of the measured window", lambda s: s.window.seconds),
-    Metric(
-        "steady_share",
-        "",
-        "closed: share of the window with all users busy; open: 1 - growth of the queue / arrivals",
-        lambda s: s.steady_share,
-    ),
-    Metric(
-        "client_lateness_p99_ms",
-        "ms",
-        "from when a request could go out to its sending, percentile 99",
-        partial(_client_p99, "lateness_ns"),
-        "no request was sent",
-        series="client_lateness",
-    ),
-    Metric(
-        "client_loop_lag_p99_ms",
-        "ms",
-        "how late the client ran what was due, percentile 99",
-        partial(_client_p99, "loop_lag_ns"),
-        "the window was too short for a heartbeat",
-    ),
-    Metric("client_cpu_share", "", "of one core", lambda s: s.level.client.cpu_share),
-    Metric("input_tokens_mean", "tok", "tokens of a prompt", _mean_input, _USAGE),
-    Metric("output_tokens_mean", "tok", "tokens of an answer", _mean_output, _ANY),
-)
+SENT_SHARE_MIN = 0.99
+COALESCED_SHARE_MAX = 0.5
+COALESCED_LAG_MS = 5.0  # below, it is the server that sends several events at once
+OVERSATURATED = "over-saturated"
+TIME_LIMIT = "time limit"
+TOO_SHORT = "the time limit came before the precision that was asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +31,9 @@ class LevelStats:
     metrics: Mapping[str, float | None]
     reasons: Mapping[str, str]
     invalid_because: tuple[str, ...]
+    intervals: Mapping[
+        str, Interval | None
+    ]  # 95 %, of the figures that a level is run until it knows
 
 
 def summarize(level: Level) -> LevelStats:
@@ -214,7 +46,56 @@ def summarize(level: Level) -> LevelStats:
             if count < samples_needed(metric.percent):
                 reasons[metric.name] = f"the slowest of {count}: too few for a percentile"
     reasons |= _length_reasons(level, metrics)
-    return LevelStats(metrics, reasons, tuple(_doubts(sample, metrics)))
+    intervals = intervals_of(sample)
+    if level.verdict == TIME_LIMIT:
+        reasons |= {name: TOO_SHORT for name in intervals if name not in reasons}
+    return LevelStats(metrics, reasons, tuple(_doubts(sample, metrics)), intervals)
+
+
+def intervals_of(sample: Sample) -> dict[str, Interval | None]:
+    """Of throughput, and of the medians of TTFT and TPOT; None where samples are too few."""
+    records, window = sample.records, sample.window
+    closed = sample.level.concurrency is not None
+    moments = records.end_ns if closed else records.due_ns
+    order = np.argsort(moments[sample.chosen], kind="stable")
+    several = np.argsort(moments[sample.has_tpot], kind="stable")
+    rate = rate_interval(records.event_ns, sample.event_weights, window.start_ns, window.end_ns)
+    return {
+        "throughput_output_tok_s": rate,
+        "ttft_p50_ms": series_interval(sample.ttft_ms[order], "median"),
+        "tpot_p50_ms": series_interval(sample.tpot_ms[several], "median"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """What was served within all limits, per second of the window."""
+
+    requests_s: float
+    output_tok_s: float
+    share: float  # of the requests that the latencies are about, failed ones among them
+
+
+LIMITS = ("ttft_ms", "tpot_ms", "e2e_ms", "itl_mean_ms", "itl_max_ms")
+
+
+def goodput(level: Level, limits: Mapping[str, float]) -> Goodput:
+    """Requests that keep every limit; one that failed, or has no such figure, does not.
+
+    Limits are those of one request, in ms: `ttft_ms`, `tpot_ms`, `e2e_ms`, `itl_mean_ms`,
+    `itl_max_ms`. A request of one token has no TPOT and no ITL, and keeps those limits.
+    """
+    sample = Sample(level)
+    good = sample.chosen.copy()
+    for name, limit in limits.items():
+        if name not in LIMITS:
+            raise ValueError(f"no limit of one request: {name!r}; there are {', '.join(LIMITS)}")
+        good &= ~(sample.of_each(name) > limit)
+    seconds = level.window.seconds
+    cohort = int(np.count_nonzero(sample.chosen)) + sample.failed
+    count = int(np.count_nonzero(good))
+    tokens = float(sample.tokens[good].sum())
+    return Goodput(count / seconds, tokens / seconds, count / cohort if cohort else 0.0)
 
 
 def _length_reasons(level: Level, metrics: Mapping[str, float | None]) -> dict[str, str]:
@@ -237,14 +118,18 @@ def _doubts(sample: Sample, metrics: Mapping[str, float | None]) -> list[str]:
     if level.stopped:
         doubts.append("the load was stopped before its time")
     if not sample.chosen.any():
-        doubts.append(_ANY)
-    if level.concurrency is not None:
+        doubts.append(NOTHING_DONE)
+    if level.verdict == OVERSATURATED:
+        doubts.append("requests came faster than they were answered: the level was ended early")
+    elif level.concurrency is not None and level.always_busy:
         if share < STEADY_SHARE_MIN:
             doubts.append(f"all {level.concurrency} users were busy for {share:.0%} of the window")
     elif steady.grew(
         sample.records.due_ns, sample.records.end_ns, sample.window.start_ns, sample.window.end_ns
     ):
         doubts.append(f"the queue grew by {1 - share:.0%} of the arrivals")
+    if level.drift:
+        doubts.append(f"not settled inside the window: {level.drift} still drifting")
     if (metrics["e2e_p50_ms"] or 0.0) > sample.window.seconds * 1e3:
         doubts.append("the window is shorter than a request")
     if (sample.records.output_tokens[sample.chosen] < 0).any():
@@ -263,6 +148,14 @@ def _client_doubts(sample: Sample, metrics: Mapping[str, float | None]) -> list[
         value_ms = metrics[name]
         if value_ms is not None and value_ms > allowed_ms:
             doubts.append(f"the client {what}: {value_ms:.1f} ms at the 99th percentile")
+    sent, coalesced = sample.sent_share, sample.coalesced_share or 0.0
+    if sent is not None and sent < SENT_SHARE_MIN and sample.level.rate_per_s is not None:
+        waited = metrics["queue_delay_p50_ms"] or 0.0
+        if waited < allowed_ms and sample.level.verdict != OVERSATURATED and not sample.failed:
+            doubts.append(f"the client sent only {sent:.1%} of the requests that were due")
+    lag_ms = metrics["client_loop_lag_p99_ms"] or 0.0
+    if coalesced > COALESCED_SHARE_MAX and lag_ms > COALESCED_LAG_MS:
+        doubts.append(f"the client read late: {coalesced:.0%} of the events came with another")
     if sample.level.client.cpu_share > CPU_SHARE_MAX:
         doubts.append(f"the client took {sample.level.client.cpu_share:.0%} of its core")
     return doubts

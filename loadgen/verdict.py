@@ -9,12 +9,11 @@ from loadgen.arrivals import Closed, Constant, Gamma, Poisson
 from loadgen.feed import Feed
 from loadgen.loads import Load
 from loadgen.precision import Interval, next_check_s, precise, rate_interval, series_interval
+from loadgen.stats import OVERSATURATED, TIME_LIMIT
 from loadgen.steady import Found, find_window, oversaturated
 from loadgen.workload import Workload
 
 STATIONARY = (Closed, Constant, Poisson, Gamma)
-OVERSATURATED = "over-saturated"
-TIME_LIMIT = "time limit"
 _LOOKS = 2  # in a row that found all precise: one alone stops too often on a lucky spread
 Column = NDArray[np.int64]
 
@@ -85,7 +84,9 @@ class Judge:
 
     def _wanted_more(self) -> bool:
         workload = self._workload
-        return workload.precision is not None or bool(workload.min_requests or workload.max_requests)
+        return workload.precision is not None or bool(
+            workload.min_requests or workload.max_requests
+        )
 
     def _enough(self, feed: Feed, found: Found) -> bool:
         workload = self._workload

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from loadgen.stats import METRICS
+from loadgen.metrics import METRICS
 from serving.engines import ENGINES
 from tuner.complaint import ConfigError, refusal, suggestion
 from tuner.economics import DERIVED
