@@ -2,6 +2,7 @@
 
 LoadError
 ├── BadTarget              the URL is not one that can be loaded
+├── BadWorkload            what is to be sent can't be made: a file, a row, a tokenizer
 ├── ShardLost              a process of the load generator itself is gone
 ├── EndpointUnreachable    nobody answers there, or no longer
 └── EndpointErrors         it answers, but not one request of a level was completed
@@ -14,6 +15,9 @@ class LoadError(Exception):
 
 
 class BadTarget(LoadError): ...
+
+
+class BadWorkload(LoadError, ValueError): ...
 
 
 class ShardLost(LoadError): ...

@@ -21,7 +21,7 @@ from loadgen.workload import Workload, level_count
 OnProgress = Callable[[Progress], None]
 
 
-def run(
+def run(  # noqa: PLR0913 (what may be set of a load, by name)
     url: str,
     model: str,
     workload: Workload,

@@ -31,10 +31,15 @@ class Source(Protocol):
     has a next turn, and is not asked.
     """
 
-    size: int | None
-    due_s: NDArray[np.float64] | None
-    multi_turn: bool
-    longest_tokens: int  # input and output together, an upper bound
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def due_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def multi_turn(self) -> bool: ...
+    @property
+    def longest_tokens(self) -> int:
+        """Input and output together, an upper bound."""
 
     def first(self, number: int) -> Ask: ...
 

@@ -1,29 +1,41 @@
 """From a workload to the source of its requests."""
 
 from loadgen.content.base import Source
-from loadgen.workload import Workload
+from loadgen.content.dataset import dataset_rows, read_dataset
+from loadgen.content.mixture import mixture
+from loadgen.content.synthetic import synthetic
+from loadgen.content.traces import read_trace, replay
+from loadgen.content.writing import Writer, writer_of
+from loadgen.lengths import most
+from loadgen.workload import Content, Workload
 
 
 def build(workload: Workload, vocabulary: int) -> Source:
-    from loadgen import prompts
-    from loadgen.content.base import Ask
+    """Raises BadWorkload: a file that can't be read, or holds what it should not."""
+    parts: tuple[Content, ...] = workload.mixture or (workload,)
+    traces = {
+        i: read_trace(p.dataset) for i, p in enumerate(parts) if p.dataset and p.dataset.is_trace
+    }
+    longest = max([1, *map(_longest_slice, parts), *(t.longest_input for t in traces.values())])
+    writer = writer_of(workload, vocabulary, longest)
+    sources: list[Source] = [
+        replay(traces[i], writer, workload.seed)
+        if i in traces
+        else _source(part, writer, workload, i)
+        for i, part in enumerate(parts)
+    ]
+    if len(sources) == 1:
+        return sources[0]
+    return mixture(sources, [part.weight for part in workload.mixture], workload.seed)
 
-    made = (
-        prompts.token_ids(workload.input_tokens, vocabulary, workload.seed)
-        if workload.prompt == "token_ids"
-        else prompts.text(workload.input_tokens, workload.seed)
-    )
 
-    class S:
-        size = None
-        due_s = None
-        multi_turn = False
-        longest_tokens = 0
+def _source(part: Content, writer: Writer, workload: Workload, index: int) -> Source:
+    if part.dataset is not None:
+        return read_dataset(part, dataset_rows(part.dataset), writer, workload.tokenizer)
+    return synthetic(part, writer, (workload.seed, index))
 
-        def first(self, number):
-            return Ask(made.encoded(number), workload.output_tokens, workload.input_tokens)
 
-        def next(self, ask, answer):
-            return None
-
-    return S()
+def _longest_slice(part: Content) -> int:
+    longest = most(part.input_tokens) if part.input_tokens is not None else 1
+    following = most(part.conversation.next_tokens) if part.conversation else 1
+    return max(longest, following)
