@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,9 @@ def test_forked_shards_are_the_same() -> None:
             f"r = loadgen.run({server.url!r}, 'fake', w, links=forked_links)\n"
             "assert r.levels[0].records.completed.any(); assert r.levels[0].client.shards == 2"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -119,10 +122,10 @@ def test_shards_do_not_outlive_a_killed_owner(kind: str) -> None:
 
 def alive(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_what_breaks_one_shard_is_what_the_load_says() -> None:
@@ -143,12 +146,9 @@ def test_the_offset_of_a_clock_is_found_within_its_own_bounds() -> None:
 
 
 def test_shards_on_other_clocks_are_put_on_ours() -> None:
-    class Ahead(LocalLink):
-        pass
-
-    def made(shards: int) -> Sequence[Link]:
+    def made(_: int) -> Sequence[Link]:
         ahead = ("unshare", "--time", "--fork", "--monotonic", "777")
-        return [LocalLink.start(), OnItsOwnClock(LocalLink.start(ahead))][:shards]
+        return [LocalLink.start(), OnItsOwnClock(LocalLink.start(ahead))]
 
     begin_ns = time.perf_counter_ns()
     with fake_server(Behaviour(ttft_s=0.01)) as server:

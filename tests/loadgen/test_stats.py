@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
 from loadgen import steady
-from loadgen.arrivals import poisson_offsets_ns, staggered_offsets_ns
-from loadgen.records import Records, Row, concat, from_parquet, same, to_parquet_bytes
+from loadgen.metrics import METRICS, percentile
+from loadgen.records import Records, Row, concat, from_parquet, metadata_of, same, to_parquet_bytes
 from loadgen.replies import Outcome, Reply
 from loadgen.report import Client, Level, Window
-from loadgen.stats import METRICS, percentile, summarize
+from loadgen.stats import goodput, summarize
 
 MS = 10**6
 
@@ -22,7 +21,7 @@ MS = 10**6
 def row(due_ms: float, first_ms: float, gap_ms: float, tokens: int, slot: int = 0) -> Row:
     stamps = tuple(round((first_ms + i * gap_ms) * MS) for i in range(tokens))
     due_ns = round(due_ms * MS)
-    reply = Reply(Outcome.COMPLETED, 200, stamps, 10, tokens)
+    reply = Reply(Outcome.COMPLETED, 200, stamps, (1,) * tokens, True, 10, tokens)
     return Row(0, slot, due_ns, due_ns, stamps[-1], reply)
 
 
@@ -80,7 +79,7 @@ def test_straddling_requests_count_only_the_tokens_inside() -> None:
 
 
 def test_several_tokens_an_event_are_spread_over_the_events() -> None:
-    reply = Reply(Outcome.COMPLETED, 200, (0, 10 * MS, 20 * MS), 10, 12)
+    reply = Reply(Outcome.COMPLETED, 200, (0, 10 * MS, 20 * MS), (4, 4, 4), False, 10, 12)
     made = level([Row(0, 0, -MS, -MS, 20 * MS, reply)], -2, 15)
     assert summarize(made).metrics["throughput_output_tok_s"] == pytest.approx(8 / 0.017)
     whole = summarize(level([Row(0, 0, -MS, -MS, 20 * MS, reply)], -2, 25)).metrics
@@ -105,7 +104,7 @@ def test_windows_side_by_side_add_up(cuts: list[int], tokens: int, gap_ms: int) 
 
 
 def test_failures_have_no_latency_and_abandoned_requests_are_none() -> None:
-    failed = Row(0, 0, 0, 0, 30 * MS, Reply(Outcome.CUT, 200, (5 * MS,), error="cut"))
+    failed = Row(0, 0, 0, 0, 30 * MS, Reply(Outcome.CUT, 200, (5 * MS,), (1,), error="cut"))
     given_up = Row(0, 1, 0, 0, 30 * MS, Reply(Outcome.ABANDONED, 200, (), error="given up"))
     metrics = summarize(level([row(0, 10, 5, 3), failed, given_up], 0, 100)).metrics
     assert metrics["requests_failed"] == 1
@@ -177,30 +176,21 @@ def test_keeping_up() -> None:
     assert steady.grew(begins, slower, 100, 900)
 
 
-def test_arrivals_are_poisson() -> None:
-    offsets = poisson_offsets_ns(200, 50, (3, 1))
-    gaps_s = np.diff(offsets) / 1e9
-    assert scipy_stats.kstest(gaps_s, "expon", args=(0, 1 / 200)).pvalue > 0.01
-    assert scipy_stats.kstest(offsets / 50e9, "uniform").pvalue > 0.01
-    counts = [len(poisson_offsets_ns(20, 5, (seed,))) for seed in range(400)]
-    assert np.mean(counts) == pytest.approx(100, abs=2)
-    assert np.var(counts) == pytest.approx(100, rel=0.25)  # a count that was fixed would have none
-
-
-def test_arrivals_are_those_of_their_seed() -> None:
-    one, again = (poisson_offsets_ns(5, 10, (7, 2)) for _ in range(2))
-    assert np.array_equal(one, again)
-    assert not np.array_equal(one, poisson_offsets_ns(5, 10, (7, 3)))
-    assert staggered_offsets_ns(4, 2.0).tolist() == [0, 5 * 10**8, 10**9, 15 * 10**8]
-
-
 replies = st.builds(
-    lambda outcome, gaps, tokens, error: Reply(
-        outcome, 200, tuple(np.cumsum(gaps).tolist()), tokens, tokens, error
+    lambda outcome, gaps, tokens, exact, error: Reply(
+        outcome,
+        200,
+        tuple(np.cumsum(gaps).tolist()),
+        (2,) * len(gaps),
+        exact,
+        tokens,
+        tokens,
+        error,
     ),
     st.sampled_from(Outcome),
     st.lists(st.integers(0, 10**9), max_size=5),
     st.one_of(st.none(), st.integers(0, 9)),
+    st.booleans(),
     st.sampled_from(["", "a", "b"]),
 )
 rows = st.lists(
@@ -213,4 +203,91 @@ rows = st.lists(
 def test_records_survive_parquet_and_joining(left: list[Row], right: list[Row]) -> None:
     joined = concat([Records.of(left), Records.of(right)])
     assert same(joined, Records.of(left + right))
-    assert same(from_parquet(to_parquet_bytes(joined, {"perf_ns": "1"})), joined)
+    data = to_parquet_bytes(joined, {"perf_ns": "1"})
+    assert same(from_parquet(data), joined)
+    assert metadata_of(data)["perf_ns"] == "1"
+    alone = [Records.of([row for row in left + right if row.level == i]) for i in range(4)]
+    assert all(same(joined.of_level(i), alone[i]) for i in range(4))
+    assert same(joined.shifted(7).shifted(-7), joined)
+
+
+def request(stamps_ms: list[float], tokens: list[int], outcome: Outcome = Outcome.COMPLETED) -> Row:
+    stamps = tuple(round(at * MS) for at in stamps_ms)
+    total = sum(tokens) if outcome is Outcome.COMPLETED else None
+    reply = Reply(outcome, 200, stamps, tuple(tokens), True, 10, total)
+    return Row(0, 0, 0, 2 * MS, stamps[-1], reply)
+
+
+def test_several_tokens_in_an_event_are_several_samples_of_the_token_gap() -> None:
+    made = level([request([10, 40, 50], [1, 3, 2])], 0, 100)
+    metrics = summarize(made).metrics
+    assert metrics["itl_p50_ms"] == pytest.approx(20)
+    assert metrics["token_itl_mean_ms"] == pytest.approx((10 * 3 + 5 * 2) / 5)
+    assert metrics["token_itl_p99_ms"] == pytest.approx(10)
+    assert metrics["tpot_p50_ms"] == pytest.approx(40 / 5)
+    assert metrics["queue_delay_p50_ms"] == pytest.approx(2)
+    assert metrics["e2e_per_tok_p50_ms"] == pytest.approx(50 / 6)
+
+
+def test_what_was_given_up_at_the_end_still_arrived() -> None:
+    rows = [
+        request([10, 20], [1, 1]),
+        request([30, 40, 50], [1, 1, 1], Outcome.ABANDONED),
+        request([30, 40], [1, 1], Outcome.CUT),
+    ]
+    metrics = summarize(level(rows, 0, 100)).metrics
+    assert metrics["throughput_output_tok_s"] == pytest.approx(5 / 0.1)
+    assert metrics["requests_completed"] == 1
+
+
+def test_the_999th_needs_a_thousand() -> None:
+    for count, known in ((999, False), (1000, True)):
+        rows = [row(i, i + 5, 1, 3) for i in range(count)]
+        result = summarize(level(rows, 0, count + 20))
+        assert (result.metrics["ttft_p999_ms"] is not None) == known
+        assert ("ttft_p999_ms" in result.reasons) != known
+
+
+def test_goodput_by_hand() -> None:
+    rows = [
+        request([10, 20, 30], [1, 1, 1]),
+        request([10, 60, 70], [1, 1, 1]),
+        request([80, 90, 95], [1, 1, 1]),
+        request([10], [1]),
+    ]
+    made = level(rows, 0, 100)
+    assert goodput(made, {"ttft_ms": 50}).requests_s == pytest.approx(3 / 0.1)
+    assert goodput(made, {"ttft_ms": 50, "tpot_ms": 15}).requests_s == pytest.approx(2 / 0.1)
+    assert goodput(made, {"itl_max_ms": 40}).output_tok_s == pytest.approx(7 / 0.1)
+    assert goodput(made, {"itl_mean_ms": 9}).share == pytest.approx(2 / 4)
+    with pytest.raises(ValueError, match="no limit of one request: 'ttft'"):
+        goodput(made, {"ttft": 5})
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=6),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 60),
+)
+def test_sums_and_series_are_those_of_the_slow_way(
+    shapes: list[list[tuple[int, int]]], start_ms: int
+) -> None:
+    rows = []
+    for shape in shapes:
+        stamps = list(itertools.accumulate(gap for gap, _ in shape))
+        rows.append(request([float(at) for at in stamps], [tokens for _, tokens in shape]))
+    made = level(rows, start_ms, start_ms + 100)
+    window = range(start_ms * MS, (start_ms + 100) * MS)
+    tokens, gaps = 0, []
+    for entry in rows:
+        pairs = list(zip(entry.reply.stamps_ns, entry.reply.tokens, strict=True))
+        tokens += sum(count for at, count in pairs if at in window)
+        if entry.end_ns in window:
+            for (before, _), (at, count) in itertools.pairwise(pairs):
+                gaps += [(at - before) / MS / count] * count
+    metrics = summarize(made).metrics
+    assert metrics["throughput_output_tok_s"] == pytest.approx(tokens / 0.1)
+    assert metrics["token_itl_mean_ms"] == (pytest.approx(np.mean(gaps)) if gaps else None)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from loadgen.workload import Closed, Workload
+from loadgen import Closed, Workload
 from serving.engines import LlamaCpp
 from serving.topology import Model, Topology
 from tuner.economics import Hardware

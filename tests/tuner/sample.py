@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from loadgen.workload import Closed, Workload
+from loadgen import Closed, Workload
 from serving.engines import LlamaCpp, Vllm
 from serving.topology import Model, Topology
 from tuner.cluster import ClusterConfig

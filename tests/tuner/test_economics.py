@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.stats import METRICS
+from loadgen.metrics import METRICS
 from tuner.economics import (
     DERIVED,
     Constant,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from loadgen.stats import METRICS
+from loadgen.metrics import METRICS
 from tests.tuner.results import completed, failed, point
 from tuner.objective import (
     Closest,
