@@ -1,13 +1,13 @@
 """One load level as a shard runs it: callbacks only, no task and no timer for a request."""
 
 import asyncio
-import heapq
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from loadgen.agenda import Agenda
 from loadgen.clock import Heartbeat, alarm, now_ns
 from loadgen.connection import Connection, Exchange
 from loadgen.content.base import Ask, Source
@@ -41,11 +41,7 @@ class Trace:
 
 
 class LevelRun:
-    """`told` is called at each beat, a hundred times a second.
-
-    Request numbers do not depend on how many shards there are: start i has the number i; in a
-    closed loop the user who began with it goes on with i + users, i + 2 users and so on.
-    """
+    """`told` is called at each beat, a hundred times a second."""
 
     def __init__(
         self,
@@ -61,15 +57,11 @@ class LevelRun:
         self.active: dict[Exchange, Connection | None] = {}
         self.waiting: deque[Exchange] = deque()
         self._plan = plan
-        self._shard, self._shards = share
-        self._offsets_ns: list[int] = plan.starts_ns[self._shard :: self._shards].tolist()
+        self._agenda = Agenda(plan, share, source)
         self._limit = _share_of(plan.max_in_flight, *share)
         self._requests = requests
         self._source = source
         self._told = told
-        self._next = 0
-        self._rounds = [0] * (len(self._offsets_ns) if plan.closed else 0)
-        self._later: list[tuple[int, int, Ask]] = []  # due, slot, what to say then
         self._held: dict[int, Connection] = {}  # by slot: a session keeps its connection
         self._failures = 0
         self._beats = 0
@@ -81,7 +73,7 @@ class LevelRun:
         self._pool = pool
         self._over: asyncio.Future[None] = loop.create_future()
         self.trace.begin_ns = begin_ns
-        self._starts_ns = [begin_ns + offset for offset in self._offsets_ns]
+        self._agenda.begin(begin_ns)
         self._heart = Heartbeat(BEAT_NS, begin_ns)
         with alarm(loop, self._fire) as self._alarm, alarm(loop, self._beat) as beats:
             self._arm()
@@ -98,46 +90,20 @@ class LevelRun:
 
     @property
     def used(self) -> int:
-        """One more than the highest number that was taken, counted from the level's first."""
-        if not self._plan.closed:
-            return self._shard + self._shards * self._next
-        users = len(self._plan.starts_ns)
-        return max(((rounds + 1) * users for rounds in self._rounds), default=0)
+        return self._agenda.used
 
     # --- sending
 
     def _arm(self) -> None:
-        starts_ns, later = self._starts_ns, self._later
-        due_ns = starts_ns[self._next] if self._next < len(starts_ns) else 0
-        if later and (not due_ns or later[0][0] < due_ns):
-            due_ns = later[0][0]
-        if due_ns:
+        if due_ns := self._agenda.due_ns:
             self._alarm.at(due_ns)
 
     def _fire(self, _expirations: int) -> None:
-        starts_ns, later = self._starts_ns, self._later
-        while self._next < len(starts_ns) and starts_ns[self._next] <= now_ns():
-            if self.phase != "measure":
-                return
-            slot = self._shard + self._shards * self._next
-            if not self._past_end(slot):
-                self._issue(slot, starts_ns[self._next], self._first(slot))
-            self._next += 1
-        while later and later[0][0] <= now_ns():
-            if self.phase != "measure":
-                return
-            due_ns, slot, ask = heapq.heappop(later)
+        while self.phase == "measure" and (turn := self._agenda.pop(now_ns())):
+            due_ns, slot, ask = turn
             self._issue(slot, due_ns, ask)
-        self._arm()
-
-    def _past_end(self, index: int) -> bool:
-        return self._plan.max_requests is not None and index >= self._plan.max_requests
-
-    def _first(self, index: int) -> Ask:
-        number = self._plan.first_number + index
-        if self._source.size is not None:
-            number %= self._source.size
-        return self._source.first(number)
+        if self.phase == "measure":
+            self._arm()
 
     def _issue(self, slot: int, due_ns: int, ask: Ask) -> None:
         exchange = Exchange(ask, slot, due_ns)
@@ -237,16 +203,14 @@ class LevelRun:
     def _next_turn(self, exchange: Exchange, ask: Ask) -> None:
         due_ns = exchange.end_ns + int(ask.think_s * 1e9)
         if ask.think_s:
-            heapq.heappush(self._later, (due_ns, exchange.slot, ask))
+            self._agenda.push(due_ns, exchange.slot, ask)
             self._arm()
         else:
             self._issue(exchange.slot, due_ns, ask)
 
     def _next_round(self, slot: int, due_ns: int) -> None:
-        self._rounds[slot // self._shards] += 1
-        index = slot + self._rounds[slot // self._shards] * len(self._plan.starts_ns)
-        if not self._past_end(index):
-            self._issue(slot, due_ns, self._first(index))
+        if (ask := self._agenda.next_round(slot)) is not None:
+            self._issue(slot, due_ns, ask)
 
     def _fail(self, exchange: Exchange, outcome: Outcome, why: str) -> None:
         if exchange not in self.active:
@@ -282,19 +246,8 @@ class LevelRun:
             self.trace.cpu_at_ns.append(at_ns)
             self._time_out(at_ns)
         self._told(self)
-        if not (self.active or self.waiting) and (self.phase == "drain" or self._exhausted()):
+        if not (self.active or self.waiting) and (self.phase == "drain" or self._agenda.exhausted):
             self._finish()
-
-    def _exhausted(self) -> bool:
-        """Nothing is left to send, whatever comes."""
-        if self.phase != "measure" or self._next < len(self._starts_ns) or self._later:
-            return False
-        if not self._plan.closed:
-            return True
-        users = len(self._plan.starts_ns)
-        mine = range(self._shard, users, self._shards)
-        indices = (slot + r * users for slot, r in zip(mine, self._rounds, strict=True))
-        return all(self._past_end(index) for index in indices)
 
     def _time_out(self, at_ns: int) -> None:
         limit_ns = at_ns - int(self._plan.request_timeout_s * 1e9)

