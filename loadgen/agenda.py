@@ -21,6 +21,7 @@ class Agenda:
         self._next = 0
         self._rounds = [0] * (len(self._starts_ns) if plan.closed else 0)
         self._later: list[tuple[int, int, Ask]] = []
+        self.repeated = 0  # sessions begun that had been begun before: the data set is too small
 
     def begin(self, at_ns: int) -> None:
         self._starts_ns = [at_ns + offset for offset in self._starts_ns]
@@ -83,6 +84,8 @@ class Agenda:
 
     def _said(self, index: int) -> Ask:
         number = self._plan.first_number + index
-        if self._source.size is not None:
-            number %= self._source.size
+        size = self._source.size
+        if size is not None:
+            self.repeated += number >= size
+            number %= size
         return self._source.first(number)

@@ -42,6 +42,7 @@ class Outcomes:
     gave_up: bool
     stopped: bool
     used: int
+    repeated: int
 
 
 def conduct(
@@ -95,6 +96,7 @@ def conduct(
         gave_up=any(part.gave_up for part in parts),
         stopped=stopped,
         used=max(part.used for part in parts),
+        repeated=sum(part.repeated for part in parts),
     )
 
 

@@ -92,6 +92,10 @@ class LevelRun:
     def used(self) -> int:
         return self._agenda.used
 
+    @property
+    def repeated(self) -> int:
+        return self._agenda.repeated
+
     # --- sending
 
     def _arm(self) -> None:

@@ -114,6 +114,7 @@ class Done:
     connected: int
     gave_up: bool
     used: int  # numbers of requests taken
+    repeated: int  # of them, those whose prompt had been sent before
 
 
 @dataclass(frozen=True, slots=True)

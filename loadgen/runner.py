@@ -75,7 +75,7 @@ def _level(
     index = np.full(len(outcomes.records), load.index, np.int32)
     outcomes = replace(outcomes, records=replace(outcomes.records, level=index))
     _raise_if_hopeless(outcomes, workload)
-    return settled(workload, load, outcomes, used), outcomes.used
+    return settled(workload, load, outcomes), outcomes.used
 
 
 def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) -> Tick:

@@ -12,8 +12,7 @@ from loadgen.verdict import never_thinks, window_of
 from loadgen.workload import Workload
 
 
-def settled(workload: Workload, load: Load, outcomes: Outcomes, used: int) -> Level:
-    """`used`: request numbers that earlier levels took."""
+def settled(workload: Workload, load: Load, outcomes: Outcomes) -> Level:
     records = outcomes.records
     # What failed, or was given up, has no latency to look at.
     first_ns = np.where(records.completed, records.first_ns, 0)
@@ -41,6 +40,7 @@ def settled(workload: Workload, load: Load, outcomes: Outcomes, used: int) -> Le
         verdict=outcomes.ending.verdict,
         drift=found.trend,
         always_busy=never_thinks(workload),
+        reused_prompts=outcomes.repeated,
     )
 
 

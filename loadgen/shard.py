@@ -165,7 +165,7 @@ class Shard:
             self._go = self._run = None
             await pool.close()
         teller.tell(run)
-        self._say(_done(trace, run.used))
+        self._say(_done(trace, run))
 
     def _ended(self, level: "asyncio.Task[None]") -> None:
         fault = None if level.cancelled() else level.exception()
@@ -177,7 +177,7 @@ class Shard:
             self._over.set_result(None)
 
 
-def _done(trace: Trace, used: int) -> Done:
+def _done(trace: Trace, run: LevelRun) -> Done:
     records = Records.of([_row(exchange) for exchange in trace.exchanges])
     beats = np.arange(1, len(trace.loop_lag_ns) + 1, dtype=np.int64)
     series = Series(
@@ -196,7 +196,8 @@ def _done(trace: Trace, used: int) -> Done:
         trace.resent,
         trace.connected,
         trace.gave_up,
-        used,
+        run.used,
+        run.repeated,
     )
 
 

@@ -8,19 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.report import Level, LoadReport
-from loadgen.stats import LevelStats, goodput
+from loadgen.stats import REUSED, LevelStats, goodput
 
 COLUMNS = (
-    ("throughput_output_tok_s", "tok/s", 1),
-    ("interactivity_tok_s_user", "tok/s/user", 1),
-    ("ttft_p50_ms", "TTFT p50 ms", 1),
-    ("ttft_p99_ms", "p99", 1),
-    ("tpot_p50_ms", "TPOT p50 ms", 2),
-    ("itl_p99_ms", "ITL p99 ms", 2),
-    ("e2e_p50_ms", "E2E p50 ms", 0),
-    ("requests_completed", "done", 0),
-    ("requests_failed", "failed", 0),
+    ("throughput_output_tok_s", "\ntok/s", 1),
+    ("interactivity_tok_s_user", "tok/s/\nuser", 1),
+    ("ttft_p50_ms", "TTFT\np50", 1),
+    ("ttft_p99_ms", "TTFT\np99", 1),
+    ("tpot_p50_ms", "TPOT\np50", 2),
+    ("itl_p99_ms", "ITL\np99", 2),
+    ("e2e_p50_ms", "E2E\np50", 0),
+    ("requests_completed", "\ndone", 0),
+    ("requests_failed", "\nfailed", 0),
 )
+CAPTION = "Output tokens; times in ms, from when a request was due."
+PIPE_WIDTH = 120  # where nobody looks there is no width to keep to
 
 
 def shown(value: float | None, digits: int) -> str:
@@ -30,24 +32,25 @@ def shown(value: float | None, digits: int) -> str:
 def print_table(
     console: Console, report: LoadReport, stats: Sequence[LevelStats], limits: Mapping[str, float]
 ) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("load", no_wrap=True)
+    table = Table(box=None, pad_edge=False, caption=CAPTION, caption_justify="left")
+    table.add_column("\nload", no_wrap=True)
     for _, title, _ in COLUMNS:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for level, figures in zip(report.levels, stats, strict=True):
         mark = "! " if figures.invalid_because else ""
         cells = [shown(figures.metrics[name], digits) for name, _, digits in COLUMNS]
         table.add_row(mark + level.load, *cells)
-    console.print(table)
+    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
     for level, figures in zip(report.levels, stats, strict=True):
         for line in remarks(level, figures, limits):
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def remarks(level: Level, figures: LevelStats, limits: Mapping[str, float]) -> list[str]:
     """What is to be said of a level beside its figures, doubts first."""
     lines = [f"! {level.load}: {doubt}" for doubt in figures.invalid_because]
     lines.append(f"{level.load}: {window_line(level, figures)}")
+    lines.append(f"{level.load}: {client_line(level, figures)}")
     if limits:
         good = goodput(level, limits)
         rule = ", ".join(f"{name} <= {limit:g}" for name, limit in limits.items())
@@ -56,6 +59,8 @@ def remarks(level: Level, figures: LevelStats, limits: Mapping[str, float]) -> l
         if name in figures.reasons:
             got = shown(figures.metrics[name], 1)
             lines.append(f"{level.load}: {name} {got}: {figures.reasons[name]}")
+    if level.reused_prompts:
+        lines.append(f"{level.load}: {level.reused_prompts} {REUSED}")
     return lines + [f"{level.load}: {line}" for line in level.records.errors[1:4]]
 
 
@@ -71,6 +76,23 @@ def window_line(level: Level, figures: LevelStats) -> str:
     ]
     measured = f"{level.window.seconds:.1f} s measured, {level.window_share:.0%} of the level"
     return ", ".join([measured, *spread])
+
+
+def client_line(level: Level, figures: LevelStats) -> str:
+    """The error bar of all that stands above."""
+    late, lag, share = (
+        shown(figures.metrics[f"client_{name}"], 2)
+        for name in ("lateness_p99_ms", "loop_lag_p99_ms", "cpu_share")
+    )
+    parts = [f"client p99: sent {late} ms late, read {lag} ms late; {share} of a core"]
+    if level.rate_per_s is not None:
+        sent = figures.metrics["client_sent_share"]
+        parts.append(f"{shown(sent and sent * 100, 1)}% of the due requests sent")
+    if level.client.shards > 1:
+        parts.append(f"{level.client.shards} shards")
+    if level.client.clock_uncertainty_ns:
+        parts.append(f"clocks known to {level.client.clock_uncertainty_ns / 1e6:.2f} ms")
+    return ", ".join(parts)
 
 
 def as_json(
@@ -92,6 +114,10 @@ def as_json(
             "reasons": figures.reasons,
             "invalid_because": figures.invalid_because,
             "window_s": level.window.seconds,
+            "window_epoch_s": [
+                report.clock.epoch_s(level.window.start_ns),
+                report.clock.epoch_s(level.window.end_ns),
+            ],
             "window_share": level.window_share,
             "verdict": level.verdict,
             "client": {

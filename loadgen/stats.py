@@ -21,6 +21,7 @@ COALESCED_SHARE_MAX = 0.5
 COALESCED_LAG_MS = 5.0  # below, it is the server that sends several events at once
 OVERSATURATED = "over-saturated"
 TIME_LIMIT = "time limit"
+REUSED = "prompts came a second time, the data set is too small: a cache may have known them"
 TOO_SHORT = "the time limit came before the precision that was asked for"
 
 
@@ -46,6 +47,8 @@ def summarize(level: Level) -> LevelStats:
             if count < samples_needed(metric.percent):
                 reasons[metric.name] = f"the slowest of {count}: too few for a percentile"
     reasons |= _length_reasons(level, metrics)
+    if level.reused_prompts:
+        reasons |= {m.name: REUSED for m in METRICS if m.series == "ttft_ms"}
     intervals = intervals_of(sample)
     if level.verdict == TIME_LIMIT:
         reasons |= {name: TOO_SHORT for name in intervals if name not in reasons}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.signal import lfilter
 
-from loadgen.precision import Interval, next_check_s, precise, rate_interval, series_interval
+from loadgen.precision import STUDENT_T, Interval, next_check_s, precise, rate_interval, series_interval
 
 Floats = NDArray[np.float64]
 ENOUGH = 0.93
@@ -125,6 +125,11 @@ def test_throughput_of_users_in_a_closed_loop() -> None:
         # In units of each run's own clock the long-run rate is the mean pace over its expectation.
         hits += found.low <= truth <= found.high
     assert hits / runs >= ENOUGH
+
+
+def test_the_table_is_that_of_student() -> None:
+    for batches, value in STUDENT_T.items():
+        assert value == pytest.approx(stats.t.ppf(0.975, batches - 1), abs=1e-5)
 
 
 def test_too_few_samples_say_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,3 +258,14 @@ def test_a_missing_usage_makes_the_figures_doubtful() -> None:
     assert stats.metrics["throughput_output_tok_s"] > 0
     assert stats.metrics["throughput_total_tok_s"] is None
     assert any("no usage" in doubt for doubt in stats.invalid_because)
+
+
+def test_a_data_set_that_is_too_small_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "few.jsonl"
+    file.write_text('{"prompt": "a", "output_tokens": 2}\n{"prompt": "b", "output_tokens": 3}\n')
+    dataset = {"kind": "jsonl", "path": file}
+    level, stats = one(
+        Behaviour(), dataset=dataset, input_tokens=None, output_tokens=None, prompt="text"
+    )
+    assert level.reused_prompts == len(level.records) - 2
+    assert "a second time" in stats.reasons["ttft_p50_ms"]

@@ -1,0 +1,100 @@
+"""A command on cores of its own, with what it cost: processor time, memory, and when."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+SAMPLE_S = 0.05
+LIMIT_S = 240.0
+
+
+@dataclass(slots=True)
+class Cost:
+    """`cpu_s[i]` had been used by the command and all that it started at `at_ns[i]`."""
+
+    begin_ns: int
+    end_ns: int = 0
+    code: int = 0
+    output: str = ""
+    at_ns: list[int] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    rss_mb: float = 0.0  # the most at one time, of all processes
+    most_processes: int = 0
+
+    def cpu_between_s(self, from_ns: int, until_ns: int) -> float:
+        begin, end = np.interp([from_ns, until_ns], self.at_ns, self.cpu_s)
+        return float(end - begin)
+
+
+def pinned(command: Sequence[str], cores: Sequence[int], real_time: bool = False) -> list[str]:
+    """With first call on its cores, where that may be asked for."""
+    made = ["taskset", "-c", ",".join(map(str, cores))]
+    if os.geteuid() == 0 and shutil.which("chrt"):
+        made += ["chrt", "-f", "20"] if real_time else ["nice", "-n", "-19"]
+    return [*made, *command]
+
+
+def measured(
+    command: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | None = None
+) -> Cost:
+    """Runs it to its end. Processor time is that of the whole tree, to the 10 ms of the kernel's tick."""
+    log = Path(os.environ.get("TMPDIR", "/tmp")) / f"wattfront-bench-{os.getpid()}.log"
+    with log.open("w") as out:
+        cost = Cost(time.perf_counter_ns())
+        with subprocess.Popen(
+            pinned(command, cores),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        ) as process:
+            _follow(process, cost)
+    cost.output = log.read_text(errors="replace")
+    log.unlink()
+    return cost
+
+
+def _follow(process: "subprocess.Popen[bytes]", cost: Cost) -> None:
+    root = psutil.Process(process.pid)
+    while process.poll() is None:
+        _sample(root, cost)
+        if time.perf_counter_ns() - cost.begin_ns > LIMIT_S * 1e9:
+            _kill_tree(root)
+        time.sleep(SAMPLE_S)
+    cost.end_ns, cost.code = time.perf_counter_ns(), process.returncode
+
+
+def _sample(root: psutil.Process, cost: Cost) -> None:
+    cpu_s = rss = 0.0
+    try:
+        tree = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for each in tree:
+        try:
+            times = each.cpu_times()
+            rss += each.memory_info().rss / 1e6
+        except psutil.NoSuchProcess:
+            continue
+        cpu_s += times.user + times.system + times.children_user + times.children_system
+    # A process that just ended counts again when its parent has waited for it.
+    cost.at_ns.append(time.perf_counter_ns())
+    cost.cpu_s.append(max(cpu_s, cost.cpu_s[-1] if cost.cpu_s else 0.0))
+    cost.rss_mb = max(cost.rss_mb, rss)
+    cost.most_processes = max(cost.most_processes, len(tree))
+
+
+def _kill_tree(root: psutil.Process) -> None:
+    for each in [*root.children(recursive=True), root]:
+        try:
+            each.kill()
+        except psutil.NoSuchProcess:
+            continue
