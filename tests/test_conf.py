@@ -4,17 +4,23 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.content.build import build
+from loadgen.loads import next_load, plan_of
 from serving.engines import ENGINES
+from tuner.cluster import Capacity
 from tuner.compose import compose, conf_dir
 from tuner.config import load, trial_config
+from tuner.plan import estimate, known_trials
 from tuner.space import enumerate_points
 
 CONF = conf_dir()
 OPTIONS = sorted(
     path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml")
 )
+TRACE = Path(__file__).parent / "trace.jsonl"
 # What an option can't do without.
 NEEDS = {
+    "workload/mooncake": [f"workload.dataset.path={TRACE}"],
     "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
     "topology/cpu": ["topology.cpus=4"],
 }
@@ -34,7 +40,7 @@ def companions(group: str, option: str) -> list[str]:
     if group == "topology" and "cpu" not in option:
         return ["hardware=b300"]
     if group == "workload":
-        return ["model=llama31_8b"]
+        return ["model=llama31_8b", *more]
     return more
 
 
@@ -46,6 +52,31 @@ def test_every_option_loads(option: str) -> None:
         assert study.name == name
     if group in ("workload", "tracking", "search", "cluster"):
         assert getattr(getattr(study, group), "name" if group == "workload" else "kind")
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("workload/")])
+def test_every_workload_can_be_sent(option: str) -> None:
+    study = load([option.replace("/", "="), *companions(*option.split("/"))])
+    trial = trial_config(study, {})
+    source = build(trial.workload, trial.model.vocabulary)
+    asks = [source.first(number) for number in range(min(source.size or 50, 50))]
+    assert all(ask.output_tokens > 0 and ask.prompt for ask in asks)
+    load_ = next_load(trial.workload, [])
+    assert load_ is not None
+    assert len(plan_of(trial.workload, load_, 0).starts_ns)
+    assert estimate(study, Capacity(((0, 2),)), known_trials(study)).wall_s[0] > 0
+
+
+def test_the_public_benchmark_s_lengths_are_its_own() -> None:
+    """Even between 0.8 and 1 times the nominal length, both ends included."""
+    study = load(["workload=inferencex_8k1k", "model=llama31_8b"])
+    source = build(study.workload, study.model.vocabulary)
+    asks = [source.first(number) for number in range(2000)]
+    prompts = [ask.input_tokens or 0 for ask in asks]
+    assert 6553 <= min(prompts) < 6600
+    assert 8150 < max(prompts) <= 8192
+    assert sum(prompts) / len(prompts) == pytest.approx(0.9 * 8192, rel=0.01)
+    assert {min(a.output_tokens for a in asks), max(a.output_tokens for a in asks)} == {819, 1024}
 
 
 def test_every_engine_has_its_yaml() -> None:

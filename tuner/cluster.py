@@ -2,9 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,6 +23,7 @@ Count = Annotated[int, Field(ge=0)]
 # Trials are admitted by these; the engines themselves hold Ray's own GPU and CPU. A Serve replica can't live in
 # the placement group of the Tune trial that it belongs to, so what a trial takes is counted in both currencies.
 BENCH_GPU, BENCH_CPU = "bench_gpu", "bench_cpu"
+LOOK_S = 120.0  # for a worker on every node
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -65,9 +68,10 @@ def size(topology: Topology) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What trials may take, node by node: (GPUs, CPU cores)."""
+    """What trials may take, node by node: (GPUs, CPU cores). `cores`: all that Ray has there."""
 
     nodes: tuple[tuple[int, int], ...]
+    cores: tuple[int, ...] = ()
 
     def slots(self, topology: Topology) -> int:
         """How many trials of this topology run at once."""
@@ -95,12 +99,38 @@ class Capacity:
                 "choose a smaller topology, or a larger cluster.gpus or cluster.cpus"
             )
 
+    def check_apart(self, topology: Topology, shards: int) -> None:
+        """Whether the load of each trial finds a core a shard on other nodes than its engine's."""
+        kind, need = (0 if topology.gpus else 1), size(topology)[0 if topology.gpus else 1]
+        free = [
+            max(cores - (0 if topology.gpus else node[1]), 0)
+            for node, cores in zip(self.nodes, self.cores, strict=True)
+        ]
+        able = [i for i, node in enumerate(self.nodes) if node[kind] >= need]
+        left = min((sum(free) - free[i] for i in able), default=0)
+        if left < shards:
+            raise ClusterError(
+                f"workload.placement: apart needs {_cores(shards)} for the load on other nodes than "
+                f"the engine's, and those have {left} that no trial may take: add a node, or "
+                "workload.placement=beside"
+            )
+        if sum(free) < (wanted := shards * self.slots(topology)):
+            raise ClusterError(
+                f"workload.placement: apart needs {_cores(wanted)} for the load of "
+                f"{self.slots(topology)} trials at a time, and the nodes have {sum(free)} that no "
+                "trial may take: fewer workload.shards, or add a node"
+            )
+
+
+def _cores(count: int) -> str:
+    return f"{count} core{'s' * (count != 1)}"
+
 
 def local_capacity(config: ClusterConfig) -> Capacity:
     """What `connected` will offer on this machine, without starting anything."""
     cpus = len(os.sched_getaffinity(0)) if config.cpus is None else config.cpus
     gpus = device_count() if config.gpus is None else config.gpus
-    return Capacity(((gpus, cpus),) * config.nodes)
+    return Capacity(((gpus, cpus),) * config.nodes, (max(cpus, 1),) * config.nodes)
 
 
 @contextmanager
@@ -160,10 +190,8 @@ def _join(ray: Any, config: ClusterConfig) -> None:
 
 
 def _capacity(ray: Any) -> Capacity:
-    nodes = []
-    for node in ray.nodes():
-        if not node["Alive"]:
-            continue
+    nodes, cores = [], []
+    for node in _alive(ray):
         has = node["Resources"]
         gpus, cpus = int(has.get(BENCH_GPU, 0)), int(has.get(BENCH_CPU, 0))
         real = int(has.get("GPU", 0))
@@ -173,4 +201,28 @@ def _capacity(ray: Any) -> Capacity:
                 f"start it with `ray start --resources='{{\"{BENCH_GPU}\": {real}}}'`"
             )
         nodes.append((gpus, cpus))
-    return Capacity(tuple(nodes))
+        cores.append(int(has.get("CPU", 0)))
+    return Capacity(tuple(nodes), tuple(cores))
+
+
+def _alive(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def absent(paths: Sequence[Path], *, apart: bool) -> list[str]:
+    """ "PATH on HOST" for each file that a node lacks on which it is read: a load is made where it runs."""
+    import ray
+
+    def lacking(files: list[str]) -> list[str]:
+        host = socket.gethostname()
+        return [f"{path} on {host}" for path in files if not os.path.isfile(path)]  # noqa: PTH113
+
+    remote: Any = ray.remote  # typed for decorators alone
+    look = remote(num_cpus=0, max_retries=0)(lacking)
+    files = [str(path) for path in paths]
+    answers = [
+        look.options(label_selector={"ray.io/node-id": node["NodeID"]}).remote(files)
+        for node in _alive(ray)
+        if {BENCH_GPU, BENCH_CPU} & node["Resources"].keys() or apart
+    ]
+    return sorted({line for answer in ray.get(answers, timeout=LOOK_S) for line in answer})

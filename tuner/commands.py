@@ -13,11 +13,13 @@ from serving import models
 from serving.engines import External
 from serving.errors import LaunchError
 from serving.launch import executable
-from tuner.cluster import Capacity, ClusterError, connected, local_capacity
+from tuner.cluster import Capacity, ClusterError, absent, connected, local_capacity
 from tuner.config import (
     ConfigError,
     StudyConfig,
+    check_files,
     compose_yaml,
+    files_of,
     load,
     load_saved,
     multirun,
@@ -101,6 +103,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
             from tuner.slots import run_trials
 
             check_placement(config, capacity)
+            check_nodes(config)
             display.already(ledger.results())
             study = Study(config, ledger, [display, tracker])
             with interruptible(study):
@@ -146,11 +149,26 @@ def check_machine(config: StudyConfig) -> None:
         raise Missing("\n".join(lacking))
 
 
+def check_nodes(config: StudyConfig) -> None:
+    """Whether the nodes of a cluster have the files that the load is made of. Raises Missing."""
+    files = files_of(config.workload)
+    if not files or config.cluster.kind == "local":
+        return
+    if lacking := absent(list(files.values()), apart=config.workload.placement == "apart"):
+        raise Missing(
+            f"{', '.join(files)}: there is no {'; no '.join(lacking)}: the load is made on the "
+            "cluster's nodes, so copy it there under the same path"
+        )
+
+
 def check_placement(config: StudyConfig, capacity: Capacity) -> None:
-    """Whether every trial that is certain to come fits a node. Raises Missing."""
+    """Whether every trial that is certain to come fits a node, and its load others. Raises Missing."""
+    workload = config.workload
     for proposal in known_trials(config):
         try:
             capacity.check(proposal.config.topology)
+            if workload.placement == "apart":
+                capacity.check_apart(proposal.config.topology, workload.shards)
         except ClusterError as error:
             raise Missing(f"trial {proposal.number}: {error}") from error
 
@@ -172,7 +190,9 @@ def report(arguments: argparse.Namespace) -> int:
 
 def resume(arguments: argparse.Namespace) -> int:
     folder = find_study(arguments.study)
-    return run_study(load_saved(folder), folder)
+    config = load_saved(folder)
+    check_files(config)
+    return run_study(config, folder)
 
 
 def find_study(name: Path) -> Path:

@@ -9,6 +9,8 @@ from tuner.complaint import ConfigError, suggestion
 
 ROOT = "config"
 SETTINGS = {"name", "output_dir"}  # what is no group
+# One of several kinds, each with keys of its own: given whole, it replaces what Hydra would merge it into.
+KINDS = {"workload.arrival"}
 
 
 def conf_dir() -> Path:
@@ -97,7 +99,11 @@ def _compose(overrides: Sequence[str], config_dir: Path | None) -> Any:
     private = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
     with _loader(config_dir) as loader:
         groups = _groups(loader, config_dir)
-        given = [_settable(override, groups) for override in _parse(overrides, loader)]
+        given = [
+            word
+            for override in _parse(overrides, loader)
+            for word in (*_replaced(override), _settable(override, groups))
+        ]
         try:
             return hydra.compose(ROOT, [*private, *given])
         except MissingConfigException as error:
@@ -128,6 +134,12 @@ def _settable(override: Any, groups: set[str]) -> str:
     if plain and top not in groups | SETTINGS:
         raise ConfigError(f"{top}: unknown key; {suggestion(top, groups | SETTINGS, 'keys')}")
     return f"++{line}" if plain else line
+
+
+def _replaced(override: Any) -> list[str]:
+    value = None if override.is_delete() else override.value()
+    whole = override.key_or_group in KINDS and isinstance(value, dict) and "kind" in value
+    return [f"~{override.key_or_group}"] if whole else []
 
 
 def _no_option(error: Any, loader: Any) -> str:

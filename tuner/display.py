@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from loadgen import Progress
+from loadgen import Adaptive, Progress
 from tuner.config import StudyConfig
 from tuner.ledger import Finished, knobs
 from tuner.objective import tier_values
@@ -155,18 +155,23 @@ class Display:
         progress: Any = self._progress.get(number)
         if progress is None:
             return f"starting, {time.monotonic() - began:.0f} s"
+        found = isinstance(self._config.workload.arrival, Adaptive)
+        levels = f"{'up to ' if found else ''}{progress.levels}"
         return (
-            f"level {progress.level + 1} of {progress.levels} ({progress.load}), {progress.phase}, "
+            f"level {progress.level + 1} of {levels} ({progress.load}), {progress.phase}, "
             f"{progress.completed} requests, {progress.elapsed_s:.0f} of {progress.expected_s:.0f} s"
         )
 
 
 def _summary(result: Completed) -> str:
-    rates = [p.metrics.get("throughput_output_tok_s_device") for p in result.points]
-    users = [p.metrics.get("interactivity_tok_s_user") for p in result.points]
-    rate = max((r for r in rates if r is not None), default=0.0)
-    user = max((u for u in users if u is not None), default=0.0)
-    return f"up to {rate:.1f} tok/s, {user:.1f} tok/s/user, {result.timings.wall_s:.0f} s"
+    valid = [point for point in result.points if point.valid]
+    took = f"{result.timings.wall_s:.0f} s"
+    if not valid:
+        why = result.points[0].invalid_because if result.points else ("no level was measured",)
+        return f"nothing valid ({why[0]}), {took}"
+    rate = max(p.metrics.get("throughput_output_tok_s_device") or 0.0 for p in valid)
+    user = max(p.metrics.get("interactivity_tok_s_user") or 0.0 for p in valid)
+    return f"up to {rate:.1f} tok/s, {user:.1f} tok/s/user, {took}"
 
 
 def _clock(seconds: float) -> str:

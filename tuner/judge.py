@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from loadgen import Adaptive
 from loadgen.metrics import METRICS
 from serving.engines import ENGINES
 from tuner.complaint import ConfigError, refusal, suggestion
@@ -20,7 +21,7 @@ VARIED = ("engine", "topology", "model")
 
 def judge(study: StudyConfig) -> None:
     """Raises ConfigError with a line for each thing that does not fit."""
-    faults = [*_space(study), *_search(study), *_objective(study)]
+    faults = [*_space(study), *_search(study), *_objective(study), *_workload(study)]
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     for point in default_points(study).values():
@@ -89,6 +90,27 @@ def _objective(study: StudyConfig) -> Iterator[str]:
     for path, metric in named.items():
         if metric not in known:
             yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
+
+
+def _workload(study: StudyConfig) -> Iterator[str]:
+    workload, cluster = study.workload, study.cluster
+    if isinstance(workload.arrival, Adaptive):
+        yield from _tiers(workload.arrival)
+    if workload.placement == "apart" and cluster.kind == "local" and cluster.nodes == 1:
+        yield (
+            "workload.placement: apart takes other nodes than the engine's, and a local cluster has "
+            "one: cluster=existing, or workload.placement=beside"
+        )
+
+
+def _tiers(arrival: Adaptive) -> Iterator[str]:
+    """Limits are upper ones: of a metric of which more is better there is nothing to keep."""
+    limits = {metric.name for metric in METRICS if metric.direction == "min"}
+    for tier, promised in arrival.tiers.items():
+        for metric in promised:
+            if metric not in limits:
+                known = suggestion(metric, limits, "limits")
+                yield f"workload.arrival.tiers.{tier}.{metric}: no limit of a tier; {known}"
 
 
 def unknown(study: StudyConfig, path: str) -> Iterator[str]:

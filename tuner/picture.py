@@ -16,11 +16,10 @@ LABELS = {
     "interactivity_tok_s_user": "tok/s per user",
     "throughput_output_tok_s_device": "output tok/s per {device}",
     "throughput_total_tok_s_device": "input + output tok/s per {device}",
-    "throughput_output_tok_s_mw": "output tok/s per provisioned MW",
-    "throughput_total_tok_s_mw": "input + output tok/s per provisioned MW",
-    "usd_per_mtok_output": "$ per million output tokens",
-    "usd_per_mtok_total": "$ per million tokens",
-    "output_tok_per_usd": "output tokens per $",
+    "provisioned_output_tok_s_mw": "output tok/s per provisioned MW",
+    "provisioned_total_tok_s_mw": "input + output tok/s per provisioned MW",
+    "usd_per_m_output_tok": "$ per million output tokens",
+    "usd_per_m_total_tok": "$ per million input + output tokens",
     "ttft_p99_ms": "TTFT p99 (ms)",
     "ttft_p50_ms": "TTFT p50 (ms)",
     "e2e_p50_ms": "end to end p50 (ms)",
@@ -52,6 +51,7 @@ class Mark:
     x: float
     y: float
     number: int
+    level: int
     engine: str
     knobs: str
     load: str
@@ -115,12 +115,12 @@ def picture(study: Judged, entries: Sequence[Finished]) -> Picture:
     completed = [entry for entry in entries if isinstance(entry.result, Completed)]
     results = [entry.result for entry in completed]
     curves = tuple(_curve(entry, x, y) for entry in completed)
-    at = {(curve.number, mark.load): mark for curve in curves for mark in curve.marks}
-    front = [at[completed[f.index].number, f.point.load] for f in pareto_set(results, (x, y))]
+    at = {(curve.number, mark.level): mark for curve in curves for mark in curve.marks}
+    front = [at[completed[f.index].number, f.point.level] for f in pareto_set(results, (x, y))]
     best: dict[Mark, list[str]] = {}
     for tier, winner in best_per_tier(study.slo, study.objective, results).items():
         if isinstance(winner, Winner):
-            mark = at.get((completed[winner.index].number, winner.point.load))
+            mark = at.get((completed[winner.index].number, winner.point.level))
             if mark is not None:
                 best.setdefault(mark, []).append(tier)
     return Picture(
@@ -142,7 +142,7 @@ def _curve(entry: Finished, x: Axis, y: Axis) -> Curve:
     for point in entry.result.points if isinstance(entry.result, Completed) else ():
         at_x, at_y = point.metrics.get(x.metric), point.metrics.get(y.metric)
         if at_x is not None and at_y is not None:
-            where = (entry.number, entry.engine, entry.knobs)
+            where = (entry.number, point.level, entry.engine, entry.knobs)
             marks.append(Mark(at_x, at_y, *where, point.load, _detail(point), point.valid))
     return Curve(entry.number, entry.engine, entry.knobs, entry.is_default, tuple(marks))
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadgen import Adaptive, Ramp, Step, Workload
 from loadgen.workload import level_count, loads_text
 from serving.engines import External
 from serving.launch import plan_command
@@ -21,6 +22,7 @@ from tuner.trial import TrialConfig
 
 OVERHEAD_S = 3.0  # a trial beyond engine start and load
 ADAPTIVE = ("tpe", "nsga2")  # choose by what was measured
+FEWEST_FOUND = 2  # levels of an adaptive ladder: the lowest, and one that shows no gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Each pair: levels as short as they may be, and all at their time limit."""
+    """Each pair: levels as few and short as they may be, and all at their time limit."""
 
     trials: int
     wall_s: tuple[float, float]
@@ -77,10 +79,12 @@ def planned_capacity(config: StudyConfig, known: Sequence[Proposal]) -> tuple[Ca
         return Capacity(((gpus, cpus),) * cluster.nodes), (
             f"planned for {nodes}: more nodes take less time (cluster.nodes=…)"
         )
-    capacity = local_capacity(cluster)
+    capacity, workload = local_capacity(cluster), config.workload
     for topology in topologies:
         try:
             capacity.check(topology)
+            if workload.placement == "apart":
+                capacity.check_apart(topology, workload.shards)
         except ClusterError as error:
             return Capacity((largest,)), f"not on this machine: {error}"
     return capacity, ""
@@ -89,9 +93,9 @@ def planned_capacity(config: StudyConfig, known: Sequence[Proposal]) -> tuple[Ca
 def estimate(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal]) -> Estimate:
     """Trials not known yet cost as little as the least of the known ones, or as much as the most."""
     more = unknown_trials(config, known)
-    workloads = config.workload
-    low = [_cost(proposal.config, workloads.level_s) for proposal in known]
-    high = [_cost(proposal.config, workloads.level_max_s) for proposal in known]
+    shortest_s, longest_s = load_s(config.workload)
+    low = [_cost(proposal.config, shortest_s) for proposal in known]
+    high = [_cost(proposal.config, longest_s) for proposal in known]
     low += [min(low, key=lambda cost: cost.device_s)] * more
     high += [max(high, key=lambda cost: cost.device_s)] * more
     wall_s = (packed_s(capacity, low), packed_s(capacity, high))
@@ -99,6 +103,23 @@ def estimate(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal])
     price = config.hardware.usd_per_device_hour
     usd = None if price is None else (hours[0] * price.value, hours[1] * price.value)
     return Estimate(len(low), wall_s, hours, usd)
+
+
+def load_s(workload: Workload) -> tuple[float, float]:
+    """The least and the most that all levels of a trial take; what drains after them comes on top."""
+    longest_s = workload.warmup_s + workload.level_max_s
+    shortest_s = workload.warmup_s + workload.level_s
+    levels = fewest = level_count(workload)
+    match workload.arrival:
+        case Adaptive():
+            fewest = min(FEWEST_FOUND, levels)
+        case Ramp(over_s=over_s):
+            shortest_s = longest_s = min(over_s, longest_s)
+        case Step():
+            shortest_s = longest_s  # its last rate goes on
+    if workload.max_requests is not None:
+        shortest_s = min(shortest_s, workload.warmup_s)
+    return fewest * shortest_s, levels * longest_s
 
 
 def packed_s(capacity: Capacity, costs: Sequence[Cost]) -> float:
@@ -183,9 +204,8 @@ def _show_estimate(
         _say(console, f"dollars: {spent} at {rate}")
 
 
-def _cost(trial: TrialConfig, level_s: float) -> Cost:
-    load_s = level_count(trial.workload) * (trial.workload.warmup_s + level_s)
-    return Cost(trial.topology, OVERHEAD_S + trial.engine.typical_start_s + load_s)
+def _cost(trial: TrialConfig, loaded_s: float) -> Cost:
+    return Cost(trial.topology, OVERHEAD_S + trial.engine.typical_start_s + loaded_s)
 
 
 def _hours(costs: Sequence[Cost]) -> float:

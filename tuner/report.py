@@ -56,6 +56,8 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
         table.add_row(*_cells(entry, each.point, hardware))
     console.print(table)
     console.print()
+    if len(measured) == 1:
+        _show_curve(measured[0], {each.point.level for each in front}, hardware, console)
     _show_left_out(measured, console)
     configurations = _table("Configurations on it")
     configurations.add_column("trial", justify="right")
@@ -67,6 +69,19 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
     console.print(configurations)
     console.print()
     _show_constants(hardware, console)
+
+
+def _show_curve(entry: Finished, front: set[int], hardware: Hardware, console: Console) -> None:
+    """All levels of the only trial, as its load rises."""
+    table = _table("All levels")
+    for header in (*_headers(hardware)[2:], "on the front"):
+        left = header in ("load", "on the front")
+        table.add_column(header, justify="left" if left else "right", no_wrap=True)
+    for point in entry.result.points if isinstance(entry.result, Completed) else ():
+        verdict = "yes" if point.level in front else "no" if point.valid else "not valid"
+        table.add_row(*_cells(entry, point, hardware)[2:], verdict)
+    console.print(table)
+    console.print()
 
 
 def _headers(hardware: Hardware) -> list[str]:
@@ -97,6 +112,10 @@ def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
     if left_out:
         told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
         _say(console, f"{left_out} of {len(points)} points left out as not valid: {told}")
+    for entry in measured:
+        if isinstance(entry.result, Completed) and entry.result.cut_short:
+            levels, why = len(entry.result.points), entry.result.cut_short
+            _say(console, f"trial {_name(entry)}: the load ended after {levels} levels: {why}")
 
 
 def _show_constants(hardware: Hardware, console: Console) -> None:

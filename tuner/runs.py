@@ -85,6 +85,7 @@ def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
     else:
         values = tier_values(study.slo, study.objective, result)
         metrics |= {f"{study.objective.throughput}_in_{tier}": v for tier, v in values.items()}
+        tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
     tags |= {
         key: str(value)
         for key, value in result.provenance.items()

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from loadgen import Adaptive
 from loadgen.workload import Workload, longest_tokens
 from serving.engines import Engine
 from serving.topology import Model, Strict, Topology
@@ -57,11 +58,22 @@ def fixed_values(study: StudyConfig) -> dict[str, Any]:
     return {path: value for path, value in _leaves(parts, "") if value is not None}
 
 
+def measured_workload(study: StudyConfig) -> Workload:
+    """An adaptive ladder that names no tiers looks for the highest load of each that the study sells."""
+    arrival = study.workload.arrival
+    if not isinstance(arrival, Adaptive) or arrival.tiers:
+        return study.workload
+    tiers = {name: tier.limits() for name, tier in study.slo.tiers.items()}
+    found = arrival.model_copy(update={"tiers": tiers})
+    return study.workload.model_copy(update={"arrival": found})
+
+
 def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
     """The study with its holes filled. Raises ConfigError if that can't be."""
     name = _chosen(study, point)
     data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
     data[ENGINE] = {name: study.engine[name].model_dump()}
+    data["workload"] = measured_workload(study).model_dump()
     for path, value in point.items():
         if path != ENGINE:
             _put(data, path, value)

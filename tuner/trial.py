@@ -76,11 +76,14 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
+    """`points` rise with the load, in whatever order they were measured."""
+
     config: TrialConfig
     points: tuple[OperatingPoint, ...]
     timings: Timings
     command: str  # the launch command, as a person would type it
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    cut_short: str = ""  # what ended the load before its last level
     status: Literal["completed"] = "completed"
 
 
@@ -136,8 +139,9 @@ def run_trial(
         timings = Timings(time.monotonic() - began, startup_s, load_s)
         stood = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
         facts = {**provenance(), **stood}
-        points = tuple(score(config, level) for level in report.levels)
-        return Measured(Completed(config, points, timings, command, facts), _files(log, report))
+        points = tuple(score(config, level) for level in sorted(report.levels, key=_load_of))
+        completed = Completed(config, points, timings, command, facts, _cut_short(report))
+        return Measured(completed, _files(log, report))
 
 
 def _load(
@@ -161,6 +165,15 @@ def _load(
         raise
     application.confirm(endpoint)
     return report
+
+
+def _load_of(level: Level) -> tuple[float, int]:
+    return float(level.concurrency or level.rate_per_s or 0.0), level.index
+
+
+def _cut_short(report: LoadReport) -> str:
+    error = report.failure
+    return "" if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def score(config: TrialConfig, level: Level) -> OperatingPoint:

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
@@ -104,35 +106,82 @@ def test_a_trial_that_fits_no_node_ends_the_study_before_it_begins(
 
 
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A cluster of somebody else. A short path: Ray puts sockets into it."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """One of somebody else. A short path: Ray puts sockets into it."""
     for key, value in ALONE.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("PYTHONPATH", str(REPO))  # as if installed on its nodes
     with tempfile.TemporaryDirectory(prefix="wf-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)  # not its `temp_dir`: Cluster writes elsewhere too
         node = {
             "num_cpus": 1,
             "num_gpus": 0,
             "resources": {"bench_cpu": 1.0},
             "node_ip_address": "127.0.0.1",
             "include_dashboard": False,
-            "temp_dir": folder,
         }
         cluster = Cluster(initialize_head=True, head_node_args=node)
         try:
-            yield cluster.address
+            yield cluster
         finally:
             cluster.shutdown()
 
 
+def shards_on(node: Any) -> list[psutil.Process]:
+    """Processes of the load generator that this node of Ray started."""
+    (raylet,) = [each.process.pid for each in node.all_processes["raylet"]]
+    return [
+        process
+        for process in psutil.Process(raylet).children(recursive=True)
+        if "loadgen.shard" in process.cmdline()
+    ]
+
+
+def test_the_load_goes_to_other_nodes_or_is_refused_before_a_trial(
+    wattfront: Wattfront, cluster: Cluster
+) -> None:
+    arguments = [
+        "tune",
+        *wattfront.stub(),
+        "cluster=existing",
+        f"cluster.address={cluster.address}",
+        "search.trials=1",
+        "workload=laptop_adaptive",
+        "workload.arrival={kind: adaptive, highest: 8, levels: 3}",
+        "workload.placement=apart",
+        "workload.shards=2",
+    ]
+    code, output = wattfront.run(*arguments)
+    assert code == 4, output
+    assert (
+        output.strip().splitlines()[-1].startswith("wattfront: trial 0: workload.placement: apart")
+    )
+    assert wattfront.lines() == []
+    other = cluster.add_node(num_cpus=2, num_gpus=0, node_ip_address="127.0.0.1")
+    with wattfront.start(*arguments) as driver:
+        deadline = time.monotonic() + 120
+        while len(shards_on(other)) < 2 and driver.poll() is None:
+            assert time.monotonic() < deadline, "no shards came up"
+            time.sleep(0.05)
+        output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 0, output
+    (result,) = [line["result"] for line in wattfront.lines() if "result" in line]
+    loads = [point["load"] for point in result["points"]]
+    assert sorted(loads, key=lambda load: int(load.split()[1])) == loads
+    assert 2 <= len(loads) <= 3
+    assert set(result["config"]["workload"]["arrival"]["tiers"]) == {"bulk", "standard", "premium"}
+    assert shards_on(other) == []
+    assert wattfront.leftovers(within_s=15) == []
+
+
 def test_a_killed_driver_leaves_nothing_on_a_cluster_that_goes_on(
-    wattfront: Wattfront, address: str
+    wattfront: Wattfront, cluster: Cluster
 ) -> None:
     driver = wattfront.start(
         "tune",
         *wattfront.stub(),
         "cluster=existing",
-        f"cluster.address={address}",
+        f"cluster.address={cluster.address}",
         "workload.level_s=80",
         "workload.level_max_s=90",
     )
@@ -142,5 +191,5 @@ def test_a_killed_driver_leaves_nothing_on_a_cluster_that_goes_on(
         driver.kill()
         driver.wait(timeout=20)
         assert wattfront.leftovers(within_s=15) == []
-    command = [sys.executable, "-c", EMPTY_WITHIN, address, "15"]
+    command = [sys.executable, "-c", EMPTY_WITHIN, cluster.address, "15"]
     subprocess.run(command, check=True, timeout=60)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from loadgen import Adaptive
+from loadgen.workload import level_count
 from serving.engines import LlamaCpp, Vllm
 from tuner.config import (
     ConfigError,
@@ -28,7 +30,7 @@ def test_the_default_is_the_laptop() -> None:
     study = load([])
     assert study == load(["experiment=laptop"])
     assert study.search.trials >= 8
-    assert study.workload.levels >= 4
+    assert level_count(study.workload) >= 4
     assert size_of(study) > study.search.trials
 
 
@@ -90,6 +92,36 @@ def test_fixed_values_leave_out_what_is_left_to_the_engine() -> None:
     assert fixed["engine.llamacpp.threads"] == 2
     assert fixed["topology.cpus"] == 2
     assert "engine.llamacpp.parallel" not in fixed
+
+
+def test_an_adaptive_ladder_looks_for_what_the_study_sells() -> None:
+    study = load(["workload=laptop_adaptive"])
+    arrival = trial_config(study, {}).workload.arrival
+    assert isinstance(arrival, Adaptive)
+    assert arrival.tiers == {name: tier.limits() for name, tier in study.slo.tiers.items()}
+    stricter = load(["workload=laptop_adaptive", "slo.tiers.premium.ttft_p99_ms=400"])
+    assert trial_config(study, {}).fingerprint != trial_config(stricter, {}).fingerprint
+    own = load(["workload=laptop_adaptive", "workload.arrival.tiers={chat: {ttft_p50_ms: 90}}"])
+    arrival = trial_config(own, {}).workload.arrival
+    assert isinstance(arrival, Adaptive)
+    assert arrival.tiers == {"chat": {"ttft_p50_ms": 90}}
+    fixed = load([]), load(["slo.tiers.premium.ttft_p99_ms=400"])
+    assert trial_config(fixed[0], {}).fingerprint == trial_config(fixed[1], {}).fingerprint
+
+
+def test_files_are_taken_from_where_the_command_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    whole = load(["workload.dataset={kind: azure, path: a.csv}"]).workload
+    assert whole.dataset is not None
+    assert whole.dataset.path == tmp_path / "a.csv"
+    part = "{weight: 1, dataset: {kind: azure, path: a.csv}}"
+    mixed = load([f"workload.mixture=[{part}]"]).workload
+    assert mixed.mixture[0].dataset == whole.dataset
+    with pytest.raises(ConfigError, match=r"mixture.0.dataset.path: there is no file .*b.csv"):
+        load([f"workload.mixture=[{part.replace('a.csv', 'b.csv')}]"])
 
 
 def test_single_is_a_study_of_one() -> None:
@@ -182,6 +214,15 @@ MISTAKES = {
     "search.seed": "not an override (key=value)",
     "~search.nope": "search.nope",
     "name=a/b": "name: ",
+    "workload.tokenizer=tok.json": "workload.tokenizer: there is no file /",
+    "workload.dataset={kind: azure, path: a.csv}": "workload.dataset.path: there is no file /",
+    "workload.placement=apart": "workload.placement: apart takes other nodes than the engine's, and a",
+    "workload.arrival={kind: adaptive, tiers: {chat: {ttft_p98_ms: 5}}}": (
+        "workload.arrival.tiers.chat.ttft_p98_ms: no limit of a tier; did you mean ttft_p"
+    ),
+    "workload.arrival={kind: adaptive, tiers: {chat: {interactivity_tok_s_user: 5}}}": (
+        "workload.arrival.tiers.chat.interactivity_tok_s_user: no limit of a tier"
+    ),
     "space.parameters={x: {type: float, low: 0, high: 1}}": "x: ",
 }
 

@@ -2,17 +2,19 @@
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from loadgen import Progress
+from loadgen import Adaptive, Progress
 from tests.tuner.sample import POINTS, sample_config, sample_result, sample_study
 from tuner.config import trial_config
 from tuner.display import Display
 from tuner.ledger import results
 from tuner.search import Proposal
+from tuner.trial import Completed
 
 CONFIG = sample_config()
 NOWHERE = Path("trials")
@@ -104,6 +106,30 @@ def test_where_a_trial_is(terminal: Display) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert "level 2 of 4 (closed 2), measure, 7 requests, 3 of 12 s" in shown(terminal)
+
+
+def test_levels_that_are_found_are_a_bound() -> None:
+    arrival = Adaptive(levels=7)
+    workload = CONFIG.workload.model_copy(update={"arrival": arrival})
+    display = Display(CONFIG.model_copy(update={"workload": workload}), 1, console(terminal=True))
+    display.started(proposal(0))
+    display._progress = {0: Progress(1, 7, "poisson 3.5/s", "measure", 7, 3.0, 12.0)}
+    assert "level 2 of up to 7 (poisson 3.5/s), measure" in shown(display)
+
+
+def test_figures_that_are_not_valid_are_not_shown() -> None:
+    screen = console(terminal=True)
+    asked, display = proposal(0), Display(CONFIG, 1, screen)
+    result = sample_result(asked.config, 0)
+    assert isinstance(result, Completed)
+    first, *others = result.points
+    doubted = tuple(replace(p, invalid_because=("the client was late",)) for p in others)
+    display.finished(asked, replace(result, points=(first, *doubted)), NOWHERE)
+    assert (
+        f"up to {first.metrics['throughput_output_tok_s_device']:.1f} tok/s" in screen.export_text()
+    )
+    display.finished(asked, replace(result, points=doubted), NOWHERE)
+    assert "nothing valid (the client was late)" in screen.export_text()
 
 
 def test_stopping_is_said(terminal: Display) -> None:

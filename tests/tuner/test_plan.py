@@ -20,6 +20,7 @@ from tuner.plan import (
     Estimate,
     estimate,
     known_trials,
+    load_s,
     packed_s,
     planned_capacity,
     show_plan,
@@ -86,6 +87,20 @@ def test_gpus_are_counted_each() -> None:
     assert figures.usd == pytest.approx((20 * 111 / 3600, 20 * 311 / 3600))
     two_nodes = estimate(config, Capacity(((8, 2), (8, 2))), known)
     assert two_nodes.wall_s == (111, 311)
+
+
+def test_an_adaptive_ladder_has_two_levels_at_least_and_all_at_most() -> None:
+    config = load(["workload=adaptive", "model=llama31_8b"])
+    assert load_s(config.workload) == (2 * (10 + 60), 10 * (10 + 300))
+
+
+def test_loads_that_have_a_length_of_their_own() -> None:
+    ramp = load(["workload.arrival={kind: ramp, from_per_s: 1, to_per_s: 9, over_s: 5}"])
+    assert load_s(ramp.workload) == (5, 5)
+    step = load(["workload.arrival={kind: step, rate_per_s: [1, 2], each_s: 2}"])
+    assert load_s(step.workload) == pytest.approx((10.7, 10.7))
+    counted = load(["workload.max_requests=20"])
+    assert load_s(counted.workload) == pytest.approx((4 * 0.7, 4 * 10.7))
 
 
 def test_no_price_no_dollars() -> None:

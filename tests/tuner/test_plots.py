@@ -55,11 +55,12 @@ def test_the_best_of_a_tier_is_marked_and_its_promise_drawn(entries: list[Finish
 def test_other_axes_are_drawn_alike(entries: list[Finished]) -> None:
     axes = (
         Axis(metric="ttft_p99_ms", direction="min"),
-        Axis(metric="usd_per_mtok_output", direction="min"),
+        Axis(metric="usd_per_m_output_tok", direction="min"),
     )
     objective = CONFIG.objective.model_copy(update={"axes": axes})
     drawn = picture(CONFIG.model_copy(update={"objective": objective}), entries)
-    assert drawn.x_label == "TTFT p99 (ms)"
+    assert (drawn.x_label, drawn.y_label) == ("TTFT p99 (ms)", "$ per million output tokens")
+    assert drawn.front
     assert dict(drawn.promises)["standard"] == 500
     xs, ys = [m.x for m in drawn.front], [m.y for m in drawn.front]
     assert xs == sorted(xs)

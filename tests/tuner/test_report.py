@@ -125,3 +125,30 @@ def test_what_is_not_valid_is_counted_and_what_is_modelled_marked(tmp_path: Path
     assert "1 of 4 points left out as not valid: the client was late (1)" in text
     assert "Figures marked modelled come from an emulator" in text
     assert "0 modelled" in text
+
+
+def test_of_one_trial_every_level_is_shown(tmp_path: Path) -> None:
+    sample_study(tmp_path, CONFIG, range(1))
+    text = told(tmp_path, CONFIG)
+    levels = text[text.index("All levels") : text.index("Configurations on it")]
+    assert [line.split()[1] for line in levels.splitlines() if line.startswith("closed ")] == [
+        "1", "2", "4", "8",
+    ]  # fmt: skip
+    assert "All levels" not in told(study_of(tmp_path / "two", range(2)), CONFIG)
+
+
+def test_a_load_that_ended_early_is_said(tmp_path: Path) -> None:
+    trial = trial_config(CONFIG, POINTS[0])
+    result = sample_result(trial, 0)
+    assert isinstance(result, Completed)
+    cut = replace(result, cut_short="EndpointErrors: HTTP 500: stub says no")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.asked(0, POINTS[0], trial.fingerprint)
+        ledger.finished(0, POINTS[0], Measured(cut, {}))
+    text = told(tmp_path, CONFIG, width=160)
+    assert "trial 0: the load ended after 4 levels: EndpointErrors: HTTP 500: stub" in text
+
+
+def study_of(folder: Path, numbers: range) -> Path:
+    sample_study(folder, CONFIG, numbers)
+    return folder
