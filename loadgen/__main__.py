@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from loadgen import cli, show
 from loadgen import report as reports
 from loadgen.convert import levels_metadata
 from loadgen.errors import EndpointErrors, EndpointUnreachable, LoadError
+from loadgen.pool import connect_error, tls
 from loadgen.protocol import Target
 from loadgen.records import concat, to_parquet_bytes
 from loadgen.replies import first_line
@@ -23,20 +25,25 @@ from loadgen.stats import summarize
 from loadgen.workload import Workload
 
 ASK_TIMEOUT_S = 10.0
+_NICER = 10
 
 
 def first_model(target: Target) -> str:
     """The first that the endpoint lists."""
-    secure = target.scheme == "https"
-    make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = make(target.host, target.port, timeout=ASK_TIMEOUT_S)
+    where, context = (target.host, target.port), tls(target)
+    connection = (
+        http.client.HTTPConnection(*where, timeout=ASK_TIMEOUT_S)
+        if context is None
+        else http.client.HTTPSConnection(*where, timeout=ASK_TIMEOUT_S, context=context)
+    )
     key = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
     try:
         connection.request("GET", f"{target.prefix}/models", headers=key)
         reply = connection.getresponse()
         body = reply.read()
     except (OSError, http.client.HTTPException) as error:
-        line = f"can't connect to {target.authority}: {error}"
+        why = connect_error(error) if isinstance(error, OSError) else str(error)
+        line = f"can't connect to {target.authority}: {why}"
         raise EndpointUnreachable(line) from error
     finally:
         connection.close()
@@ -50,9 +57,11 @@ def first_model(target: Target) -> str:
 
 
 def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[str, LoadReport]:
-    target = Target.parse(args.url, cli.api_key(args))
+    url = cli.url(args)
+    target = Target.parse(url, cli.api_key(args))
     model = args.model or first_model(target)
     links = forked_links(what.shards)  # before the progress bar starts its thread
+    give_way()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     # Drawn four times a second, on what core is left by those who keep the time.
     with Progress(
@@ -65,7 +74,7 @@ def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[st
             bars.update(bar, description=text, completed=now.elapsed_s, total=now.expected_s)
 
         report = run(
-            args.url,
+            url,
             model,
             what,
             vocabulary=args.vocabulary,
@@ -74,6 +83,12 @@ def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[st
             on_progress=moved,
         )
     return model, report
+
+
+def give_way() -> None:
+    """Who conducts must not take the time of the shards that keep it, be it on the same core."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.nice(_NICER)
 
 
 def _silent(args: argparse.Namespace) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from loadgen.protocol import INSECURE
 from loadgen.workload import Workload
 
 EXAMPLE = """examples:
@@ -97,6 +98,7 @@ def _request_options(group: "argparse._ArgumentGroup") -> None:
     add("--model", help="the first that the endpoint lists, if not given")
     add("--vocabulary", type=int, default=32000, metavar="N", help="of the model (32000)")
     add("--api-key", help="sent as a bearer token (else $OPENAI_API_KEY)")
+    add("--insecure", action="store_true", help="https with whatever certificate")
     add("--seed", type=int)
 
 
@@ -107,8 +109,13 @@ def _output_options(group: "argparse._ArgumentGroup") -> None:
     add("--goodput", action="append", default=[], metavar="LIMIT", help="ttft_ms<=500, tpot_ms<=50")
 
 
+def url(args: argparse.Namespace) -> str:
+    given = str(args.url)
+    return given.replace("https://", f"{INSECURE}://", 1) if args.insecure else given
+
+
 def api_key(args: argparse.Namespace) -> str | None:
-    return args.api_key or os.environ.get("OPENAI_API_KEY")
+    return (args.api_key or os.environ.get("OPENAI_API_KEY", "")).strip() or None
 
 
 def workload(args: argparse.Namespace) -> Workload:

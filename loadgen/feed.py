@@ -27,7 +27,7 @@ class Feed:
 
     @property
     def finished(self) -> Column:
-        """One row a request: due, first output, end, events, 1 if it was answered."""
+        """One row a request: due, first output, end, tokens, 1 if it was answered."""
         if self._finished:
             self._table = np.concatenate((self._table, *self._finished))
             self._finished = []

@@ -80,7 +80,7 @@ class Pong:
 class Live:
     """What a shard saw since it last told. Rough where the reply was not read yet.
 
-    `finished`: one row a request, due, first output, end (ns), events, and 1 if it was answered.
+    `finished`: one row a request, due, first output, end (ns), tokens, and 1 if it was answered.
     """
 
     at_ns: int

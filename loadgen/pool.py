@@ -25,7 +25,7 @@ class Pool:
         self._owner = owner
         self._spare = spare
         self._connect_timeout_s = connect_timeout_s
-        self._ssl = ssl.create_default_context() if target.scheme == "https" else None
+        self._ssl = tls(target)
         self._idle: deque[Connection] = deque()
         self._all: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +114,22 @@ class Pool:
         await asyncio.sleep(0)
 
 
+def tls(target: Target) -> ssl.SSLContext | None:
+    if target.scheme == "http":
+        return None
+    context = ssl.create_default_context()
+    if not target.verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def connect_error(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".").lower()
+        return f"its certificate is not trusted: {why} (SSL_CERT_FILE, --insecure)"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS failed: {error.reason.replace('_', ' ').lower()}"
     return (error.strerror or str(error) or type(error).__name__).lower()

@@ -1,6 +1,7 @@
 """Bytes on the wire: how a request is written, and how to tell that a reply has ended."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -10,8 +11,14 @@ from loadgen.content.base import Ask
 from loadgen.errors import BadTarget
 from loadgen.workload import Workload
 
+INSECURE = "https+insecure"
 HEAD_END = b"\r\n\r\n"
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_LAST_CHUNK = b"\n\r\n0\r\n\r\n"  # after the line end of an event
+_STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: |\Z)")
+_LENGTH = re.compile(r"[0-9]{1,16}")
+_CHUNK_SIZE = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
+_FIRST_CHUNK = re.compile(_CHUNK_SIZE).match
+_NEXT_CHUNK = re.compile(rb"\r\n" + _CHUNK_SIZE).match
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +27,14 @@ class Target:
     host: str
     port: int
     prefix: str  # of every path: "/v1", or "/some/where/v1"
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    verified: bool = True  # whether the certificate has to be one that is trusted
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> "Target":
+        """`https+insecure://` is https with a certificate that nobody looks at."""
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise BadTarget("the API key holds characters that a header can't")
         if "://" not in url:
             url = f"http://{url}"
         try:
@@ -31,14 +42,16 @@ class Target:
             port = parts.port
         except ValueError as error:
             raise BadTarget(f"{url}: {error}") from error
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https", INSECURE) or not parts.hostname:
             raise BadTarget(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
-        scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+        if parts.username is not None:
+            raise BadTarget("a user in the URL is not sent: use an API key")
+        scheme: Literal["http", "https"] = "http" if parts.scheme == "http" else "https"
         path = parts.path.rstrip("/")
         prefix = path if path.endswith("/v1") else f"{path}/v1"
-        return cls(
-            scheme, parts.hostname, port or (443 if scheme == "https" else 80), prefix, api_key
-        )
+        port = port or (443 if scheme == "https" else 80)
+        verified = parts.scheme != INSECURE
+        return cls(scheme, parts.hostname, port, prefix, api_key, verified)
 
     @property
     def authority(self) -> str:
@@ -87,12 +100,14 @@ class Head:
 
     @property
     def chunked(self) -> bool:
-        return "chunked" in self.headers.get("transfer-encoding", "").lower()
+        codings = self.headers.get("transfer-encoding", "").lower().split(",")
+        return codings[-1].strip(" \t") == "chunked"
 
     @property
     def content_length(self) -> int | None:
         value = self.headers.get("content-length", "")
-        return int(value) if value.isdigit() else None
+        ruled_out = "transfer-encoding" in self.headers or not _LENGTH.fullmatch(value)
+        return None if ruled_out else int(value)
 
     @property
     def bodiless(self) -> bool:
@@ -124,16 +139,19 @@ def parse_head(raw: bytes) -> Head | None:
                 raise NotHttp(raw[start : start + 60].decode("latin-1"))
             return None
         first, *lines = raw[start:end].decode("latin-1").split("\r\n")
-        words = first.split(" ", 2)
-        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+        found = _STATUS_LINE.match(first)
+        if found is None:
             raise NotHttp(first[:60])
-        status = int(words[1])
+        status = int(found[2])
         start = end + len(HEAD_END)
         if status >= 200:
             break
     fields = (line.partition(":") for line in lines)
-    headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-    return Head(status, headers, start, words[0] == "HTTP/1.1")
+    headers = {name.strip(" \t").lower(): value.strip(" \t") for name, _, value in fields}
+    head = Head(status, headers, start, found[1] == "1")
+    if head.until_close and "content-length" in headers and "transfer-encoding" not in headers:
+        raise NotHttp(f"Content-Length: {headers['content-length'][:60]}")
+    return head
 
 
 class Framing(Protocol):
@@ -160,20 +178,21 @@ class FixedLength:
 class ChunkedStream:
     """An event stream ends with the last chunk: no event holds an empty line after a line `0`.
 
-    Any other body could hold those bytes, so there the chunks are counted through.
+    What else ends in an empty line may be trailers, or part of the body: there the chunks are
+    counted through. Two empty lines are an event with CRLF, and never the end.
     """
 
     def __init__(self, head: Head) -> None:
-        self._exact = not headers_say_events(head)
+        self._events = head.status == 200 and headers_say_events(head)
         self._body_at = head.length
 
     def ended(self, read: bytes, reads: list[bytes]) -> bool:
-        if len(read) >= len(_LAST_CHUNK):
-            if not read.endswith(_LAST_CHUNK):
-                return False
-        elif not _tail(reads).endswith(_LAST_CHUNK):
+        tail = read if len(read) >= len(_LAST_CHUNK) else _tail(reads)
+        if not tail.endswith(HEAD_END) or tail.endswith(b"\r\n" + HEAD_END):
             return False
-        return not self._exact or unchunk(b"".join(reads)[self._body_at :])[1]
+        if self._events and tail.endswith(_LAST_CHUNK):
+            return True
+        return unchunk(b"".join(reads), self._body_at)[1]
 
 
 def _tail(reads: list[bytes]) -> bytes:
@@ -200,18 +219,18 @@ def framing(head: Head, received: int) -> Framing:
     return UntilClose()
 
 
-def unchunk(raw: bytes) -> tuple[list[tuple[int, int]], bool]:
-    """The spans of the payload of a chunked body, and whether the last chunk was seen."""
+def unchunk(raw: bytes, begin: int = 0) -> tuple[list[tuple[int, int]], bool]:
+    """Where in `raw` the payload of a chunked body lies, and whether the last chunk was seen."""
     spans: list[tuple[int, int]] = []
-    at = 0
-    while (end := raw.find(b"\r\n", at)) >= 0:
-        try:
-            size = int(raw[at:end].split(b";", 1)[0], 16)
-        except ValueError:
-            return spans, False
+    found, total = _FIRST_CHUNK(raw, begin), len(raw)
+    while found:
+        start, size = found.end(), int(found[1], 16)
         if size == 0:
-            return spans, raw.find(HEAD_END, end) >= 0 or raw[end:].startswith(HEAD_END)
-        start = end + 2
-        spans.append((start, min(start + size, len(raw))))
-        at = start + size + 2
+            return spans, raw.find(HEAD_END, start - 2) >= 0
+        end = start + size
+        if end > total:
+            spans.append((start, total))
+            break
+        spans.append((start, end))
+        found = _NEXT_CHUNK(raw, end)
     return spans, False

@@ -1,14 +1,15 @@
 """What a reply said, read after the run from the bytes of each read and the time of its arrival."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
+from typing import Annotated
 
 import msgspec
 
 from loadgen.protocol import Head, NotHttp, headers_say_events, parse_head, unchunk
+from loadgen.sse import plain_events, sse_events
 
 
 class Outcome(IntEnum):
@@ -48,18 +49,28 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as wide as a record's column
+
+
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
 
 
 class _Event(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: object = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode_valid = msgspec.json.Decoder(_Event).decode
+
+
+def _decode(data: bytes) -> _Event:
+    try:
+        return _decode_valid(data)
+    except UnicodeDecodeError:  # the standard has such bytes replaced
+        return _decode_valid(data.decode("utf-8", "replace"))
 
 
 def read_reply(stamps_ns: Sequence[int], reads: Sequence[bytes]) -> Reply:
@@ -71,78 +82,65 @@ def read_reply(stamps_ns: Sequence[int], reads: Sequence[bytes]) -> Reply:
         return Reply(Outcome.MALFORMED, error=f"not an HTTP reply: {error}")
     if head is None:
         return Reply(Outcome.CUT, error="the connection ended before the reply began")
-    body, origin, whole = _body(raw, head)
+    body, spans, whole = _body(raw, head)
     if head.status != 200:
         line = f"HTTP {head.status}: {first_line(body)}"
         return Reply(Outcome.REFUSED, head.status, error=line)
     if not headers_say_events(head) and not body.lstrip().startswith((b"data:", b"event:", b":")):
         line = f"HTTP 200, but no event stream: {first_line(body)}"
         return Reply(Outcome.MALFORMED, head.status, error=line)
-    ends = list(accumulate(len(read) for read in reads))
-
-    def when(position: int) -> int:
-        """When the byte at this position of the body came."""
-        return stamps_ns[bisect_right(ends, origin(position))]
-
-    return _read_events(body, when, whole)
+    return _read_events(body, Arrivals(stamps_ns, reads, spans), whole)
 
 
-class _Origin:
-    """From a position in the payload to one in the raw bytes."""
+class Arrivals:
+    """When each byte of the payload came; `spans` are where the payload lies in the raw bytes."""
 
-    def __init__(self, spans: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, stamps_ns: Sequence[int], reads: Sequence[bytes], spans: Sequence[tuple[int, int]]
+    ) -> None:
+        self._stamps_ns = stamps_ns
+        self._ends = list(accumulate(map(len, reads)))
         self._starts = [start for start, _ in spans]
-        self._payload = [0, *accumulate(end - start for start, end in spans)]
+        self._payload = list(accumulate(end - start for start, end in spans))
 
-    def __call__(self, position: int) -> int:
-        span = bisect_right(self._payload, position) - 1
-        return self._starts[span] + position - self._payload[span]
+    def at(self, positions: Sequence[int]) -> list[int]:
+        """Of rising positions in the payload."""
+        stamps_ns, ends, starts, payload = self._stamps_ns, self._ends, self._starts, self._payload
+        span = read = before = 0
+        made = []
+        for position in positions:
+            while payload[span] <= position:
+                before = payload[span]
+                span += 1
+            raw = starts[span] + position - before
+            while ends[read] <= raw:
+                read += 1
+            made.append(stamps_ns[read])
+        return made
 
 
-def _body(raw: bytes, head: Head) -> tuple[bytes, "_Origin", bool]:
+def _body(raw: bytes, head: Head) -> tuple[bytes, list[tuple[int, int]], bool]:
     if head.chunked:
-        relative, whole = unchunk(raw[head.length :])
-        spans = [(start + head.length, end + head.length) for start, end in relative]
-        return b"".join([raw[start:end] for start, end in spans]), _Origin(spans), whole
+        spans, whole = unchunk(raw, head.length)
+        return b"".join([raw[start:end] for start, end in spans]), spans, whole
     end = len(raw)
     whole = True
     if head.content_length is not None:
         whole = end >= head.length + head.content_length
         end = min(end, head.length + head.content_length)
-    return raw[head.length : end], _Origin([(head.length, end)]), whole
+    return raw[head.length : end], [(head.length, end)], whole
 
 
-def sse_events(body: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """(event name, data, position of the last byte of its last data line) of each whole event.
-
-    Lines end with LF, CRLF or CR; comments and unknown fields are skipped; data lines are joined.
-    """
-    if b"\r" in body:
-        # Lengths must stay: positions are looked up. A CRLF becomes two line ends, told from an
-        # empty line by the mark in front.
-        body = body.replace(b"\r\n", b"\x00\n").replace(b"\r", b"\n")
-    name, data, last = b"", None, 0
-    at = 0
-    while (end := body.find(b"\n", at)) >= 0:
-        line = body[at:end].removesuffix(b"\x00")
-        if not line:
-            if data is not None:
-                yield name, data, last
-            name, data = b"", None
-        else:
-            field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                data = value if data is None else data + b"\n" + value
-                last = end
-            elif field == b"event":
-                name = value
-        at = end + 1
-
-
-def _read_events(body: bytes, when: Callable[[int], int], whole: bool) -> Reply:
-    story = _Story()
+def _read_events(body: bytes, arrivals: Arrivals, whole: bool) -> Reply:
+    story = _Story(arrivals)
+    if (plain := _plain(body)) is not None:
+        events, lasts, story.done = plain
+        for event, last in zip(events, lasts, strict=True):
+            story.tell(event, last)
+        return story.reply(whole)
     for name, data, last in sse_events(body):
+        if name == b"error":
+            return story.broken(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
         if data == b"[DONE]":
             story.done = True
             continue
@@ -151,53 +149,79 @@ def _read_events(body: bytes, when: Callable[[int], int], whole: bool) -> Reply:
         except msgspec.DecodeError as error:
             line = f"malformed event ({error}): {first_line(data)}"
             return story.broken(Outcome.MALFORMED, line)
-        if event.error is not None or name == b"error":
-            line = f"error in the stream: {first_line(data)}"
-            return story.broken(Outcome.STREAM_ERROR, line)
-        story.tell(event, when(last))
+        if event.error is not None:
+            return story.broken(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
+        story.tell(event, last)
     return story.reply(whole)
+
+
+def _plain(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
+    """Events, where they end, and if they do by [DONE]; None where the long way has to say what is wrong."""
+    split = plain_events(body)
+    if split is None:
+        return None
+    datas, lasts = split
+    if done := datas[-1:] == [b"[DONE]"]:
+        datas.pop()
+        lasts.pop()
+    try:
+        events = list(map(_decode_valid, datas))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return None if any(event.error is not None for event in events) else (events, lasts, done)
 
 
 class _Story:
     """What the events told so far."""
 
-    def __init__(self) -> None:
-        self.stamps_ns: list[int] = []
-        self.so_far: list[int] = []  # tokens told with each of them; -1 where none were
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._positions: list[int] = []  # of the events with output
+        self._so_far: list[int] = []  # tokens told with each of them; -1 where none were
         self.done = False
-        self._silent_finish_ns: int | None = None
+        self._silent_finish: int | None = None
         self._usage = _Usage()
 
-    def tell(self, event: _Event, at_ns: int) -> None:
-        if event.usage is not None and event.usage.completion_tokens is not None:
-            self._usage = event.usage
-        finished = any(choice.finish_reason for choice in event.choices)
-        if any(_carries_output(choice) for choice in event.choices):
-            told = event.usage.completion_tokens if event.usage is not None else None
-            self.stamps_ns.append(at_ns)
-            self.so_far.append(-1 if told is None else told)
+    def tell(self, event: _Event, position: int) -> None:
+        choices, usage = event.choices or (), event.usage
+        if usage is None and len(choices) == 1 and not choices[0].finish_reason:
+            if _carries_output(choices[0]):  # nearly all are like this
+                self._positions.append(position)
+                self._so_far.append(-1)
+            return
+        told = None if usage is None else usage.completion_tokens
+        if usage is not None and told is not None:
+            self._usage = usage
+        finished = any(choice.finish_reason for choice in choices)
+        if any(_carries_output(choice) for choice in choices):
+            self._positions.append(position)
+            self._so_far.append(-1 if told is None else told)
         elif finished:
-            self._silent_finish_ns = at_ns
+            self._silent_finish = position
         self.done = self.done or finished
 
     def reply(self, whole: bool) -> Reply:
-        stamps_ns = self.stamps_ns
+        events, so_far = len(self._positions), self._so_far
         if not (whole and self.done):
-            return self.broken(Outcome.CUT, f"the stream was cut after {len(stamps_ns)} events")
+            return self.broken(Outcome.CUT, f"the stream was cut after {events} events")
         tokens = self._usage.completion_tokens
-        if self._silent_finish_ns is not None and tokens is not None and len(stamps_ns) < tokens:
+        told = so_far[-1] if so_far and so_far[-1] >= 0 else events
+        if self._silent_finish is not None and tokens is not None and told < tokens:
             # The last token had no text of its own (part of a character): it came with the finish.
-            stamps_ns.append(self._silent_finish_ns)
-            self.so_far.append(tokens)
-        if not stamps_ns:
+            self._positions.append(self._silent_finish)
+            so_far.append(tokens)
+        if not self._positions:
             return Reply(Outcome.MALFORMED, 200, error="the reply had no output")
-        split, exact = split_tokens(self.so_far, tokens)
+        split, exact = split_tokens(so_far, tokens)
         asked = self._usage.prompt_tokens
-        return Reply(Outcome.COMPLETED, 200, tuple(stamps_ns), split, exact, asked, tokens)
+        return Reply(Outcome.COMPLETED, 200, self._stamps_ns(), split, exact, asked, tokens)
 
     def broken(self, outcome: Outcome, line: str) -> Reply:
-        split, exact = split_tokens(self.so_far, None)
-        return Reply(outcome, 200, tuple(self.stamps_ns), split, exact, error=line)
+        split, exact = split_tokens(self._so_far, None)
+        return Reply(outcome, 200, self._stamps_ns(), split, exact, error=line)
+
+    def _stamps_ns(self) -> tuple[int, ...]:
+        return tuple(self._arrivals.at(self._positions))
 
 
 def split_tokens(so_far: Sequence[int], total: int | None) -> tuple[tuple[int, ...], bool]:
@@ -219,24 +243,32 @@ def _carries_output(choice: _Choice) -> bool:
     """A role or a finish is not output. An empty text in mid-stream is: a token without text."""
     delta = choice.delta
     if delta is None:
-        return bool(choice.text) or (choice.text is not None and choice.finish_reason is None)
+        return bool(choice.text) or (choice.text is not None and not choice.finish_reason)
     if delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls:
         return True
-    return delta.content is not None and delta.role is None and choice.finish_reason is None
+    return delta.content is not None and delta.role is None and not choice.finish_reason
 
 
 def answer_text(reads: Sequence[bytes]) -> str:
-    """What an assistant said, for the next turn; what it only thought is not part of it."""
+    """What an assistant said, for the next turn; what it only thought is not part of it.
+
+    Up to the first event that can't be read: `read_reply` says what is wrong with it.
+    """
     raw = b"".join(reads)
     head = parse_head(raw)
     if head is None:
         return ""
     said = []
     for _, data, _ in sse_events(_body(raw, head)[0]):
-        if data != b"[DONE]":
-            for choice in _decode(data).choices[:1]:
-                text = choice.text if choice.delta is None else choice.delta.content
-                said.append(text if isinstance(text, str) else "")
+        if data == b"[DONE]":
+            continue
+        try:
+            choices = _decode(data).choices or []
+        except msgspec.DecodeError:
+            break
+        for choice in choices[:1]:
+            text = choice.text if choice.delta is None else choice.delta.content
+            said.append(text if isinstance(text, str) else "")
     return "".join(said)
 
 
@@ -244,7 +276,7 @@ def first_line(raw: bytes, limit: int = 200) -> str:
     """Of an error body, in JSON or not."""
     try:
         value = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except ValueError:  # no JSON, or no text
         value = raw.decode("utf-8", "replace")
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and key in value:

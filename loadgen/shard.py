@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import resource
 import signal
 import socket
@@ -46,6 +47,8 @@ CONNECT_TIMEOUT_S = 10.0
 _TELL_BEATS = 25
 _LOOK_MOST = 64  # finished requests looked at in one beat
 _PIPE_BYTES = 4 << 20
+_EVENT = b"data: {"
+_TOLD = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
 class Teller:
@@ -76,15 +79,18 @@ class Teller:
 
 
 def glance(exchange: Exchange) -> tuple[int, int, int, int, int]:
-    """Due, first output, end, events, answered: by a look at the bytes, not by reading them."""
-    good = exchange.outcome is Outcome.COMPLETED
-    events, first_ns = 0, exchange.end_ns
-    for stamp_ns, read in zip(exchange.stamps_ns, exchange.reads, strict=True):
-        count = read.count(b"data: {")
-        if count and not events and not (count == 1 and b'"role"' in read):
+    """Due, first output, end, tokens, answered: by a look at the bytes, not by reading them."""
+    reads = exchange.reads
+    good = exchange.outcome is Outcome.COMPLETED and bool(reads)
+    first_ns = exchange.end_ns
+    for stamp_ns, read in zip(exchange.stamps_ns, reads, strict=True):
+        count = read.count(_EVENT)
+        if count and not (count == 1 and b'"role"' in read):
             first_ns = stamp_ns
-        events += count
-    return exchange.due_ns, first_ns, exchange.end_ns, events, good
+            break
+    told = _TOLD.findall(reads[-1]) if good else ()
+    tokens = int(told[-1]) if told else sum(read.count(_EVENT) for read in reads)
+    return exchange.due_ns, first_ns, exchange.end_ns, tokens, good
 
 
 class Shard:
@@ -153,10 +159,10 @@ class Shard:
         try:
             await pool.open(count)
             self._go = asyncio.get_running_loop().create_future()
-            self._say(Ready())
-            begin_ns = await self._go
-            self._run = run
-            with quiet_memory():
+            with quiet_memory():  # collects first: not when users are due already
+                self._say(Ready())
+                begin_ns = await self._go
+                self._run = run
                 trace = await run.run(pool, begin_ns)
         except LoadError as error:
             self._say(Broken(type(error).__name__, str(error)))

@@ -109,11 +109,11 @@ class Judge:
 def rough_intervals(
     finished: Column, ticks: Column, span_ns: tuple[int, int]
 ) -> list[Interval | None]:
-    """Of throughput, TTFT and TPOT: bytes for tokens, and events for tokens, as no reply was read."""
+    """Of throughput, TTFT and TPOT; throughput in bytes, as no reply was read."""
     in_order = finished[np.argsort(finished[:, 2], kind="stable")]
-    due_ns, first_ns, end_ns, events = in_order[:, :4].T
-    several = events > 2
-    tpot = (end_ns - first_ns)[several] / (events[several] - 1)
+    due_ns, first_ns, end_ns, tokens = in_order[:, :4].T
+    several = tokens > 1
+    tpot = (end_ns - first_ns)[several] / (tokens[several] - 1)
     return [
         rate_interval(ticks[:, 0], ticks[:, 1].astype(np.float64), *span_ns),
         series_interval((first_ns - due_ns).astype(np.float64), "median"),

@@ -23,7 +23,7 @@ from loadgen.loads import fixed_load
 from loadgen.messages import Live
 from loadgen.verdict import Judge, window_of
 from loadgen.workload import Workload
-from tests.benchmarks.tables import table
+from tests.benchmarks.tables import put, table
 
 ASKED, SEEDS, LOOK_S, LONGEST_S = 0.03, 40, 0.25, 400.0
 STEP_S, WANDER, MEMORY_S = 0.01, 0.03, 5.0
@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table(titles, [line(users) for users in USERS]) + "\n"
     print(text)  # noqa: T201
     if args.write:
-        args.write.write_text(text)
+        put(text, args.write, "bench-precision")
     return 0
 
 

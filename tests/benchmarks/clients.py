@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.processes import Priority
+
 TOKENS_IN, VOCABULARY = 16, 2000
 AIPERF, SGLANG, VLLM = "0.13.0", "0.5.23", "0.32.0"
 SGLANG_RUN = """
@@ -53,6 +55,7 @@ class Client:
     said: Callable[[Path], Said]
     env: Mapping[str, str] = field(default_factory=dict)
     constant_rate: bool = True  # has evenly spaced arrivals at all
+    priority: Priority = "real time"
 
 
 def ours() -> Client:
@@ -126,7 +129,7 @@ def aiperf(folder: Path) -> Client:
         ttft, gaps = result.get("time_to_first_token", {}), result.get("inter_chunk_latency", {})
         return Said(ttft.get("p50"), ttft.get("p99"), gaps.get("p50"), gaps.get("p99"))
 
-    return Client(f"aiperf {AIPERF}", command, said)
+    return Client(f"aiperf {AIPERF}", command, said, priority="nice")
 
 
 def sglang(folder: Path) -> Client:

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
 
-SAMPLE_S = 0.05
+SAMPLE_S = 0.2
 LIMIT_S = 240.0
 
 
@@ -33,23 +34,34 @@ class Cost:
         return float(end - begin)
 
 
-def pinned(command: Sequence[str], cores: Sequence[int], real_time: bool = False) -> list[str]:
-    """With first call on its cores, where that may be asked for."""
+Priority = Literal["first", "real time", "nice"]
+PRIORITIES: dict[Priority, list[str]] = {
+    "first": ["chrt", "-f", "20"],
+    "real time": ["chrt", "-r", "10"],
+    "nice": ["nice", "-n", "-19"],  # several processes would wait for each other's whole turn
+}
+
+
+def pinned(command: Sequence[str], cores: Sequence[int], priority: Priority) -> list[str]:
+    """Before all else on its cores, where that may be asked for."""
     made = ["taskset", "-c", ",".join(map(str, cores))]
     if os.geteuid() == 0 and shutil.which("chrt"):
-        made += ["chrt", "-f", "20"] if real_time else ["nice", "-n", "-19"]
+        made += PRIORITIES[priority]
     return [*made, *command]
 
 
 def measured(
-    command: Sequence[str], cores: Sequence[int], env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    cores: Sequence[int],
+    env: Mapping[str, str] | None = None,
+    priority: Priority = "real time",
 ) -> Cost:
     """Runs it to its end. Processor time is that of the whole tree, to the 10 ms of the kernel's tick."""
     log = Path(os.environ.get("TMPDIR", "/tmp")) / f"wattfront-bench-{os.getpid()}.log"
     with log.open("w") as out:
         cost = Cost(time.perf_counter_ns())
         with subprocess.Popen(
-            pinned(command, cores),
+            pinned(command, cores, priority),
             stdout=out,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

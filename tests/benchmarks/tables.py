@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +129,14 @@ def scaling_table(scaling: Sequence[Scaling]) -> str:
     equal = two.shards / one.shards * one.cpu_us_per_event / two.cpu_us_per_event
     note = f"{carried:.2f} times the load, {equal:.2f} times at equal processor time of each shard."
     return f"{table(titles, lines)}\n\n{note}"
+
+
+def put(text: str, file: Path, mark: str) -> None:
+    """Between the marks of that name in a page of the docs; a file without them becomes the text."""
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    page = file.read_text() if file.exists() else ""
+    if begin not in page or end not in page:
+        file.write_text(text)
+        return
+    before, after = page.partition(begin)[0], page.partition(end)[2]
+    file.write_text(f"{before}{begin}\n{text}{end}{after}")

@@ -116,7 +116,7 @@ def server(behaviour: Behaviour, core: int, mockllm: Path | None) -> Iterator[Se
             own = [sys.executable, "-m", "tests.benchmarks.mock_server"]
             command = [*own, "--port", str(port), *options]
         with subprocess.Popen(
-            pinned(command, [core], real_time=True),
+            pinned(command, [core], "first"),
             cwd=ROOT,
             text=True,
             stdout=subprocess.DEVNULL,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.protocol import FixedLength, NotHttp, framing, parse_head, unchunk
-from loadgen.replies import Outcome, first_line, read_reply, sse_events
+from loadgen.replies import Outcome, first_line, read_reply
+from loadgen.sse import sse_events
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
