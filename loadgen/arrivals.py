@@ -1,8 +1,8 @@
 """How requests arrive: the kinds of load, as they are asked for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from loadgen.strict import Strict
 
@@ -93,6 +93,12 @@ class Adaptive(_Open):
     tiers: dict[str, dict[str, NonNegativeFloat]] = Field(default_factory=dict)
     resolution: Annotated[float, Field(gt=1)] = 1.25  # neighbours closer than this are one load
     knee_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of throughput, by twice the load
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.highest < self.lowest:
+            raise ValueError(f"highest is below lowest: {self.highest:g} < {self.lowest:g}")
+        return self
 
 
 Arrival = Annotated[

@@ -13,7 +13,7 @@ from loadgen.ladder import next_load as next_rung
 from loadgen.messages import Plan
 from loadgen.report import Level
 from loadgen.schedules import offsets_ns, staggered_offsets_ns
-from loadgen.stats import summarize
+from loadgen.stats import OVERSATURATED, summarize
 from loadgen.workload import Workload, level_count
 
 _GIVE_UP_AFTER = 10  # failures in a row; twice the users where that is more
@@ -77,7 +77,7 @@ def _arrival_at(adaptive: Adaptive, value: float) -> Fixed:
 
 def _rung(level: Level, tiers: Mapping[str, Mapping[str, float]]) -> Rung:
     stats = summarize(level)
-    saturated = bool(level.verdict)
+    saturated = level.verdict == OVERSATURATED
     throughput = stats.metrics["throughput_output_tok_s"] or 0.0
     inside: dict[str, bool | None] = {}
     for name, limits in tiers.items():

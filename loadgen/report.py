@@ -43,7 +43,7 @@ class Client:
 class Level:
     """`window_share` is the share of the level's time that was measured.
 
-    `verdict` says why the level ended if not as planned: "over-saturated", "time limit". `drift`
+    `verdict` says why the level ended if not as planned: "over-saturated", "time limit". `unsettled`
     names what had not settled inside the window.
     """
 
@@ -61,7 +61,7 @@ class Level:
     stopped: bool = False  # ended before its time
     window_share: float = 1.0
     verdict: str = ""
-    drift: str = ""
+    unsettled: str = ""
     always_busy: bool = True  # closed: users never think, so that all of them are always waiting
     reused_prompts: int = 0  # requests whose prompt was sent before: the data set was too small
 

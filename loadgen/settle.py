@@ -38,7 +38,7 @@ def settled(workload: Workload, load: Load, outcomes: Outcomes) -> Level:
         stopped=outcomes.stopped,
         window_share=window.seconds * 1e9 / max(1, outcomes.over_ns - outcomes.begin_ns),
         verdict=outcomes.ending.verdict,
-        drift=found.trend,
+        unsettled=found.unsettled,
         always_busy=never_thinks(workload),
         reused_prompts=outcomes.repeated,
     )

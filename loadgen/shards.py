@@ -76,14 +76,15 @@ class Gang:
         for index, link in enumerate(self.links):
             link.send(replace(setup, shard=index, shards=len(self.links)))
         self._until_ready()
+
+    def prepare(self, plan: Plan) -> None:
+        """Clocks are compared anew for each level: those of two hosts drift apart."""
+        self.tell_all(plan)
+        self._until_ready()
         self.clocks = tuple(
             ClockOffset() if isinstance(link, LocalLink) else measured_offset(link)
             for link in self.links
         )
-
-    def prepare(self, plan: Plan) -> None:
-        self.tell_all(plan)
-        self._until_ready()
 
     def tell_all(self, message: ToShard) -> None:
         for link in self.links:

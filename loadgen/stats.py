@@ -131,8 +131,8 @@ def _doubts(sample: Sample, metrics: Mapping[str, float | None]) -> list[str]:
         sample.records.due_ns, sample.records.end_ns, sample.window.start_ns, sample.window.end_ns
     ):
         doubts.append(f"the queue grew by {1 - share:.0%} of the arrivals")
-    if level.drift:
-        doubts.append(f"not settled inside the window: {level.drift} still drifting")
+    if level.unsettled:
+        doubts.append(f"not settled inside the window: {level.unsettled}")
     if (metrics["e2e_p50_ms"] or 0.0) > sample.window.seconds * 1e3:
         doubts.append("the window is shorter than a request")
     if (sample.records.output_tokens[sample.chosen] < 0).any():

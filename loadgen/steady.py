@@ -59,11 +59,15 @@ def grew(begins_ns: Times, ends_ns: Times, start_ns: int, end_ns: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`trend` names what still drifts inside the window; empty when nothing does."""
+    """`unsettled` says what of the level had not settled when the window began; empty when all had.
+
+    `filling`: some user still waited for the first answer.
+    """
 
     start_ns: int
     end_ns: int
-    trend: str = ""
+    unsettled: str = ""
+    filling: bool = False
 
 
 def find_window(
@@ -78,14 +82,17 @@ def find_window(
 
     `begins_ns`, `ends_ns`, `first_ns`: when each request was due, was over and had its first token;
     an end of 0 is still to come. `span_ns`: begin of the level and now. `concurrency`: users who are
-    busy all the time, or None. It begins when all users are busy and MSER (White, 1997) cuts no more
-    from the series of latencies and of answers, but not before `earliest_ns`; it ends with the last
-    moment at which all users were busy. Both cuts are bounded by half of the run: what is not
-    settled by then is said as a trend.
+    busy all the time, or None. It begins when each user has had an answer (until then the queue is
+    still filling, where there are more users than places) and MSER (White, 1997) cuts no more from the
+    series of latencies and of first tokens, but not before `earliest_ns`; it ends with the last moment
+    at which all users were busy. Cuts are bounded by half of the run: what is not settled by then is
+    said.
     """
     begin_ns, until_ns = span_ns
     start_ns, end_ns = earliest_ns, until_ns
+    filled_ns = 0
     if concurrency is not None:
+        filled_ns = _first_round_ns(begins_ns, ends_ns, concurrency, until_ns)
         busy = _all_busy(begins_ns, ends_ns, concurrency, until_ns)
         start_ns, end_ns = max(start_ns, busy[0]), min(end_ns, busy[1])
     done = np.flatnonzero((ends_ns > 0) & (first_ns > 0) & (ends_ns <= end_ns))
@@ -93,10 +100,21 @@ def find_window(
     ends, latency = ends_ns[done], (ends_ns - begins_ns)[done]
     settled_ns = [_mser_ns(ends, latency), _mser_ns(ends, (first_ns - begins_ns)[done])]
     latest_ns = max(start_ns, begin_ns + (end_ns - begin_ns) // 2)
-    start_ns = min(max([start_ns, *settled_ns]), latest_ns)
+    start_ns = min(max([start_ns, filled_ns, *settled_ns]), latest_ns)
     end_ns = max(end_ns, start_ns + 1)
+    if filled_ns > start_ns:
+        return Found(start_ns, end_ns, "some users still waited for their first answer", True)
     inside = ends >= start_ns
     return Found(start_ns, end_ns, _trend(ends[inside], latency[inside], start_ns, end_ns))
+
+
+def _first_round_ns(begins_ns: Times, ends_ns: Times, users: int, until_ns: int) -> int:
+    """When the first request of the last user was over; now, if one is not yet."""
+    if len(begins_ns) < users:
+        return until_ns
+    # A user's next request is due at the end of one before it: the earliest are the first ones.
+    ends = ends_ns[np.argsort(begins_ns, kind="stable")[:users]]
+    return int(ends.max()) if ends.min() > 0 else until_ns
 
 
 def _all_busy(begins_ns: Times, ends_ns: Times, count: int, until_ns: int) -> tuple[int, int]:
@@ -152,7 +170,7 @@ def _trend(ends_ns: Times, latency_ns: Times, start_ns: int, end_ns: int) -> str
         for name, series in (("latency", means), ("throughput", counts.astype(float)))
         if _drifts(series)
     ]
-    return " and ".join(drifting)
+    return f"{' and '.join(drifting)} still drifting" if drifting else ""
 
 
 def _drifts(series: NDArray[np.float64]) -> bool:

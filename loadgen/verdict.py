@@ -93,7 +93,9 @@ class Judge:
         measured_s = (found.end_ns - found.start_ns) / 1e9
         finished = feed.finished
         answered = (finished[:, 2] >= found.start_ns) & (finished[:, 4] > 0)
-        if measured_s < workload.level_s or np.count_nonzero(answered) < workload.min_requests:
+        if found.filling or measured_s < workload.level_s:
+            return False
+        if np.count_nonzero(answered) < workload.min_requests:
             return False
         if workload.precision is None:
             return True

@@ -90,6 +90,9 @@ class Workload(Content):
     def _consistent(self) -> Self:
         if self.endpoint == "chat" and self.prompt == "token_ids":
             raise ValueError("chat takes no token ids: prompt must be 'text' with endpoint 'chat'")
+        limit = getattr(self.arrival, "max_concurrency", None)
+        if limit is not None and limit < self.shards:
+            raise ValueError(f"max_concurrency is below shards: {limit} < {self.shards}")
         if self.level_max_s < self.level_s:
             limits = f"{self.level_max_s:g} < {self.level_s:g}"
             raise ValueError(f"level_max_s is below level_s: {limits}")
@@ -128,7 +131,7 @@ def level_count(workload: Workload) -> int:
 
 
 def longest_tokens(workload: Workload) -> tuple[int, int] | None:
-    """The longest prompt and answer, as far as the workload itself tells: None with datasets."""
+    """Prompt and answer that are the longest together, as far as the workload tells: None with datasets."""
     longest = (0, 0)
     for part in workload.mixture or (workload,):
         if part.input_tokens is None or part.output_tokens is None:
@@ -137,7 +140,7 @@ def longest_tokens(workload: Workload) -> tuple[int, int] | None:
         if part.conversation:
             more = most(part.conversation.turns) - 1
             prompt += more * (answer + most(part.conversation.next_tokens))
-        longest = max(longest[0], prompt), max(longest[1], answer)
+        longest = max(longest, (prompt, answer), key=sum)
     return longest
 
 
@@ -148,8 +151,14 @@ def lengths_text(workload: Workload) -> str:
         if part.dataset:
             parts.append(f"{part.dataset.kind} {part.dataset.path.name}")
         else:
-            parts.append(f"{part.input_tokens} → {part.output_tokens} tokens")
+            parts.append(f"{part.input_tokens} → {part.output_tokens} tokens{_manner(part)}")
     return " | ".join(parts)
+
+
+def _manner(part: Content) -> str:
+    if part.conversation:
+        return f", {part.conversation.turns} turns"
+    return f", {part.shared_prefix.hit_rate:.0%} shared" if part.shared_prefix else ""
 
 
 def loads_text(workload: Workload) -> str:

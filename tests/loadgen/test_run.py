@@ -125,6 +125,25 @@ def test_throughput_is_that_of_the_server() -> None:
     assert stats.metrics["interactivity_tok_s_user"] == pytest.approx(1e3 / tpot_ms)
 
 
+def test_more_users_than_places_wait_as_long_as_little_says() -> None:
+    """Until each had an answer the queue still fills, and latencies are those of fewer users."""
+    behaviour = Behaviour(workers=1, ttft_s=0.05, itl_s=0)
+    _, stats = one(behaviour, arrival=Closed(concurrency=(10,)), level_s=0.3, level_max_s=8)
+    assert stats.invalid_because == ()
+    requests_s, e2e_ms = stats.metrics["throughput_requests_s"], stats.metrics["e2e_mean_ms"]
+    assert requests_s is not None
+    assert e2e_ms is not None
+    assert requests_s * e2e_ms / 1e3 == pytest.approx(10, rel=0.15)
+
+
+def test_a_level_that_is_over_before_all_had_an_answer_is_not_valid() -> None:
+    behaviour = Behaviour(workers=1, ttft_s=0.1, itl_s=0)
+    arrival = Closed(concurrency=(16,))
+    level, stats = one(behaviour, arrival=arrival, level_s=0.3, level_max_s=0.5)
+    assert "waited for their first answer" in level.unsettled
+    assert any("first answer" in doubt for doubt in stats.invalid_because)
+
+
 def test_every_prompt_is_of_the_asked_length_and_begins_unlike_any_other() -> None:
     with fake_server(Behaviour(itl_s=0)) as server:
         loadgen.run(server.url, "m", workload(), vocabulary=4000)
