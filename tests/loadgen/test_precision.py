@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.signal import lfilter
 
-from loadgen.precision import STUDENT_T, Interval, next_check_s, precise, rate_interval, series_interval
+from loadgen.precision import (
+    STUDENT_T,
+    Interval,
+    next_check_s,
+    precise,
+    rate_interval,
+    series_interval,
+)
 
 Floats = NDArray[np.float64]
 ENOUGH = 0.93
