@@ -73,7 +73,9 @@ def conduct(
             if ending is not None:
                 close_ns = at_ns
                 shards.close_level(ending.drain and plan.drain)
-                deadline = time.monotonic() + workload.request_timeout_s + _PATIENCE_S
+                # To read the replies takes a shard its time, but less than they took to come.
+                patience_s = _PATIENCE_S + (at_ns - begin_ns) / 1e9
+                deadline = time.monotonic() + workload.request_timeout_s + patience_s
         elif stop() and not stopped:
             stopped = True
             shards.close_level(drain=False)

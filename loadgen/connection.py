@@ -5,6 +5,7 @@ from typing import Protocol, cast
 
 from loadgen.clock import now_ns
 from loadgen.content.base import Ask
+from loadgen.hoard import Hoard, Packed
 from loadgen.protocol import Framing, NotHttp, UntilClose, framing, parse_head
 from loadgen.replies import Outcome
 
@@ -13,7 +14,7 @@ class Exchange:
     """One request and, as they come, the reads of its reply."""
 
     __slots__ = (
-        "ask", "due_ns", "end_ns", "error", "outcome", "reads", "resent", "sent_ns", "slot",
+        "ask", "due_ns", "end_ns", "error", "outcome", "packed", "reads", "resent", "sent_ns", "slot",
         "stamps_ns",
     )  # fmt: skip
 
@@ -28,6 +29,11 @@ class Exchange:
         self.resent = False
         self.outcome = Outcome.COMPLETED  # until told otherwise, here or by the reply itself
         self.error = ""
+        self.packed: Packed | None = None  # in place of stamps and reads, some time after its end
+
+    def pack(self, hoard: Hoard) -> None:
+        self.packed = hoard.pack(self.stamps_ns, self.reads)
+        self.stamps_ns, self.reads = [], []
 
 
 class Owner(Protocol):

@@ -123,7 +123,7 @@ def _open_starts_ns(workload: Workload, load: Load) -> "np.ndarray[tuple[int], n
     if isinstance(load.arrival, Trace):
         due_s = build(workload, vocabulary=32000).due_s
     if workload.max_requests is not None and load.rate_per_s:
-        horizon_s = max(horizon_s, _COUNT_SLACK * workload.max_requests / load.rate_per_s + 1)
+        horizon_s = min(horizon_s, _COUNT_SLACK * workload.max_requests / load.rate_per_s + 1)
     starts_ns = offsets_ns(load.arrival, load.at, horizon_s, workload.seed, due_s)
     return starts_ns[: workload.max_requests]
 

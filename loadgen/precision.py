@@ -68,10 +68,10 @@ def rate_interval(
     inside = np.logical_and(times_ns >= start_ns, times_ns < end_ns)
     if np.count_nonzero(inside) < SAMPLES_MIN:
         return None
+    times, held = times_ns[inside], weights[inside]
     found = []
     for batches in _BATCHES:
-        edges = np.linspace(start_ns, end_ns, batches + 1)
-        sums, _ = np.histogram(times_ns[inside], bins=edges, weights=weights[inside])
+        sums, _ = np.histogram(times, bins=batches, range=(start_ns, end_ns), weights=held)
         rates = sums * (batches / ((end_ns - start_ns) / 1e9))
         found.append(_interval(float(rates.mean()), rates))
     return _widest(found)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
 
-from loadgen.protocol import Head, NotHttp, headers_say_events, parse_head, unchunk
+from loadgen.protocol import Head, NotHttp, Payload, headers_say_events, parse_head, unchunk
 from loadgen.sse import plain_events, sse_events
 
 
@@ -35,7 +36,7 @@ class Reply:
     error: str = ""
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     role: str | None = None
     content: object = None
     reasoning_content: object = None
@@ -43,7 +44,7 @@ class _Delta(msgspec.Struct):
     tool_calls: object = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     text: str | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
@@ -52,18 +53,19 @@ class _Choice(msgspec.Struct):
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as wide as a record's column
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: object = None
 
 
 _decode_valid = msgspec.json.Decoder(_Event).decode
+_error_of = attrgetter("error")
 
 
 def _decode(data: bytes) -> _Event:
@@ -75,33 +77,36 @@ def _decode(data: bytes) -> _Event:
 
 def read_reply(stamps_ns: Sequence[int], reads: Sequence[bytes]) -> Reply:
     """`stamps_ns[i]` is when `reads[i]` came. How the reads split the stream does not matter."""
-    raw = b"".join(reads)
+    return read_raw(stamps_ns, list(map(len, reads)), b"".join(reads))
+
+
+def read_raw(stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes) -> Reply:
+    """The same of reads that were joined; their lengths."""
     try:
         head = parse_head(raw)
     except NotHttp as error:
         return Reply(Outcome.MALFORMED, error=f"not an HTTP reply: {error}")
     if head is None:
         return Reply(Outcome.CUT, error="the connection ended before the reply began")
-    body, spans, whole = _body(raw, head)
+    payload = _payload(raw, head)
+    body = b"".join(payload.pieces)
     if head.status != 200:
         line = f"HTTP {head.status}: {first_line(body)}"
         return Reply(Outcome.REFUSED, head.status, error=line)
     if not headers_say_events(head) and not body.lstrip().startswith((b"data:", b"event:", b":")):
         line = f"HTTP 200, but no event stream: {first_line(body)}"
         return Reply(Outcome.MALFORMED, head.status, error=line)
-    return _read_events(body, Arrivals(stamps_ns, reads, spans), whole)
+    return _read_events(body, Arrivals(stamps_ns, lengths, payload), payload.whole)
 
 
 class Arrivals:
-    """When each byte of the payload came; `spans` are where the payload lies in the raw bytes."""
+    """When each byte of the payload came."""
 
-    def __init__(
-        self, stamps_ns: Sequence[int], reads: Sequence[bytes], spans: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, stamps_ns: Sequence[int], lengths: Sequence[int], payload: Payload) -> None:
         self._stamps_ns = stamps_ns
-        self._ends = list(accumulate(map(len, reads)))
-        self._starts = [start for start, _ in spans]
-        self._payload = list(accumulate(end - start for start, end in spans))
+        self._ends = list(accumulate(lengths))
+        self._starts = payload.starts
+        self._payload = list(accumulate(map(len, payload.pieces)))
 
     def at(self, positions: Sequence[int]) -> list[int]:
         """Of rising positions in the payload."""
@@ -119,16 +124,15 @@ class Arrivals:
         return made
 
 
-def _body(raw: bytes, head: Head) -> tuple[bytes, list[tuple[int, int]], bool]:
+def _payload(raw: bytes, head: Head) -> Payload:
     if head.chunked:
-        spans, whole = unchunk(raw, head.length)
-        return b"".join([raw[start:end] for start, end in spans]), spans, whole
+        return unchunk(raw, head.length)
     end = len(raw)
     whole = True
     if head.content_length is not None:
         whole = end >= head.length + head.content_length
         end = min(end, head.length + head.content_length)
-    return raw[head.length : end], [(head.length, end)], whole
+    return Payload([raw[head.length : end]], [head.length], whole)
 
 
 def _read_events(body: bytes, arrivals: Arrivals, whole: bool) -> Reply:
@@ -168,7 +172,8 @@ def _plain(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
         events = list(map(_decode_valid, datas))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return None if any(event.error is not None for event in events) else (events, lasts, done)
+    faultless = list(map(_error_of, events)).count(None) == len(events)
+    return (events, lasts, done) if faultless else None
 
 
 class _Story:
@@ -259,7 +264,7 @@ def answer_text(reads: Sequence[bytes]) -> str:
     if head is None:
         return ""
     said = []
-    for _, data, _ in sse_events(_body(raw, head)[0]):
+    for _, data, _ in sse_events(b"".join(_payload(raw, head).pieces)):
         if data == b"[DONE]":
             continue
         try:

@@ -21,6 +21,7 @@ from loadgen.connection import Exchange
 from loadgen.content.base import Source
 from loadgen.content.build import build
 from loadgen.errors import LoadError
+from loadgen.hoard import Hoard
 from loadgen.level import BEAT_NS, LevelRun, Trace
 from loadgen.messages import (
     Broken,
@@ -40,32 +41,40 @@ from loadgen.messages import (
 )
 from loadgen.pool import Pool
 from loadgen.protocol import Requests, Target
-from loadgen.records import Records, Row
-from loadgen.replies import Outcome, read_reply
+from loadgen.records import Records, Row, concat
+from loadgen.replies import Outcome, read_raw
 
 CONNECT_TIMEOUT_S = 10.0
 _TELL_BEATS = 25
-_LOOK_MOST = 64  # finished requests looked at in one beat
+_LOOK_MOST, _LOOK_READS = 64, 2048  # finished requests, and reads of them, looked at in one beat
+_ROWS = 2000  # made into columns at a time
 _PIPE_BYTES = 4 << 20
 _EVENT = b"data: {"
 _TOLD = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
 class Teller:
-    """Tells how the level goes, four times a second; looks at a few finished requests in each beat."""
+    """Tells how the level goes, four times a second; looks at a few finished requests in each beat
+    and packs them away.
+    """
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, hoard: Hoard) -> None:
         self._pipe = pipe
+        self._hoard = hoard
         self._beats = 0
         self._seen = 0
         self._finished: list[tuple[int, int, int, int, int]] = []
 
     def __call__(self, run: LevelRun) -> None:
         self._beats += 1
-        exchanges = run.trace.exchanges
-        until = min(len(exchanges), self._seen + _LOOK_MOST)
-        self._finished += [glance(exchange) for exchange in exchanges[self._seen : until]]
-        self._seen = until
+        left = _LOOK_READS
+        for exchange in run.trace.exchanges[self._seen : self._seen + _LOOK_MOST]:
+            left -= len(exchange.reads)
+            self._finished.append(glance(exchange))
+            exchange.pack(self._hoard)
+            self._seen += 1
+            if left <= 0:
+                break
         if self._beats % _TELL_BEATS == 0:
             self.tell(run)
 
@@ -151,9 +160,19 @@ class Shard:
         setup = self._setup
         assert setup is not None
         share = (setup.shard, setup.shards)
-        teller = Teller(self._pipe)
-        run = LevelRun(plan, share, self._requests, self._source, teller)
-        count = -(-plan.connections // setup.shards)
+        with Hoard() as hoard:
+            teller = Teller(self._pipe, hoard)
+            run = LevelRun(plan, share, self._requests, self._source, teller)
+            try:
+                trace = await self._run_level(plan, run, setup.shards)
+            except LoadError as error:
+                self._say(Broken(type(error).__name__, str(error)))
+                return
+            teller.tell(run)
+            self._say(_done(trace, run, hoard))
+
+    async def _run_level(self, plan: Plan, run: LevelRun, shards: int) -> Trace:
+        count = -(-plan.connections // shards)
         allow_files(count)
         pool = Pool(self._target, run, 0 if plan.closed else count, CONNECT_TIMEOUT_S)
         try:
@@ -163,15 +182,10 @@ class Shard:
                 self._say(Ready())
                 begin_ns = await self._go
                 self._run = run
-                trace = await run.run(pool, begin_ns)
-        except LoadError as error:
-            self._say(Broken(type(error).__name__, str(error)))
-            return
+                return await run.run(pool, begin_ns)
         finally:
             self._go = self._run = None
             await pool.close()
-        teller.tell(run)
-        self._say(_done(trace, run))
 
     def _ended(self, level: "asyncio.Task[None]") -> None:
         fault = None if level.cancelled() else level.exception()
@@ -183,8 +197,9 @@ class Shard:
             self._over.set_result(None)
 
 
-def _done(trace: Trace, run: LevelRun) -> Done:
-    records = Records.of([_row(exchange) for exchange in trace.exchanges])
+def _done(trace: Trace, run: LevelRun, hoard: Hoard) -> Done:
+    parts = batched(trace.exchanges, _ROWS)
+    records = concat([Records.of([_row(each, hoard) for each in part]) for part in parts])
     beats = np.arange(1, len(trace.loop_lag_ns) + 1, dtype=np.int64)
     series = Series(
         lateness_ns=np.array(trace.lateness_ns, np.int64),
@@ -207,12 +222,21 @@ def _done(trace: Trace, run: LevelRun) -> Done:
     )
 
 
-def _row(exchange: Exchange) -> Row:
+def batched(exchanges: list[Exchange], size: int) -> Iterator[list[Exchange]]:
+    """At least one, if only of none."""
+    for start in range(0, max(1, len(exchanges)), size):
+        yield exchanges[start : start + size]
+
+
+def _row(exchange: Exchange, hoard: Hoard) -> Row:
     """What we know better than the reply, that it broke off or took too long, is kept."""
-    reply = read_reply(exchange.stamps_ns, exchange.reads)
+    if exchange.packed is None:
+        exchange.pack(hoard)
+    packed, exchange.packed = exchange.packed, None
+    assert packed is not None
+    reply = read_raw(packed.stamps_ns, packed.lengths, hoard.raw(packed))
     if exchange.outcome is not Outcome.COMPLETED:
         reply = replace(reply, outcome=exchange.outcome, error=exchange.error)
-    exchange.reads.clear()
     return Row(0, exchange.slot, exchange.due_ns, exchange.sent_ns, exchange.end_ns, reply)
 
 

@@ -40,9 +40,9 @@ COMPARED = (
 )
 PER_SHARD = 400  # streams
 LIMITS = (
-    (Scenario("1,664 streams", 3328, 300, streams=1664), STREAMS),
+    (Scenario("1,664 streams", 4992, 150, streams=1664), STREAMS),
     (Scenario("5,000 requests/s", 25000, 1, rate_per_s=5000), SHORT),
-    (Scenario("10,000 streams", 10000, 30, streams=10000), SLOW),
+    (Scenario("10,000 streams", 30000, 30, streams=10000), SLOW),
     (Scenario("firehose, 64 streams", 640, 4000, streams=64), FIREHOSE),
 )
 
@@ -75,7 +75,7 @@ def row(client: Client, scenario: Scenario, said: Said, truth: Truth, cost: Cost
         achieved_share=achieved / scenario.rate_per_s if achieved and scenario.rate_per_s else None,
         late_p50_ms=None if late_ms is None else float(np.percentile(late_ms, 50)),
         late_p99_ms=None if late_ms is None else float(np.percentile(late_ms, 99)),
-        rss_mb=cost.rss_mb,
+        memory_mb=cost.memory_mb,
         processes=cost.most_processes,
         startup_s=(begin_ns - cost.begin_ns) / 1e9,
         streams_open=most_open(truth),

@@ -26,7 +26,7 @@ class Cost:
     output: str = ""
     at_ns: list[int] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
-    rss_mb: float = 0.0  # the most at one time, of all processes
+    memory_mb: float = 0.0  # the most at one time, of all processes; shared pages count once
     most_processes: int = 0
 
     def cpu_between_s(self, from_ns: int, until_ns: int) -> float:
@@ -85,7 +85,7 @@ def _follow(process: "subprocess.Popen[bytes]", cost: Cost) -> None:
 
 
 def _sample(root: psutil.Process, cost: Cost) -> None:
-    cpu_s = rss = 0.0
+    cpu_s = memory = 0.0
     try:
         tree = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -93,15 +93,21 @@ def _sample(root: psutil.Process, cost: Cost) -> None:
     for each in tree:
         try:
             times = each.cpu_times()
-            rss += each.memory_info().rss / 1e6
-        except psutil.NoSuchProcess:
+            memory += pss_mb(each.pid)
+        except (psutil.NoSuchProcess, OSError):
             continue
         cpu_s += times.user + times.system + times.children_user + times.children_system
     # A process that just ended counts again when its parent has waited for it.
     cost.at_ns.append(time.perf_counter_ns())
     cost.cpu_s.append(max(cpu_s, cost.cpu_s[-1] if cost.cpu_s else 0.0))
-    cost.rss_mb = max(cost.rss_mb, rss)
+    cost.memory_mb = max(cost.memory_mb, memory)
     cost.most_processes = max(cost.most_processes, len(tree))
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional set size: a page that n processes share counts an n-th for each."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(text.partition("Pss:")[2].split()[0]) / 1e3
 
 
 def _kill_tree(root: psutil.Process) -> None:

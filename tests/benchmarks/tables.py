@@ -23,7 +23,7 @@ class Row:
     achieved_share: float | None
     late_p50_ms: float | None
     late_p99_ms: float | None
-    rss_mb: float
+    memory_mb: float
     processes: int
     startup_s: float
     streams_open: int
@@ -48,7 +48,7 @@ CLOSED = (
     ("ITL p50 error ms", lambda r: signed(r.itl_p50_error_ms)),
     ("p99", lambda r: signed(r.itl_p99_error_ms)),
     ("streams at once", lambda r: str(r.streams_open)),
-    ("memory MB (processes)", lambda r: f"{r.rss_mb:.0f} ({r.processes})"),
+    ("memory MB (processes)", lambda r: f"{r.memory_mb:.0f} ({r.processes})"),
     ("first request after s", lambda r: num(r.startup_s, 1)),
 )
 OPEN = (
@@ -57,7 +57,7 @@ OPEN = (
     ("p99", lambda r: num(r.late_p99_ms, 2)),
     ("TTFT p50 error ms", lambda r: signed(r.ttft_p50_error_ms)),
     ("p99", lambda r: signed(r.ttft_p99_error_ms)),
-    ("memory MB (processes)", lambda r: f"{r.rss_mb:.0f} ({r.processes})"),
+    ("memory MB (processes)", lambda r: f"{r.memory_mb:.0f} ({r.processes})"),
 )
 LIMIT = (
     ("events/s", lambda r: f"{r.events_s:,.0f}"),
@@ -68,7 +68,7 @@ LIMIT = (
     ("achieved", lambda r: "-" if r.achieved_share is None else f"{r.achieved_share:.2%}"),
     ("late p50 ms", lambda r: num(r.late_p50_ms, 2)),
     ("p99", lambda r: num(r.late_p99_ms, 2)),
-    ("memory MB", lambda r: f"{r.rss_mb:.0f}"),
+    ("memory MB", lambda r: f"{r.memory_mb:.0f}"),
 )
 
 

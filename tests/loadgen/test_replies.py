@@ -177,7 +177,7 @@ def test_whether_a_connection_lives_on(headers: str, alive: bool) -> None:
 
 
 def test_a_broken_chunk_length_ends_the_body() -> None:
-    assert unchunk(b"zz\r\nabc\r\n0\r\n\r\n") == ([], False)
+    assert unchunk(b"zz\r\nabc\r\n0\r\n\r\n") == ([], [], False)
 
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
