@@ -65,7 +65,11 @@ def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[st
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     # Drawn four times a second, on what core is left by those who keep the time.
     with Progress(
-        *columns, console=console, transient=True, disable=_silent(args), refresh_per_second=4
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal or _silent(args),
+        refresh_per_second=4,
     ) as bars:
         bar = bars.add_task(f"{model}: connecting", total=None)
 

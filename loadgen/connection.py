@@ -1,6 +1,7 @@
 """One connection and what travels on it: stamp first, keep the bytes, read them after the run."""
 
 import asyncio
+from array import array
 from typing import Protocol, cast
 
 from loadgen.clock import now_ns
@@ -24,7 +25,7 @@ class Exchange:
         self.due_ns = due_ns
         self.sent_ns = 0
         self.end_ns = 0
-        self.stamps_ns: list[int] = []
+        self.stamps_ns = array("q")
         self.reads: list[bytes] = []
         self.resent = False
         self.outcome = Outcome.COMPLETED  # until told otherwise, here or by the reply itself
@@ -33,7 +34,7 @@ class Exchange:
 
     def pack(self, hoard: Hoard) -> None:
         self.packed = hoard.pack(self.stamps_ns, self.reads)
-        self.stamps_ns, self.reads = [], []
+        self.stamps_ns, self.reads = array("q"), []
 
 
 class Owner(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-MEMORY_BYTES = 64 << 20
+MEMORY_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Hoard:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def pack(self, stamps_ns: Sequence[int], reads: Sequence[bytes]) -> Packed:
+    def pack(self, stamps_ns: "array[int]", reads: Sequence[bytes]) -> Packed:
         raw = b"".join(reads)
-        stamps, lengths, size = array("q", stamps_ns), array("I", map(len, reads)), len(raw)
+        lengths, size = array("I", map(len, reads)), len(raw)
         if size > self._left and self._written(raw):
             self._end += size
-            return Packed(stamps, lengths, b"", self._end - size, size)
+            return Packed(stamps_ns, lengths, b"", self._end - size, size)
         self._left -= size
-        return Packed(stamps, lengths, raw, 0, size)
+        return Packed(stamps_ns, lengths, raw, 0, size)
 
     def _written(self, raw: bytes) -> bool:
         """A full disk is no reason to lose a measurement: what does not fit stays in memory."""

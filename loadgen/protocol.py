@@ -20,7 +20,7 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: |\Z)")
 _LENGTH = re.compile(r"[0-9]{1,16}")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
 _FIRST_CHUNK = re.compile(_CHUNK_SIZE).match
-_HEX = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:,|\Z))*").fullmatch
+_SIZES = re.compile(rb"(?:[0-9A-Fa-f]{1,16}\r\n)*").fullmatch
 _LAST_PARTS = [b"0", b"", b""]
 _NEXT_CHUNK = re.compile(rb"\r\n" + _CHUNK_SIZE).match
 
@@ -243,7 +243,9 @@ def _even_chunks(raw: bytes, begin: int) -> Payload | None:
         return None
     sizes, pieces = parts[:-3:2], parts[1:-3:2]
     lengths = list(map(len, pieces))
-    if len(sizes) != len(pieces) or not all(lengths) or not _HEX(b",".join(sizes)):
+    if len(sizes) != len(pieces) or not all(lengths):
+        return None
+    if not _SIZES(b"\r\n".join([*sizes, b""])):  # joined by what none of them can hold
         return None
     if list(map(int, sizes, repeat(16))) != lengths:
         return None

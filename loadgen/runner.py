@@ -35,7 +35,7 @@ def run(  # noqa: PLR0913 (what may be set of a load, by name)
     """Blocks until the last level is done, or `stop()` says so. Raises a LoadError.
 
     A level at which the endpoint answers nothing ends the load; it is raised only if there was none
-    before it. `on_progress` and `stop` are called about twenty times a second.
+    before it. `on_progress` and `stop` are called about five times a second.
     """
     Target.parse(url, api_key)
     clock = ClockAnchor.take()

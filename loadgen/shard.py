@@ -46,7 +46,7 @@ from loadgen.replies import Outcome, read_raw
 
 CONNECT_TIMEOUT_S = 10.0
 _TELL_BEATS = 25
-_LOOK_MOST, _LOOK_READS = 64, 2048  # finished requests, and reads of them, looked at in one beat
+_LOOK_MOST, _LOOK_READS = 64, 512  # finished requests, and reads of them, looked at in one beat
 _ROWS = 2000  # made into columns at a time
 _PIPE_BYTES = 4 << 20
 _EVENT = b"data: {"

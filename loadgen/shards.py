@@ -30,7 +30,7 @@ from loadgen.messages import (
 PREPARE_S = 600.0  # 100,000 prompts of a data set take seconds, a slow disk more
 _PINGS = 40
 _HEAD_START_NS = 20_000_000
-_POLL_S = 0.05
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)

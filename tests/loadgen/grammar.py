@@ -128,7 +128,8 @@ def blocks(draw: st.DrawFn, name: str, event: object, end: str, space: str, plai
     """One event, with what may stand around it unless it is plain."""
     if plain:
         text = event if event == "[DONE]" else json.dumps(event, ensure_ascii=draw(st.booleans()))
-        return f"data:{space}{text}{end}{end}".encode()
+        more = end * 2 * (draw(st.integers(0, 20)) == 0)  # empty lines are no event
+        return f"data:{space}{text}{end}{end}{more}".encode()
     lines = draw(
         st.lists(st.sampled_from([": ping", ":", "id: 10", "retry: 3000", "x"]), max_size=2)
     )

@@ -1,6 +1,7 @@
 """What is packed away comes back as it was, from memory or from the file."""
 
 import os
+from array import array
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from loadgen.hoard import Hoard
 @given(st.lists(st.lists(st.binary(max_size=50), max_size=6), max_size=20), st.integers(0, 300))
 def test_everything_comes_back(replies: list[list[bytes]], memory_bytes: int) -> None:
     with Hoard(memory_bytes) as hoard:
-        packed = [hoard.pack(range(len(reads)), reads) for reads in replies]
+        packed = [hoard.pack(array("q", range(len(reads))), reads) for reads in replies]
         for reads, one in zip(replies, packed, strict=True):
             assert hoard.raw(one) == b"".join(reads)
             assert list(one.lengths) == [len(read) for read in reads]
@@ -25,11 +26,11 @@ def test_a_full_disk_costs_memory_and_no_reply(monkeypatch: pytest.MonkeyPatch) 
         raise OSError(28, "No space left on device")
 
     with Hoard(0) as hoard:
-        before = hoard.pack([1], [b"before"])
+        before = hoard.pack(array("q", [1]), [b"before"])
         monkeypatch.setattr(os, "pwrite", full)
-        during = hoard.pack([2], [b"during"])
+        during = hoard.pack(array("q", [2]), [b"during"])
         monkeypatch.undo()
-        after = hoard.pack([3], [b"after"])
+        after = hoard.pack(array("q", [3]), [b"after"])
         assert [hoard.raw(one) for one in (before, during, after)] == [
             b"before",
             b"during",

@@ -115,9 +115,13 @@ def test_what_is_no_stream(raw: bytes, places: list[int]) -> None:
 
 
 @thorough
-@given(streams(), cuts, st.integers(0, 100_000))
-def test_cut_at_any_byte(said: Said, places: list[int], at: int) -> None:
-    reads = split(said.raw[: at % len(said.raw)], places)
+@given(streams(), cuts, st.integers(0, 100_000), st.booleans())
+def test_cut_at_any_byte(said: Said, places: list[int], at: int, after_event: bool) -> None:
+    raw = said.raw[: at % len(said.raw)]
+    if after_event:
+        events = said.raw.split(b"\n\n")
+        raw = b"".join(event + b"\n\n" for event in events[: at % max(1, len(events) - 1)])
+    reads = split(raw, places)
     truth = agree(reads)
     assert truth.last is None
     assert ended_with(reads) is None
@@ -142,6 +146,8 @@ WIRES = {
     "length": EVENT,
     "one chunk": b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT),
     "a chunk without its line end": b"%x\r\n%b0\r\n\r\n" % (len(EVENT), EVENT),
+    "a size with a comma": b"1,1\r\na\r\n0\r\n\r\n",
+    "an empty size": b"1\r\na\r\n\r\nb\r\n0\r\n\r\n",
     "a signed chunk": b"-6\r\n\r\n0\r\n\r\n",
 }
 
