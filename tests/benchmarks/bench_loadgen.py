@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -177,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--own-server", action="store_true", help="leave the C++ server out")
     args = parser.parse_args(argv)
     faults: list[str] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
 
     def rows(clients: Sequence[Client], what: Sequence[tuple[Scenario, Behaviour]]) -> list[Row]:
         made = []

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks.processes import Priority
 
 TOKENS_IN, VOCABULARY = 16, 2000
@@ -149,15 +147,15 @@ def sglang(folder: Path) -> Client:
 
     def said(out: Path) -> Said:
         result = json.loads((out / "o.json").read_text())
-        gaps_s = np.concatenate([np.zeros(0), *result.get("itls", [])])
-        itl = [float(np.percentile(gaps_s, p)) * 1e3 if len(gaps_s) else None for p in (50, 99)]
-        return Said(result["median_ttft_ms"], result["p99_ttft_ms"], *itl)
+        return Said(*(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("median", "p99")))
 
     return Client(f"sglang (Rust) {SGLANG}", command, said, constant_rate=False)
 
 
 def install_sglang(folder: Path) -> None:
     where = folder / "sglang"
+    if where.exists():
+        return
     fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(where)]
     subprocess.run([*fetch, f"sglang=={SGLANG}"], check=True)
     with zipfile.ZipFile(next(where.glob("*.whl"))) as wheel:
@@ -174,6 +172,8 @@ def install_vllm(folder: Path) -> None:
 def install_aiperf(folder: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
     where = folder / "aiperf"
+    if where.exists():
+        return
     subprocess.run([uv, "venv", "-q", "--python", sys.executable, where], check=True)
     python = where / "bin" / "python"
     subprocess.run(

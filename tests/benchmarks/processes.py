@@ -1,5 +1,6 @@
 """A command on cores of its own, with what it cost: processor time, memory, and when."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -68,7 +69,10 @@ def measured(
             env={**os.environ, **(env or {})},
             start_new_session=True,
         ) as process:
-            _follow(process, cost)
+            try:
+                _follow(process, cost)
+            finally:
+                _kill_tree(process.pid)
     cost.output = log.read_text(errors="replace")
     log.unlink()
     return cost
@@ -79,7 +83,7 @@ def _follow(process: "subprocess.Popen[bytes]", cost: Cost) -> None:
     while process.poll() is None:
         _sample(root, cost)
         if time.perf_counter_ns() - cost.begin_ns > LIMIT_S * 1e9:
-            _kill_tree(root)
+            _kill_tree(process.pid)
         time.sleep(SAMPLE_S)
     cost.end_ns, cost.code = time.perf_counter_ns(), process.returncode
 
@@ -110,9 +114,12 @@ def pss_mb(pid: int) -> float:
     return int(text.partition("Pss:")[2].split()[0]) / 1e3
 
 
-def _kill_tree(root: psutil.Process) -> None:
-    for each in [*root.children(recursive=True), root]:
-        try:
+def _kill_tree(pid: int) -> None:
+    try:
+        root = psutil.Process(pid)
+        tree = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for each in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
-        except psutil.NoSuchProcess:
-            continue
