@@ -118,7 +118,8 @@ def write(args: argparse.Namespace, model: str, report: LoadReport, console: Con
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = cli.parser().parse_args(argv)
-    console, complaints = Console(), Console(stderr=True, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else show.PIPE_WIDTH)
+    complaints = Console(stderr=True, highlight=False, markup=False)
     try:
         model, report = load(args, cli.workload(args), console)
         write(args, model, report, console)

@@ -40,7 +40,7 @@ def print_table(
         mark = "! " if figures.invalid_because else ""
         cells = [shown(figures.metrics[name], digits) for name, _, digits in COLUMNS]
         table.add_row(mark + level.load, *cells)
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+    console.print(table)
     for level, figures in zip(report.levels, stats, strict=True):
         for line in remarks(level, figures, limits):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
