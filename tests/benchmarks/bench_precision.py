@@ -25,10 +25,10 @@ from loadgen.verdict import Judge, window_of
 from loadgen.workload import Workload
 from tests.benchmarks.tables import put, table
 
-ASKED, SEEDS, LOOK_S, LONGEST_S = 0.03, 40, 0.25, 400.0
+ASKED, SEEDS, LOOK_S, LONGEST_S = 0.03, 12, 0.25, 400.0
 STEP_S, WANDER, MEMORY_S = 0.01, 0.03, 5.0
 TOKENS, PREFILL_STEPS = (160, 200), 4
-USERS = (1, 4, 16, 64, 256, 1024)
+USERS = (1, 16, 64, 256)
 Floats = NDArray[np.float64]
 
 
