@@ -184,7 +184,7 @@ class _Story:
         self._positions: list[int] = []  # of the events with output
         self._so_far: list[int] = []  # tokens told with each of them; -1 where none were
         self.done = False
-        self._silent_finish: int | None = None
+        self._silent_finish = -1
         self._usage = _Usage()
 
     def tell(self, event: _Event, position: int) -> None:
@@ -211,7 +211,8 @@ class _Story:
             return self.broken(Outcome.CUT, f"the stream was cut after {events} events")
         tokens = self._usage.completion_tokens
         told = so_far[-1] if so_far and so_far[-1] >= 0 else events
-        if self._silent_finish is not None and tokens is not None and told < tokens:
+        last = self._positions[-1] if events else -1
+        if self._silent_finish > last and tokens is not None and told < tokens:
             # The last token had no text of its own (part of a character): it came with the finish.
             self._positions.append(self._silent_finish)
             so_far.append(tokens)

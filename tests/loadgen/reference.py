@@ -227,6 +227,7 @@ def read_story(events: list[tuple[bytes, bytes, int]], whole: bool) -> Truth:
         if any(is_output(choice) for choice in choices):
             outputs.append(where)
             told.append(here.get("completion_tokens"))
+            finish = None  # what more comes was not finished
         elif finished:
             finish = where
         done = done or finished

@@ -184,6 +184,15 @@ def test_odd_heads(lines: bytes, wire: str) -> None:
             ends_where_it_should(reads, truth)
 
 
+def test_output_after_a_finish_takes_the_finish_back() -> None:
+    """As where a server that answers several times ends one answer before the others."""
+    silent = b'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
+    usage = b'data: {"choices": [], "usage": {"completion_tokens": 5}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    assert len(agree([head, EVENT, silent, EVENT, usage]).outputs) == 2
+    assert len(agree([head, EVENT, EVENT, silent, usage]).outputs) == 3
+
+
 flips = st.lists(
     st.tuples(st.sampled_from("+-="), st.integers(0, 100_000), st.integers(0, 255)),
     min_size=1,
