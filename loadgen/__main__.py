@@ -25,7 +25,7 @@ from loadgen.stats import summarize
 from loadgen.workload import Workload
 
 ASK_TIMEOUT_S = 10.0
-_NICER = 10
+_NICE = 10
 
 
 def first_model(target: Target) -> str:
@@ -92,7 +92,7 @@ def load(args: argparse.Namespace, what: Workload, console: Console) -> tuple[st
 def give_way() -> None:
     """Who conducts must not take the time of the shards that keep it, be it on the same core."""
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    os.nice(_NICER)
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICE))
 
 
 def _silent(args: argparse.Namespace) -> bool:

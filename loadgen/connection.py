@@ -16,7 +16,7 @@ class Exchange:
 
     __slots__ = (
         "ask", "due_ns", "end_ns", "error", "outcome", "packed", "reads", "resent", "sent_ns", "slot",
-        "stamps_ns",
+        "stamps_ns", "status",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, slot: int, due_ns: int) -> None:
@@ -30,6 +30,7 @@ class Exchange:
         self.resent = False
         self.outcome = Outcome.COMPLETED  # until told otherwise, here or by the reply itself
         self.error = ""
+        self.status = 0  # of the reply, once its head is whole
         self.packed: Packed | None = None  # in place of stamps and reads, some time after its end
 
     def pack(self, hoard: Hoard) -> None:
@@ -97,6 +98,7 @@ class Connection(asyncio.Protocol):
         if head is None:
             return
         self.keeps_alive = head.keeps_alive
+        exchange.status = head.status
         last = exchange.reads[-1]
         self._framing = framing(head, len(raw) - len(last))
         if self._framing.ended(last, exchange.reads):

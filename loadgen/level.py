@@ -20,7 +20,6 @@ BEAT_NS = 10_000_000
 _SWEEP_BEATS = 10
 _RESEND_NS = 10**9
 _BACKOFF_S = (0.05, 0.5)
-_ANSWERED = b"HTTP/1.1 200"
 
 
 @dataclass(slots=True)
@@ -150,7 +149,7 @@ class LevelRun:
     # --- what connections tell
 
     def answered(self, connection: Connection, exchange: Exchange) -> None:
-        if not exchange.reads[0].startswith(_ANSWERED):
+        if exchange.status != 200:
             self._pool.give(connection)
             self._done(exchange)
             self._failed(exchange)

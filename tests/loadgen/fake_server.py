@@ -29,6 +29,7 @@ class Behaviour:
     usage: Literal["apart", "last", "no"] = "apart"
     tokens_per_event: int = 1
     status: int = 200
+    preface: bytes = b"HTTP/1.1 200 OK"  # what comes before the headers
     error_body: bytes = b'{"error": {"message": "no such model", "code": 404}}'
     cut_after: int | None = None  # events, then the connection is reset
     error_after: int | None = None  # events, then an error event
@@ -115,7 +116,7 @@ class FakeServer:
 
     def head(self, events: list[tuple[bytes, bool]]) -> bytes:
         how = self.behaviour
-        headers = [b"HTTP/1.1 200 OK", b"Content-Type: text/event-stream; charset=utf-8"]
+        headers = [how.preface, b"Content-Type: text/event-stream; charset=utf-8"]
         if how.framing == "chunked":
             headers.append(b"Transfer-Encoding: chunked")
         elif how.framing == "length":

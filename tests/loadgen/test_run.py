@@ -49,6 +49,8 @@ TRAPS = {
     "one event more than tokens": Behaviour(silent_finish=True),
     "usage in the last event": Behaviour(usage="last"),
     "several tokens an event": Behaviour(tokens_per_event=4),
+    "HTTP/1.0": Behaviour(preface=b"HTTP/1.0 200 OK", framing="until_close"),
+    "100 first": Behaviour(preface=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"),
 }
 
 
