@@ -96,6 +96,3 @@ class Heartbeat:
         for _ in range(expirations):
             self.lag_ns.append(at_ns - self._next_ns)
             self._next_ns += self.period_ns
-
-    def skip(self, expirations: int) -> None:
-        self._next_ns += expirations * self.period_ns

@@ -48,6 +48,8 @@ class Target:
             raise BadTarget(f"{url}: {error}") from error
         if parts.scheme not in ("http", "https", INSECURE) or not parts.hostname:
             raise BadTarget(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
+        if parts.query or parts.fragment:
+            raise BadTarget(f"{url}: expected no ?query and no #fragment: neither is sent")
         if parts.username is not None:
             raise BadTarget("a user in the URL is not sent: use an API key")
         scheme: Literal["http", "https"] = "http" if parts.scheme == "http" else "https"

@@ -150,7 +150,7 @@ def _read_events(body: bytes, arrivals: Arrivals, whole: bool) -> Reply:
             continue
         try:
             event = _decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             line = f"malformed event ({error}): {first_line(data)}"
             return story.broken(Outcome.MALFORMED, line)
         if event.error is not None:
@@ -170,7 +170,7 @@ def _plain(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
         lasts.pop()
     try:
         events = list(map(_decode_valid, datas))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     faultless = list(map(_error_of, events)).count(None) == len(events)
     return (events, lasts, done) if faultless else None
@@ -270,7 +270,7 @@ def answer_text(reads: Sequence[bytes]) -> str:
             continue
         try:
             choices = _decode(data).choices or []
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             break
         for choice in choices[:1]:
             text = choice.text if choice.delta is None else choice.delta.content
@@ -282,7 +282,7 @@ def first_line(raw: bytes, limit: int = 200) -> str:
     """Of an error body, in JSON or not."""
     try:
         value = msgspec.json.decode(raw)
-    except ValueError:  # no JSON, or no text
+    except (ValueError, RecursionError):  # no JSON, no text, or nothing that anybody meant
         value = raw.decode("utf-8", "replace")
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and key in value:

@@ -169,7 +169,7 @@ class Shard:
                 self._say(Broken(type(error).__name__, str(error)))
                 return
             teller.tell(run)
-            self._say(_done(trace, run, hoard))
+            self._say(_done(trace, run, hoard, setup.api_key))
 
     async def _run_level(self, plan: Plan, run: LevelRun, shards: int) -> Trace:
         count = -(-plan.connections // shards)
@@ -197,9 +197,12 @@ class Shard:
             self._over.set_result(None)
 
 
-def _done(trace: Trace, run: LevelRun, hoard: Hoard) -> Done:
+def _done(trace: Trace, run: LevelRun, hoard: Hoard, api_key: str | None) -> Done:
     parts = batched(trace.exchanges, _ROWS)
     records = concat([Records.of([_row(each, hoard) for each in part]) for part in parts])
+    if api_key:  # an endpoint may repeat it in what it complains of
+        errors = tuple(line.replace(api_key, "***") for line in records.errors)
+        records = replace(records, errors=errors)
     beats = np.arange(1, len(trace.loop_lag_ns) + 1, dtype=np.int64)
     series = Series(
         lateness_ns=np.array(trace.lateness_ns, np.int64),

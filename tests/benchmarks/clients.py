@@ -52,7 +52,6 @@ class Client:
     command: Callable[[Scenario, str, Path], list[str]]
     said: Callable[[Path], Said]
     env: Mapping[str, str] = field(default_factory=dict)
-    constant_rate: bool = True  # has evenly spaced arrivals at all
     priority: Priority = "real time"
 
 
@@ -149,7 +148,7 @@ def sglang(folder: Path) -> Client:
         result = json.loads((out / "o.json").read_text())
         return Said(*(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("median", "p99")))
 
-    return Client(f"sglang (Rust) {SGLANG}", command, said, constant_rate=False)
+    return Client(f"sglang (Rust) {SGLANG}", command, said)
 
 
 def install_sglang(folder: Path) -> None:

@@ -194,6 +194,12 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
         (HEAD + b"\r\n" + event("a") + b"\n\n", Outcome.CUT, "cut after 1 events"),
         (HEAD + b"\r\ndata: {oops\n\n", Outcome.MALFORMED, "malformed event"),
         (HEAD + b"\r\ndata: [DONE]\n\n", Outcome.MALFORMED, "no output"),
+        (HEAD + b"\r\ndata: " + b"[" * 9999 + b"\n\n", Outcome.MALFORMED, "malformed event"),
+        (
+            HEAD + b'\r\ndata: {"error":' + b"[" * 9999 + b"]" * 9999 + b"}\n\n",
+            Outcome.MALFORMED,
+            "malformed event",
+        ),
         (HEAD + b'\r\nevent: error\ndata: {"message": "oom"}\n\n', Outcome.STREAM_ERROR, "oom"),
     ],
 )

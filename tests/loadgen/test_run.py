@@ -202,6 +202,21 @@ def test_error_replies_end_the_load_with_what_they_said() -> None:
     assert caught.value.status == 404
 
 
+def test_a_key_that_the_endpoint_repeats_is_not_passed_on() -> None:
+    body = b'{"error": {"message": "Incorrect API key provided: sk-secret"}}'
+    with (
+        fake_server(Behaviour(status=401, error_body=body)) as server,
+        pytest.raises(loadgen.EndpointErrors, match=r"provided: \*\*\*$"),
+    ):
+        loadgen.run(server.url, "fake", workload(), api_key="sk-secret")
+
+
+@pytest.mark.parametrize("more", ["?a=b", "#part"])
+def test_what_would_not_be_sent_of_a_url_is_refused(more: str) -> None:
+    with pytest.raises(loadgen.BadTarget, match="neither is sent"):
+        loadgen.run(f"http://127.0.0.1:1/v1{more}", "fake", workload())
+
+
 def test_refused_token_ids_are_named_as_such() -> None:
     with (
         fake_server(
