@@ -12,6 +12,7 @@ _MSER_BATCHES_MIN = 10
 _TRANSIENT_DEVIATIONS = 3
 _BEGINNING = 4  # the first quarter of what would be cut
 _USUAL = (2.5, 97.5)  # percentiles
+_UNLIKE = 2
 _TREND_BATCHES = 10
 _TREND_T = 3.36  # Student's t with 8 degrees of freedom, two-sided 1 %
 _TREND_SHARE = 0.1
@@ -148,15 +149,22 @@ def _mser_ns(ends_ns: Times, values: Times) -> int:
     squares = np.cumsum((means**2)[::-1])[::-1]
     scores = (squares - sums**2 / left) / left**2
     cut = int(np.argmin(scores[: batches // 2 + 1]))
-    if not cut or not _differ(means[: -(-cut // _BEGINNING)], means[cut:]):
+    if not cut or not _transient(means[:cut], means[cut:]):
         return 0
     return int(ends_ns[cut * size - 1])
 
 
-def _differ(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
-    """By more than chance: on short series MSER alone likes to cut where there is no transient."""
-    spread = float(after.var(ddof=1)) * (1 / len(before) + 1 / len(after))
-    return bool(abs(before.mean() - after.mean()) > _TRANSIENT_DEVIATIONS * spread**0.5)
+def _transient(cut: NDArray[np.float64], rest: NDArray[np.float64]) -> bool:
+    """Whether there is one: on short series MSER alone likes to cut where there is none.
+
+    Its beginning is unlike the rest by more than chance, and half of it by more than two deviations of a batch.
+    Before a stall both do not hold: most of what would be cut with it is like the rest.
+    """
+    beginning = cut[: -(-len(cut) // _BEGINNING)]
+    level, deviation = float(rest.mean()), float(rest.std(ddof=1))
+    chance = _TRANSIENT_DEVIATIONS * deviation * (1 / len(beginning) + 1 / len(rest)) ** 0.5
+    half = float(np.median(cut))
+    return abs(float(beginning.mean()) - level) > chance and abs(half - level) > _UNLIKE * deviation
 
 
 def _trend(ends_ns: Times, latency_ns: Times, start_ns: int, end_ns: int) -> str:

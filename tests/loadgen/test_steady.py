@@ -96,3 +96,20 @@ def test_a_server_that_just_keeps_up_is_left_alone(servers: int) -> None:
 def test_a_server_that_falls_behind_is_found_out(load: float, within: int) -> None:
     found = [detected_after(load, 8, within, seed) for seed in range(40)]
     assert sum(count is not None for count in found) >= 38
+
+
+def test_a_stall_is_no_transient_even_if_the_beginning_was_a_little_slow() -> None:
+    """Four users, 10 ms a request; the first few take 12 ms, and at 0.3 s all wait for half a second."""
+    for seed in range(200):
+        random, rows = np.random.default_rng(seed), []
+        for user in range(4):
+            at = user * 0.01
+            while at < 2:
+                took = random.normal(0.010, 0.0002) + (0.002 if at < 0.06 else 0)
+                if at < 0.3 <= at + took:
+                    took += 0.5
+                rows.append((at, at + took, at + took / 4))
+                at += took
+        due, over, first = (np.array(rows).T * S).astype(np.int64)
+        found = find_window(due, over, first, (0, 2 * S), int(0.05 * S), 4)
+        assert found.start_ns < 0.3 * S
