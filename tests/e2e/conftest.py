@@ -64,11 +64,12 @@ class Wattfront:
         return folder
 
     def lines(self) -> list[dict[str, Any]]:
-        ledgers = list(self.folder.glob("studies/*/ledger.jsonl"))
-        if not ledgers:
-            return []
-        whole = ledgers[0].read_text().split("\n")[:-1]
-        return [json.loads(line) for line in whole]
+        ledgers = self.folder.glob("studies/*/ledger.jsonl")  # a refused study leaves an empty one
+        return [
+            json.loads(line)
+            for ledger in sorted(ledgers)
+            for line in ledger.read_text().split("\n")[:-1]
+        ]
 
     def wait_for(self, status: str, count: int, within_s: float = 120) -> None:
         deadline = time.monotonic() + within_s
