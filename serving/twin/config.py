@@ -1,0 +1,47 @@
+"""What may be set of the twin: which machine it stands for, its power, its noise. Data only."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from serving.topology import Strict
+
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+System = Literal["b300_sxm", "b200_sxm", "h200_sxm"]
+
+
+class Power(Strict):
+    """Watts of one GPU: `serving.twin.power` has the formula. None: the system's own cap.
+
+    `band` is the relative error that these constants are known to within.
+    """
+
+    cap_w: Annotated[float, Field(gt=0)] | None = None
+    idle: Share = 0.16
+    floor: Share = 0.25
+    compute: NonNegative = 9.0
+    memory: NonNegative = 0.6
+    exponent: Annotated[float, Field(ge=1)] = 2.4
+    slowest: Annotated[float, Field(gt=0, le=1)] = 0.3
+    band: Share = 0.25
+    source: str = (
+        "floor: B200 kernels at 244 of 1,000 W (aiconfigurator-core 0.12.0); compute and memory chosen "
+        "so that H100 anchors of ML.ENERGY v3.0 (arXiv 2601.22076) come out; idle: H200 at 80 of 593 W, scaled"
+    )
+
+
+class TwinConfig(Strict):
+    """`noise`: standard deviation of the logarithm of a step's time. `start_scale`: 1 waits at start
+    as long as the real engine would, 0 not at all.
+
+    `acceptance`: the chance that a draft token is taken, where the engine's flags ask for speculation.
+    """
+
+    system: System
+    power: Power = Power()
+    noise: NonNegative = 0.02
+    seed: int = Field(default=0, ge=0)
+    start_scale: NonNegative = 0.0
+    acceptance: Share = 0.7
+    host_overhead: bool = True

@@ -1,0 +1,176 @@
+"""Ranks that step together, on the clock of whoever drives them: a step's time, its watts, its noise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.twin.batch import Batch
+from serving.twin.power import PowerModel, Work
+from serving.twin.rank import Rank
+from serving.twin.request import Request
+
+_NOISE_AHEAD = 4096
+
+
+class StepTime(Protocol):
+    """`serving.twin.steptime.StepTable`, or a formula in its place."""
+
+    def step_s(
+        self, prefill_tokens: int, prefill_attended: float, decodes: int, decode_context: float
+    ) -> float: ...
+
+
+WorkOf = Callable[[Batch], Work]  # what a batch of one rank asks of one of its GPUs
+
+
+@dataclass(frozen=True, slots=True)
+class HostCosts:
+    """What the engine's own Python costs, in seconds: fitted to measured runs (`serving.twin.host`).
+
+    `step_s` + `sequence_s` · requests in the step: between two steps, unless `overlapped` hides it behind
+    them. `intake_s` + `intake_token_s` · prompt tokens: before a request is in the queue, one request
+    at a time. `least_step_s`: what launching a step's kernels takes without CUDA graphs.
+    """
+
+    step_s: float = 0.0
+    sequence_s: float = 0.0
+    intake_s: float = 0.0
+    intake_token_s: float = 0.0
+    least_step_s: float = 0.0
+    overlapped: bool = False
+
+    def around(self, step_s: float, sequences: int) -> float:
+        """From the start of a step to that of the next."""
+        step_s = max(step_s, self.least_step_s)
+        host_s = self.step_s + self.sequence_s * sequences
+        return max(step_s, host_s) if self.overlapped else step_s + host_s
+
+    def intake(self, prompt_tokens: int) -> float:
+        return self.intake_s + self.intake_token_s * prompt_tokens
+
+
+class Noise:
+    """Factors around 1, seeded: exp of a normal of this deviation."""
+
+    def __init__(self, deviation: float, rng: np.random.Generator) -> None:
+        self._deviation, self._rng = deviation, rng
+        self._ahead: NDArray[np.float64] | list[float] = []
+        self._next = 0
+
+    def factor(self) -> float:
+        if not self._deviation:
+            return 1.0
+        if self._next >= len(self._ahead):
+            drawn = self._rng.normal(0.0, self._deviation, _NOISE_AHEAD)
+            self._ahead, self._next = np.exp(drawn).tolist(), 0
+        self._next += 1
+        return float(self._ahead[self._next - 1])
+
+
+class Engine:
+    """`ranks` take each step at once and wait for the slowest; each holds `gpus_per_rank` GPUs."""
+
+    def __init__(  # noqa: PLR0913 (its parts, by name)
+        self,
+        ranks: Sequence[Rank],
+        times: StepTime,
+        *,
+        host: HostCosts,
+        power: PowerModel,
+        work: WorkOf,
+        gpus_per_rank: int,
+        noise: Noise,
+        draft_cost: float = 0.0,
+    ) -> None:
+        self.ranks, self.power, self.gpus_per_rank = list(ranks), power, gpus_per_rank
+        self._times, self._host, self._work, self._noise = times, host, work, noise
+        self._draft_cost = draft_cost
+        self._since_s, self._spent_j, self._watts = (
+            0.0,
+            [0.0] * len(ranks),
+            [power.idle_w] * len(ranks),
+        )
+        self.step_energy_j = 0.0  # of all its GPUs, in steps
+        self.busy_s, self.steps = 0.0, 0
+        self._batches: list[Batch | None] = []
+
+    @property
+    def load(self) -> int:
+        return sum(rank.load for rank in self.ranks)
+
+    def begin(self, now_s: float) -> float | None:
+        """Forms the next step of all ranks; returns when it ends, None if none has work."""
+        batches = [rank.begin() for rank in self.ranks]
+        self._batches = batches
+        step_s, sequences = 0.0, 0
+        for batch in batches:
+            if batch is not None:
+                step_s = max(step_s, self._step_s(batch))
+                sequences = max(sequences, batch.decodes + len(batch.chunks))
+        if not sequences:
+            return None
+        step_s *= self._noise.factor()
+        power, idle_w = self.power, self.power.idle_w
+        slowed = [
+            None if each is None else power.step(self._work(each), step_s) for each in batches
+        ]
+        # The rank whose cap bites most slows all of them.
+        capped_s = max(each[0] for each in slowed if each is not None)
+        whole_s = self._host.around(capped_s, sequences)
+        self._meter(now_s)
+        for index, each in enumerate(slowed):
+            # Over the whole step: its kernels, and what the host takes between two.
+            busy_w = idle_w if each is None else each[1]
+            watts = idle_w + (busy_w - idle_w) * capped_s / whole_s
+            self._watts[index] = watts
+            self.step_energy_j += watts * whole_s * self.gpus_per_rank
+        self.busy_s += whole_s
+        self.steps += 1
+        return now_s + whole_s
+
+    def finish(self, at_s: float) -> tuple[list[Request], list[Request]]:
+        """The step is over. Returns who made a token by its prompt, and who is done."""
+        self._meter(at_s)
+        made: list[Request] = []
+        done: list[Request] = []
+        for index, batch in enumerate(self._batches):
+            self._watts[index] = self.power.idle_w
+            if batch is not None:
+                more, ended = self.ranks[index].finish(at_s)
+                made += more
+                done += ended
+        return made, done
+
+    def watts(self) -> list[float]:
+        """Of each GPU, now."""
+        return [watts for watts in self._watts for _ in range(self.gpus_per_rank)]
+
+    def energy_j(self, at_s: float) -> list[float]:
+        """Of each GPU, since time 0."""
+        rest_s = max(0.0, at_s - self._since_s)
+        return [
+            spent + watts * rest_s
+            for spent, watts in zip(self._spent_j, self._watts, strict=True)
+            for _ in range(self.gpus_per_rank)
+        ]
+
+    def _meter(self, at_s: float) -> None:
+        passed_s = at_s - self._since_s
+        if passed_s > 0:
+            for index, watts in enumerate(self._watts):
+                self._spent_j[index] += watts * passed_s
+            self._since_s = at_s
+
+    def _step_s(self, batch: Batch) -> float:
+        """Of one rank. With speculation a request brings 1 + k tokens that read its cache once."""
+        drafts = self.ranks[0].scheduling.draft_tokens
+        if not drafts or not batch.decodes:
+            return self._times.step_s(
+                batch.prefill_tokens, batch.attended, batch.decodes, batch.context
+            )
+        tokens, context = batch.decodes * (1 + drafts), batch.context / (1 + drafts)
+        step_s = self._times.step_s(batch.prefill_tokens, batch.attended, tokens, context)
+        return step_s * (1 + self._draft_cost * drafts)

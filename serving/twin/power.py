@@ -1,0 +1,57 @@
+"""Watts of one GPU while a step runs, and what a power cap does to the step. Pure.
+
+P = P_max · (floor + (1 − floor) · (1 − exp(−(compute · u_c + memory · u_m)))), with u_c the share of the
+peak FLOP/s and u_m that of the memory bandwidth that the step reaches; idle between steps. The shape and
+its constants are in `Power`, with their source; they are known to ±25 %.
+"""
+
+from dataclasses import dataclass
+from math import exp
+
+from serving.twin.config import Power
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One GPU: bytes, bytes/s, dense FLOP/s of the precision in which it computes, watts."""
+
+    memory_bytes: float
+    bandwidth_bytes_s: float
+    peak_flop_s: float
+    most_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one step asks of one GPU."""
+
+    flop: float
+    bytes: float
+
+
+class PowerModel:
+    def __init__(self, machine: Machine, power: Power) -> None:
+        self.cap_w = min(power.cap_w or machine.most_w, machine.most_w)
+        self.idle_w = power.idle * machine.most_w
+        self._floor_w = power.floor * machine.most_w
+        self._range_w = machine.most_w - self._floor_w
+        self._peak_flop_s, self._bandwidth_bytes_s = machine.peak_flop_s, machine.bandwidth_bytes_s
+        self._compute, self._memory = power.compute, power.memory
+        self._exponent, self._slowest = power.exponent, power.slowest
+
+    def step(self, work: Work, step_s: float) -> tuple[float, float]:
+        """(seconds, watts) of the step under the cap.
+
+        Above it, clocks fall to f: dynamic power falls with f^exponent, and of the step's time the part
+        that computing takes (its share of the exponent above) grows as 1/f; memory keeps its pace.
+        """
+        compute = self._compute * min(1.0, work.flop / (self._peak_flop_s * step_s))
+        memory = self._memory * min(1.0, work.bytes / (self._bandwidth_bytes_s * step_s))
+        draw_w = self._floor_w + self._range_w * (1 - exp(-compute - memory))
+        if draw_w <= self.cap_w:
+            return step_s, draw_w
+        room = max(0.0, self.cap_w - self._floor_w) / (draw_w - self._floor_w)
+        clock = max(self._slowest, room ** (1 / self._exponent))
+        bound = compute / (compute + memory)
+        watts = self._floor_w + (draw_w - self._floor_w) * clock**self._exponent
+        return step_s * (1 + bound * (1 / clock - 1)), watts

@@ -1,0 +1,320 @@
+"""Continuous batching on one data-parallel rank: which request gets what in the next step.
+
+What a step costs here does not grow with the number of requests that decode: when each will finish,
+and when it needs another KV block, is known as soon as it begins to decode.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+
+import numpy as np
+
+from serving.twin.batch import Batch, Scheduling, Stats
+from serving.twin.blocks import Blocks
+from serving.twin.request import Counts, Request
+
+# SGLang reserves a share of the output that is still to come; the share falls as it sees how it goes
+# (sglang/srt/environ.py: SGLANG_INIT_NEW_TOKEN_RATIO, …_MIN_…_FACTOR, …_DECAY_STEPS).
+RESERVE_FIRST, RESERVE_LEAST, RESERVE_STEPS = 0.7, 0.14, 600
+
+
+@dataclass(slots=True, eq=False)
+class _Decode:
+    """A stretch of decode steps of one request: from step `begin` on, with `length` tokens cached."""
+
+    begin: int
+    length: int
+    finish: int  # its last step
+    tokens: Counts | None  # of each step, with speculation; else one
+    over: bool = False
+
+
+class Rank:
+    """`begin` forms a batch, `finish` gives its tokens out; the clock is the caller's."""
+
+    def __init__(self, scheduling: Scheduling, blocks: Blocks, rng: np.random.Generator) -> None:
+        self.scheduling, self.blocks, self.stats = scheduling, blocks, Stats()
+        self.waiting: deque[Request] = deque()
+        self.filling: list[Request] = []
+        self.running: dict[Request, _Decode] = {}
+        self.ends = array("d")
+        self._mean_tokens = scheduling.mean_tokens
+        self._rng = rng
+        self._batch: Batch | None = None
+        self._order = count()
+        self._finishing: list[tuple[int, int, Request, _Decode]] = []
+        self._growth: dict[int, int] = {}  # decode step → blocks needed then
+        self._phases = [
+            0
+        ] * blocks.block_tokens  # the same without speculation, step by step the same
+        self._context = 0.0
+        self._left = 0.0  # tokens still to come of those that run
+        self._reserve = RESERVE_FIRST * min(scheduling.conservativeness, 1 / RESERVE_FIRST)
+
+    @property
+    def load(self) -> int:
+        return len(self.waiting) + len(self.filling) + len(self.running)
+
+    def submit(self, request: Request) -> None:
+        """Sets `refused` instead of taking what can never be served."""
+        whole = self.blocks.needed(request.prompt_tokens + request.output_tokens)
+        if whole > self.blocks.total:
+            request.refused = "the request does not fit the KV cache"
+        elif not self.scheduling.chunked and request.prompt_tokens > self.scheduling.step_tokens:
+            request.refused = "the prompt does not fit a step, and may not be chunked"
+        else:
+            self.waiting.append(request)
+
+    def begin(self) -> Batch | None:
+        """The next batch; None when there is nothing to do."""
+        batch = Batch()
+        self._take_over()
+        if self.scheduling.mixed:
+            preempted = self._decode(batch)
+            per_request = 1 + self.scheduling.draft_tokens
+            budget = self.scheduling.step_tokens - batch.decodes * per_request
+            self._fill(batch, budget, admit=not preempted)
+        else:
+            self._fill(batch, self.scheduling.step_tokens, admit=True)
+            if not batch.chunks:
+                self._decode(batch)
+        if not batch.chunks and not batch.decodes:
+            return None
+        self._batch = batch
+        return batch
+
+    def finish(self, at_s: float) -> tuple[list[Request], list[Request]]:
+        """The batch is computed. Returns who made a token by its prompt, and who is done."""
+        batch, self._batch = self._batch, None
+        assert batch is not None, "finish follows begin"
+        done: list[Request] = []
+        if batch.decodes:
+            self._advance(at_s, done)
+        chunks = [each for each in batch.chunks if each[0] in self.filling]  # some went away
+        made = [request for request, tokens in chunks if self._filled(request, tokens, at_s)]
+        for request in made:
+            if request.left:
+                self._join(request)
+            else:
+                self._end(request, self.blocks.needed(request.known), at_s)
+                done.append(request)
+        self.stats.finished += len(done)
+        return made, done
+
+    # --- prompts
+
+    def _fill(self, batch: Batch, budget: int, *, admit: bool) -> None:
+        """Chunks of prompts that are begun, then of those that wait, first come first served."""
+        for request in self.filling:
+            budget -= self._chunk(batch, request, budget)
+        while admit and self.waiting and budget > 0 and self._room():
+            request = self.waiting[0]
+            if _came_computed(request) or not self._let_in(request, budget):
+                break
+            self.waiting.popleft()
+            self.filling.append(request)
+            budget -= self._chunk(batch, request, budget)
+
+    def _take_over(self) -> None:
+        """Requests whose prompts were computed elsewhere decode at once."""
+        while self.waiting and _came_computed(self.waiting[0]) and self._room():
+            if not self._let_in(self.waiting[0], 0):
+                break
+            self._join(self.waiting.popleft())
+
+    def _room(self) -> bool:
+        scheduling, active = self.scheduling, len(self.filling) + len(self.running)
+        most = scheduling.max_sequences
+        if scheduling.draft_tokens:
+            most = min(most, scheduling.step_tokens // (1 + scheduling.draft_tokens))
+        return active < most
+
+    def _let_in(self, request: Request, budget: int) -> bool:
+        blocks, scheduling = self.blocks, self.scheduling
+        hits = min(blocks.hits(request.blocks) * blocks.block_tokens, request.target - 1)
+        hits -= hits % blocks.block_tokens
+        handed_over = _came_computed(request)
+        rest = 0 if handed_over else request.target - hits
+        if not scheduling.chunked and budget < rest <= scheduling.step_tokens:
+            return False
+        whole = request.prompt_tokens if handed_over else request.target
+        if scheduling.reserve == "all":
+            whole = request.prompt_tokens + request.output_tokens
+        need, spare = blocks.needed(whole), 0
+        if scheduling.reserve == "estimate" and (self.running or self.filling):
+            coming = self._left + sum(r.left for r in self.filling) + request.left
+            spare = blocks.needed(int(self._reserve * coming))
+        if not blocks.fits(request.blocks, need + spare):
+            return False
+        blocks.hold(request.blocks, need)
+        if not handed_over:
+            request.known = hits
+            request.hit_tokens += hits
+            self.stats.hit_tokens += hits
+        return True
+
+    def _chunk(self, batch: Batch, request: Request, budget: int) -> int:
+        """How many tokens of the prompt this step computes."""
+        tokens = min(budget, request.target - request.known)
+        if tokens <= 0:
+            return 0
+        batch.add(request, tokens)
+        return tokens
+
+    def _filled(self, request: Request, tokens: int, at_s: float) -> bool:
+        """Whether its prompt is complete: then its next token is made in the same step."""
+        request.known += tokens
+        self.stats.prompt_tokens += tokens
+        if request.known < request.target:
+            return False
+        self.filling.remove(request)
+        request.made += 1
+        self.stats.output_tokens += 1
+        request.pieces.append((np.array([at_s]), None))
+        if request.first_s < 0:
+            request.first_s = at_s
+        return True
+
+    # --- output
+
+    def _decode(self, batch: Batch) -> bool:
+        """All that run, once the cache has room for their next tokens; True if some had to go."""
+        preempted = False
+        while self._needed(len(self.ends)) > self.blocks.free and len(self.running) > 1:
+            self._preempt(next(reversed(self.running)))
+            preempted = True
+        batch.decodes = len(self.running)
+        if batch.decodes:
+            batch.context = self._context / batch.decodes
+            self.blocks.grow(self._needed(len(self.ends)))
+        return preempted
+
+    def _needed(self, step: int) -> int:
+        if self.scheduling.reserve == "all":
+            return 0
+        phase = self._phases[step % self.blocks.block_tokens]
+        return phase + (self._growth.get(step, 0) if self._growth else 0)
+
+    def _advance(self, at_s: float, done: list[Request]) -> None:
+        step = len(self.ends)
+        self._growth.pop(step, None)
+        self.ends.append(at_s)
+        tokens = len(self.running) * self._mean_tokens
+        self._context += tokens
+        self._left = max(0.0, self._left - tokens)
+        if self.scheduling.reserve == "estimate":
+            least = RESERVE_LEAST * RESERVE_FIRST * self.scheduling.conservativeness
+            self._reserve = max(least, self._reserve - RESERVE_FIRST / RESERVE_STEPS)
+        while self._finishing and self._finishing[0][0] <= step:
+            _, _, request, decode = heappop(self._finishing)
+            if decode.over:
+                continue
+            self._stop(request, decode, step + 1)
+            self._end(request, self.blocks.needed(request.known), at_s)
+            done.append(request)
+
+    def _join(self, request: Request) -> None:
+        """Its next step is a decode step."""
+        begin, left, tokens = len(self.ends), request.left, None
+        request.known = request.target - 1  # that of its last token is not written yet
+        steps = left
+        if self.scheduling.draft_tokens:
+            tokens = self._accepted(left)
+            steps = len(tokens)
+        decode = _Decode(begin, request.known, begin + steps - 1, tokens)
+        self.running[request] = decode
+        self._context += request.known
+        self._left += left
+        self._plan_growth(decode, 1)
+        heappush(self._finishing, (decode.finish, next(self._order), request, decode))
+
+    def _plan_growth(self, decode: _Decode, sign: int) -> None:
+        """Enters, or takes back, at which steps it needs another block."""
+        if self.scheduling.reserve == "all":
+            return
+        if decode.tokens is None:
+            self._phases[(decode.begin - decode.length) % self.blocks.block_tokens] += sign
+            return
+        lengths = decode.length + np.concatenate(([0], np.cumsum(decode.tokens)))
+        more = np.diff(-(-lengths // self.blocks.block_tokens))
+        now = len(self.ends) + (sign < 0 and self._batch is not None and self._batch.decodes > 0)
+        for offset in np.flatnonzero(more):
+            if (step := decode.begin + int(offset)) >= now:
+                self._growth[step] = self._growth.get(step, 0) + sign * int(more[offset])
+
+    def _accepted(self, left: int) -> Counts:
+        """Output tokens of each step until `left` are made."""
+        drafts, acceptance = self.scheduling.draft_tokens, self.scheduling.acceptance
+        wanted = int(left / self._mean_tokens * 1.25) + 8
+        tokens = np.zeros(0, np.int32)
+        while tokens.sum() < left:
+            taken = self._rng.random((wanted, drafts)) < acceptance
+            more = 1 + np.cumprod(taken, axis=1).sum(axis=1)
+            tokens = np.concatenate((tokens, more.astype(np.int32)))
+        steps = int(np.searchsorted(np.cumsum(tokens), left)) + 1
+        tokens = tokens[:steps]
+        tokens[-1] -= int(tokens.sum()) - left
+        return tokens
+
+    def _stop(self, request: Request, decode: _Decode, step: int) -> None:
+        """It decodes no more from `step` on: what it made until then is its own."""
+        del self.running[request]
+        decode.over = True
+        steps = step - decode.begin
+        counts = None if decode.tokens is None else decode.tokens[:steps]
+        made = steps if counts is None else int(counts.sum())
+        self._plan_growth(decode, -1)
+        self._context -= decode.length + steps * self._mean_tokens
+        if not self.running:
+            self._context, self._left = 0.0, 0.0
+        if steps:
+            request.pieces.append((np.array(self.ends[decode.begin : step]), counts))
+        request.made += made
+        request.known = decode.length + made
+        self.stats.output_tokens += made
+
+    def _preempt(self, request: Request) -> None:
+        """Out of the cache and to the head of the queue: all of it is computed again."""
+        decode = self.running[request]
+        self._left = max(0.0, self._left - request.left)
+        self._stop(request, decode, len(self.ends))
+        self.blocks.release(request.blocks, self.blocks.needed(request.known))
+        request.known = 0
+        request.preemptions += 1
+        self.stats.preemptions += 1
+        self._reserve = min(1.0, RESERVE_FIRST * self.scheduling.conservativeness)
+        self.waiting.appendleft(request)
+
+    def _end(self, request: Request, blocks: int, at_s: float) -> None:
+        if self.scheduling.reserve == "all":
+            blocks = self.blocks.needed(request.prompt_tokens + request.output_tokens)
+        self.blocks.release(request.blocks, blocks)
+        request.last_s = at_s
+
+    def abandon(self, request: Request) -> None:
+        """The client went away; a step that is under way is not formed anew."""
+        if request in self.running:
+            decode, step = self.running[request], len(self.ends)
+            # Its place for the token of a step that is under way is taken already.
+            taken = step + (self._batch is not None and self._batch.decodes > 0)
+            steps = taken - decode.begin
+            cached = steps if decode.tokens is None else int(decode.tokens[:steps].sum())
+            self._stop(request, decode, step)
+            self._end(request, self.blocks.needed(decode.length + cached), -1.0)
+        elif request in self.filling:
+            self.filling.remove(request)
+            self._end(request, self.blocks.needed(request.target), -1.0)
+        elif request in self.waiting:
+            self.waiting.remove(request)
+
+    def active(self) -> Iterator[Request]:
+        """Those that decode, in the order in which they came."""
+        return iter(self.running)
+
+
+def _came_computed(request: Request) -> bool:
+    return request.handed_over and not request.preemptions
