@@ -102,7 +102,7 @@ class _Level:
 
     def outcomes(self, begin_s: float) -> Outcomes:
         """Drives the level from `begin_s` on, to its end."""
-        begin_ns = _ns(begin_s)
+        begin_ns = ns_of(begin_s)
         self.now_s = begin_s
         self._agenda.begin(begin_ns)
         feed, judge = Feed(1), Judge(self._workload, self._load, begin_ns)
@@ -117,7 +117,7 @@ class _Level:
                 self._server.abandon(sent)
             sent.end_s = self.now_s
             self._finished.append(sent)
-        return self._told_of(begin_ns, _ns(close_s), ending)
+        return self._told_of(begin_ns, ns_of(close_s), ending)
 
     def _measure(self, feed: Feed, judge: Judge, begin_s: float) -> tuple[Ending, float]:
         look_s = begin_s + _LOOK_S
@@ -139,7 +139,7 @@ class _Level:
         due_s = _s(due_ns) if due_ns else None
         if due_s is not None and due_s <= min(limit_s, limit_s if next_s is None else next_s):
             self.now_s = max(self.now_s, due_s)
-            while turn := self._agenda.pop(max(due_ns, _ns(self.now_s))):
+            while turn := self._agenda.pop(max(due_ns, ns_of(self.now_s))):
                 self._issue(turn[1], _s(turn[0]), turn[2])
             return self.now_s
         if next_s is not None and next_s <= limit_s:
@@ -183,20 +183,20 @@ class _Level:
             return
         more = self._source.next(sent.ask, sent.text) if self._source.multi_turn else None
         if more is not None:
-            self._agenda.push(_ns(sent.end_s + more.think_s), sent.slot, more)
+            self._agenda.push(ns_of(sent.end_s + more.think_s), sent.slot, more)
         elif self._plan.closed and (ask := self._agenda.next_round(sent.slot)) is not None:
             pause_s = _BACKOFF_S if sent.error else 0.0
-            self._agenda.push(_ns(sent.end_s + pause_s), sent.slot, ask)
+            self._agenda.push(ns_of(sent.end_s + pause_s), sent.slot, ask)
 
     def _live(self) -> Live:
         rows = [
-            (_ns(s.due_s), _first_ns(s), _ns(s.end_s), int(s.tokens.sum()), not s.error)
+            (ns_of(s.due_s), _first_ns(s), ns_of(s.end_s), int(s.tokens.sum()), not s.error)
             for s in self._finished[self._told :]
         ]
         self._told = len(self._finished)
-        waiting = [_ns(sent.due_s) for sent in (*self._active, *self._waiting)]
+        waiting = [ns_of(sent.due_s) for sent in (*self._active, *self._waiting)]
         return Live(
-            _ns(self.now_s),
+            ns_of(self.now_s),
             np.array(rows, np.int64).reshape(len(rows), 5),
             np.array(waiting, np.int64),
             self._received,
@@ -205,7 +205,7 @@ class _Level:
 
     def _told_of(self, begin_ns: int, close_ns: int, ending: Ending) -> Outcomes:
         records = records_of(self._finished, self._load.index)
-        over_ns = _ns(self.now_s)
+        over_ns = ns_of(self.now_s)
         at_ns = np.sort(records.sent_ns)
         on_time = np.zeros(len(at_ns), np.int64)
         span = np.array([begin_ns, over_ns], np.int64)
@@ -242,11 +242,11 @@ def records_of(finished: Sequence[Sent], level: int) -> Records:
     return Records(
         level=np.full(len(finished), level, np.int32),
         slot=np.array([sent.slot for sent in finished], np.int32),
-        due_ns=np.array([_ns(sent.due_s) for sent in finished], np.int64),
-        sent_ns=np.array([_ns(sent.sent_s) for sent in finished], np.int64),
+        due_ns=np.array([ns_of(sent.due_s) for sent in finished], np.int64),
+        sent_ns=np.array([ns_of(sent.sent_s) for sent in finished], np.int64),
         first_ns=first.astype(np.int64),
         last_ns=last.astype(np.int64),
-        end_ns=np.array([_ns(sent.end_s) for sent in finished], np.int64),
+        end_ns=np.array([ns_of(sent.end_s) for sent in finished], np.int64),
         input_tokens=np.array([sent.input_tokens for sent in finished], np.int32),
         output_tokens=np.array([int(sent.tokens.sum()) for sent in finished], np.int32),
         events=events,
@@ -264,10 +264,11 @@ def records_of(finished: Sequence[Sent], level: int) -> Records:
 
 
 def _first_ns(sent: Sent) -> int:
-    return _ns(float(sent.times_s[0])) if len(sent.times_s) else 0
+    return ns_of(float(sent.times_s[0])) if len(sent.times_s) else 0
 
 
-def _ns(seconds: float) -> int:
+def ns_of(seconds: float) -> int:
+    """A moment of the virtual clock as records have it."""
     return round(seconds * 1e9) + _START_NS
 
 

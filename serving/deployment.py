@@ -13,31 +13,19 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from serving.cores import reserved
 from serving.endpoint import Endpoint
-from serving.engines import Engine
 from serving.errors import EngineRestarted, LaunchError, ServingError
-from serving.launch import Running, launched
-from serving.topology import Model, Topology
+from serving.launch import Order, Running, launched
+from serving.topology import Topology
 
 DEPLOY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 OWNER_POLL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to stand up, and where its log goes on the node."""
-
-    engine: Engine
-    model: Model
-    topology: Topology
-    log: Path
 
 
 class EngineReplica:
@@ -102,7 +90,7 @@ class EngineReplica:
 @contextmanager
 def _engine(order: Order) -> Iterator[Running]:
     """On the devices that Ray gave to this replica and no others, or on cores of its own."""
-    topology, grace_s = order.topology, order.engine.stop_grace_s
+    topology = order.topology
     devices = _devices(topology.gpus)
     with ExitStack() as stack:
         cores: tuple[int, ...] = ()
@@ -110,13 +98,9 @@ def _engine(order: Order) -> Iterator[Running]:
             cores = stack.enter_context(reserved(topology.cpus, _cores_offered()))
         running = stack.enter_context(
             launched(
-                order.engine,
-                order.model,
-                topology,
+                order,
                 devices=devices,
                 cores=cores,
-                log=order.log,
-                grace_s=grace_s,
             )
         )
         if topology.cpus and not cores and running.endpoint.pid:

@@ -16,3 +16,4 @@ class Endpoint:
     argv: tuple[str, ...]
     environ: tuple[tuple[str, str], ...]
     engine_version: str | None = None
+    modelled: str | None = None  # what an emulated engine takes its step times from

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,12 +15,15 @@ from serving.engines import Engine, External, Launch
 from serving.errors import EngineExited, EngineRestarted, LaunchError, StartTimeout, Unhealthy
 from serving.process import Supervised, generations, supervised
 from serving.topology import Model, Topology
+from serving.twin.config import TwinConfig
 
 HOST = "127.0.0.1"
 POLL_S, SLOW_POLL_S = 0.05, 0.25
 PORT_ATTEMPTS = 3
 DEATH_S = 2.0
 LOG_TAIL_BYTES = 256 << 10
+# Where this package is, for a twin that is started with a Python of its own.
+IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +46,39 @@ class PortTaken(LaunchError):
     """Somebody else took the port between choosing and using it: tried again with another."""
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to stand up, and where its log goes on the node.
+
+    `twin`: the same command line goes to an emulation of the engine, supervised as that would be.
+    """
+
+    engine: Engine
+    model: Model
+    topology: Topology
+    log: Path
+    twin: TwinConfig | None = None
+
+
 @contextmanager
 def launched(
-    engine: Engine,
-    model: Model,
-    topology: Topology,
-    *,
-    devices: tuple[str, ...] = (),
-    cores: tuple[int, ...] = (),
-    log: Path,
-    grace_s: float = 5.0,
+    order: Order, *, devices: tuple[str, ...] = (), cores: tuple[int, ...] = ()
 ) -> Iterator[Running]:
     """Raises ServingError: its class says how it failed, its evidence is the line that says why."""
+    engine, log = order.engine, order.log
     if isinstance(engine, External):
-        yield _external(engine, model)
+        yield _external(engine, order.model)
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for attempt in range(PORT_ATTEMPTS):
             try:
                 began = time.monotonic()
-                start = _start(engine, model, topology, devices)
+                start = _start(order, devices)
                 process = stack.enter_context(
-                    supervised(start.argv, start.environ, log, grace_s=grace_s, cores=cores)
+                    supervised(
+                        start.argv, start.environ, log, grace_s=engine.stop_grace_s, cores=cores
+                    )
                 )
                 listeners = _wait_ready(engine, process, start, log)
                 break
@@ -75,7 +89,7 @@ def launched(
                 log.unlink(missing_ok=True)
         endpoint = Endpoint(
             base_url=f"http://{HOST}:{start.port}",
-            model=model.name,
+            model=order.model.name,
             generation=process.generation,
             pid=process.engine,
             devices=devices or tuple(f"cpu:{core}" for core in cores),
@@ -83,23 +97,35 @@ def launched(
             argv=start.argv,
             environ=tuple(sorted(start.environ.items())),
             engine_version=_version(engine, f"http://{HOST}:{start.port}"),
+            modelled=None if order.twin is None else _modelled(f"http://{HOST}:{start.port}"),
         )
         yield Running(endpoint, lambda: _check(engine, process, start.port, listeners, log))
 
 
-def _start(engine: Engine, model: Model, topology: Topology, devices: tuple[str, ...]) -> Start:
+def _start(order: Order, devices: tuple[str, ...]) -> Start:
+    engine, model, twin = order.engine, order.model, order.twin
+    find = models.locate if twin is None else models.locate_or_name
     launch = Launch(
-        executable=executable(engine),
-        model_path=models.locate(model.source, engine.model_format),
+        executable=executable(engine) if twin is None else engine.default_executable,
+        model_path=find(model.source, engine.model_format),
         served_model=model.name,
         host=HOST,
         port=probe.free_port(HOST),
-        topology=topology,
+        topology=order.topology,
         context_tokens=model.context_tokens,
         devices=devices,
     )
     argv, environ = tuple(engine.command(launch)), engine.environ(launch)
+    if twin is not None:
+        argv, environ = (*twin_argv(twin, sys.executable), *argv), {**environ, **IMPORTABLE}
     return Start(argv, environ, launch.port, model.name)
+
+
+def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
+    """What stands before an engine's own command line when an emulation takes its place."""
+    told = twin.model_dump_json(exclude_defaults=True, exclude={"system"})
+    config = () if told == "{}" else ("--config", told)
+    return (python, "-m", "serving.twin", "--system", twin.system, *config, "--")
 
 
 def executable(engine: Engine) -> str:
@@ -128,11 +154,14 @@ def shell_command(endpoint: Endpoint) -> str:
     return " ".join([*settings, shlex.join(endpoint.argv)])
 
 
-def plan_command(engine: Engine, model: Model, topology: Topology) -> str:
+def plan_command(
+    engine: Engine, model: Model, topology: Topology, twin: TwinConfig | None = None
+) -> str:
     """The same without starting or needing anything; the port is not known yet."""
     devices = tuple(str(index) for index in range(topology.gpus))
     path = models.locate_or_name(model.source, engine.model_format)
     name = engine.executable or engine.default_executable
+    before = () if twin is None else twin_argv(twin, "python")
     probe_ports = (10001, 20002)  # What differs between two ports is the port.
     typed = []
     for port in probe_ports:
@@ -140,7 +169,7 @@ def plan_command(engine: Engine, model: Model, topology: Topology) -> str:
         settings = sorted(engine.environ(launch).items())
         typed.append(
             [f"{key}={shlex.quote(value)}" for key, value in settings]
-            + [shlex.quote(part) for part in engine.command(launch)]
+            + [shlex.quote(part) for part in (*before, *engine.command(launch))]
         )
     return " ".join(
         one if one == other else one.replace(str(probe_ports[0]), "$PORT")
@@ -227,6 +256,11 @@ def _version(engine: Engine, url: str) -> str | None:
     if engine.executable is None and engine.environment in environments.RECIPES:
         return environments.RECIPES[engine.environment].version
     return told
+
+
+def _modelled(url: str) -> str:
+    told = probe.get_json(f"{url}/twin")
+    return str(told["version"]) if isinstance(told, dict) and "version" in told else "twin"
 
 
 def _external(engine: External, model: Model) -> Running:

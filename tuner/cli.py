@@ -44,6 +44,12 @@ def _add_studies(to: Subparsers) -> None:
     tune.add_argument("--multirun", "-m", action="store_true", help=several)
     example = "wattfront bench engine=llamacpp engine.llamacpp.parallel=4"
     _configured(_add(to, "bench", commands.bench, "measure one configuration: its curve", example))
+    text = "run a study of an emulated machine without waiting: thousands of configurations"
+    example = "wattfront simulate experiment=b300 search=qmc search.trials=2000"
+    simulate = _configured(_add(to, "simulate", commands.simulate, text, example))
+    simulate.add_argument("--workers", type=_positive, help="processes; one a core when left out")
+    more = "mirror the ledger to MLflow at the end"
+    simulate.add_argument("--to-mlflow", action="store_true", help=more)
     text = "what a study would run, where, how long and for how much"
     _configured(_add(to, "plan", commands.plan, text, "wattfront plan experiment=b300_vllm"))
 
@@ -109,6 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("wattfront: interrupted", style="yellow")
         return commands.INTERRUPTED
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)
 
 
 def _add(

@@ -47,7 +47,7 @@ class ClusterConfig(Strict):
     """`local` starts Ray here; `existing` joins the cluster at `address` (default: the one Ray finds).
 
     `cpus`, `gpus`: what trials may use of each node; None = all it has. `nodes` > 1 starts as many Ray
-    nodes in this one machine, each with that much.
+    nodes in this one machine, each with that much. `trials_at_once` bounds what the devices would allow.
     """
 
     kind: Literal["local", "existing"] = "local"
@@ -55,6 +55,7 @@ class ClusterConfig(Strict):
     cpus: Count | None = None
     gpus: Count | None = None
     nodes: Annotated[int, Field(ge=1)] = 1
+    trials_at_once: Annotated[int, Field(ge=1)] | None = None
 
 
 class ClusterError(Exception):
@@ -68,20 +69,28 @@ def size(topology: Topology) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What trials may take, node by node: (GPUs, CPU cores). `cores`: all that Ray has there."""
+    """What trials may take, node by node: (GPUs, CPU cores). `cores`: all that Ray has there.
+
+    `at_once`: the most trials at a time, whatever devices are free.
+    """
 
     nodes: tuple[tuple[int, int], ...]
     cores: tuple[int, ...] = ()
+    at_once: int | None = None
 
     def slots(self, topology: Topology) -> int:
         """How many trials of this topology run at once."""
         kind = 0 if topology.gpus else 1
-        return sum(node[kind] // size(topology)[kind] for node in self.nodes)
+        count = sum(node[kind] // size(topology)[kind] for node in self.nodes)
+        return count if self.at_once is None else min(count, self.at_once)
 
     def holds(self, topologies: Iterable[Topology]) -> bool:
         """Whether trials of these can run all at once: the largest first, each where it leaves least."""
+        wanted = sorted(topologies, key=size, reverse=True)
+        if self.at_once is not None and len(wanted) > self.at_once:
+            return False
         left = [list(node) for node in self.nodes]
-        for topology in sorted(topologies, key=size, reverse=True):
+        for topology in wanted:
             kind = 0 if topology.gpus else 1
             need = size(topology)[kind]
             able = [node for node in left if node[kind] >= need]
@@ -130,7 +139,8 @@ def local_capacity(config: ClusterConfig) -> Capacity:
     """What `connected` will offer on this machine, without starting anything."""
     cpus = len(os.sched_getaffinity(0)) if config.cpus is None else config.cpus
     gpus = device_count() if config.gpus is None else config.gpus
-    return Capacity(((gpus, cpus),) * config.nodes, (max(cpus, 1),) * config.nodes)
+    nodes = ((gpus, cpus),) * config.nodes
+    return Capacity(nodes, (max(cpus, 1),) * config.nodes, config.trials_at_once)
 
 
 @contextmanager
@@ -146,7 +156,7 @@ def connected(config: ClusterConfig) -> Iterator[Capacity]:
     with reaped(sorted(generations(descendants(os.getpid()))) if config.kind == "local" else []):
         try:
             start_serve()
-            yield _capacity(ray)
+            yield _capacity(ray, config)
         finally:
             ray.shutdown()
             if cluster is not None:
@@ -189,7 +199,7 @@ def _join(ray: Any, config: ClusterConfig) -> None:
         ) from error
 
 
-def _capacity(ray: Any) -> Capacity:
+def _capacity(ray: Any, config: ClusterConfig) -> Capacity:
     nodes, cores = [], []
     for node in _alive(ray):
         has = node["Resources"]
@@ -202,7 +212,7 @@ def _capacity(ray: Any) -> Capacity:
             )
         nodes.append((gpus, cpus))
         cores.append(int(has.get("CPU", 0)))
-    return Capacity(tuple(nodes), tuple(cores))
+    return Capacity(tuple(nodes), tuple(cores), config.trials_at_once)
 
 
 def _alive(ray: Any) -> list[dict[str, Any]]:

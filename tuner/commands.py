@@ -1,6 +1,7 @@
 """What each command does: configuration in, exit code out."""
 
 import argparse
+import os
 import re
 import shlex
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ from tuner.ledger import Ledger, LedgerError
 from tuner.mirror import TrackingError
 from tuner.plan import known_trials, show_plan
 from tuner.report import show_report
+from tuner.simulate import check_simulable
+from tuner.simulate import simulate as run_simulated
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
 
@@ -61,6 +64,28 @@ def bench(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         return _print_config(arguments, arguments.overrides)
     return run_study(single(load(arguments.overrides, arguments.config_dir)))
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    if arguments.cfg:
+        return _print_config(arguments, arguments.overrides)
+    config = load(arguments.overrides, arguments.config_dir)
+    check_simulable(config)
+    console, folder = Console(), new_folder(config)
+    workers = arguments.workers or len(os.sched_getaffinity(0))
+    _say(console, f"study {folder}: {config.search.trials} trials on the virtual clock")
+    with Ledger.open(folder) as ledger, Display(config, workers, console) as display:
+        study = Study(config, ledger, [display])
+        with interruptible(study):
+            try:
+                run_simulated(study, workers)
+            except KeyboardInterrupt:
+                return INTERRUPTED
+    feasible = show_report(folder, config, console)
+    if arguments.to_mlflow:
+        mirror(folder, config)
+        _say(console, f"MLflow: {ui_command(config, folder)}")
+    return 0 if feasible else NOTHING_FEASIBLE
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -135,7 +160,7 @@ def check_machine(config: StudyConfig) -> None:
     check_placement(config, local_capacity(config.cluster))
     lacking = dict[str, None]()
     for engine in config.engine.values():
-        if isinstance(engine, External):
+        if isinstance(engine, External) or config.hardware.twin is not None:
             continue
         for needed in (
             partial(executable, engine),

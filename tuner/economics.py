@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from serving.topology import Strict
+from serving.twin.config import TwinConfig
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -30,13 +31,17 @@ class Constant(Strict):
 
 
 class Hardware(Strict):
-    """`kw_per_device`: provisioned, all-in. Of a constant that is None no figure is made."""
+    """`kw_per_device`: provisioned, all-in. Of a constant that is None no figure is made.
+
+    `twin`: engines are not started but emulated, as if they ran on this machine.
+    """
 
     name: str
     device: Literal["GPU", "host"]
     devices_per_node: Annotated[int, Field(ge=1)]
     kw_per_device: Constant | None = None
     usd_per_device_hour: Constant | None = None
+    twin: TwinConfig | None = None
 
 
 def tokens_per_s_per_mw(tok_s_device: float, hardware: Hardware) -> float | None:

@@ -1,7 +1,7 @@
 """What no single value shows: whether the parts of a study fit each other. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -11,12 +11,14 @@ from loadgen.metrics import METRICS
 from serving.engines import ENGINES
 from tuner.complaint import ConfigError, refusal, suggestion
 from tuner.economics import DERIVED
+from tuner.energy import ENERGY
 from tuner.space import ENGINE, Categorical, Float, Int, Parameter
 from tuner.study_config import StudyConfig, default_points, trial_config
 from tuner.trial import TrialConfig
 
 # A search over the workload would compare answers to different questions.
 VARIED = ("engine", "topology", "model")
+CAPPED = "hardware.twin.power.cap_w"  # an emulated GPU takes any power cap
 
 
 def judge(study: StudyConfig) -> None:
@@ -46,7 +48,7 @@ def _space(study: StudyConfig) -> Iterator[str]:
 
 
 def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[str]:
-    if path.split(".", maxsplit=1)[0] not in VARIED:
+    if path.split(".", maxsplit=1)[0] not in VARIED and path != CAPPED:
         yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
         return
     complaints = list(unknown(study, path))
@@ -86,7 +88,7 @@ def _objective(study: StudyConfig) -> Iterator[str]:
     named = {"objective.throughput": study.objective.throughput} | {
         f"objective.axes.{i}.metric": axis.metric for i, axis in enumerate(study.objective.axes)
     }
-    known = {*(metric.name for metric in METRICS), *DERIVED}
+    known = {*(metric.name for metric in METRICS), *DERIVED, *ENERGY}
     for path, metric in named.items():
         if metric not in known:
             yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
@@ -134,12 +136,25 @@ def _siblings(study: StudyConfig, path: str) -> list[str]:
 def field_at(study: StudyConfig, path: str) -> FieldInfo | None:
     """The field that a dotted path names; of a mapping (`env`) any key will do."""
     model, rest = _model_of(study, path)
-    field = None if model is None or not rest else model.model_fields.get(rest[0])
-    if field is None or len(rest) == 1:
-        return field
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-        return field.annotation.model_fields.get(rest[1])
-    return FieldInfo(annotation=Any) if "dict" in str(field.annotation) else None
+    field = None
+    for place, name in enumerate(rest):
+        if field is not None:
+            model = _inner(field)
+            if model is None:
+                whole = "dict" in str(field.annotation) and place == len(rest) - 1
+                return FieldInfo(annotation=Any) if whole else None
+        field = None if model is None else model.model_fields.get(name)
+        if field is None:
+            return None
+    return field
+
+
+def _inner(field: FieldInfo) -> type[BaseModel] | None:
+    """The settings inside a setting, also where it may be None."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _model_of(study: StudyConfig, path: str) -> tuple[type[BaseModel] | None, list[str]]:

@@ -76,7 +76,7 @@ def planned_capacity(config: StudyConfig, known: Sequence[Proposal]) -> tuple[Ca
         gpus = per_node if cluster.gpus is None else cluster.gpus
         cpus = largest[1] if cluster.cpus is None else cluster.cpus
         nodes = f"{cluster.nodes} node{'s' * (cluster.nodes > 1)} of {_held(gpus, cpus)}"
-        return Capacity(((gpus, cpus),) * cluster.nodes), (
+        return Capacity(((gpus, cpus),) * cluster.nodes, at_once=cluster.trials_at_once), (
             f"planned for {nodes}: more nodes take less time (cluster.nodes=…)"
         )
     capacity, workload = local_capacity(cluster), config.workload
@@ -131,7 +131,10 @@ def packed_s(capacity: Capacity, costs: Sequence[Cost]) -> float:
         capacity.check(cost.topology)
         gpus = cost.topology.gpus
         kind, need = (0, gpus) if gpus else (1, max(cost.topology.cpus, 1))
-        while not (room := [i for i, has in enumerate(free) if has[kind] >= need]):
+        most = capacity.at_once or len(costs)
+        while len(running) >= most or not (
+            room := [i for i, has in enumerate(free) if has[kind] >= need]
+        ):
             now_s, node, freed, count = heapq.heappop(running)
             free[node][freed] += count
         free[room[0]][kind] -= need
@@ -175,7 +178,7 @@ def _show_trials(known: Sequence[Proposal], console: Console) -> None:
 def _command(trial: TrialConfig) -> str:
     if isinstance(trial.engine, External):
         return f"# nothing to start: {trial.engine.url} runs already"
-    return plan_command(trial.engine, trial.model, trial.topology)
+    return plan_command(trial.engine, trial.model, trial.topology, trial.hardware.twin)
 
 
 def _show_estimate(
@@ -205,7 +208,9 @@ def _show_estimate(
 
 
 def _cost(trial: TrialConfig, loaded_s: float) -> Cost:
-    return Cost(trial.topology, OVERHEAD_S + trial.engine.typical_start_s + loaded_s)
+    twin = trial.hardware.twin
+    start_s = trial.engine.typical_start_s * (1.0 if twin is None else twin.start_scale)
+    return Cost(trial.topology, OVERHEAD_S + start_s + loaded_s)
 
 
 def _hours(costs: Sequence[Cost]) -> float:

@@ -15,6 +15,7 @@ from tuner.space import ENGINE
 from tuner.trial import Completed, Failed, OperatingPoint
 
 EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
+TOLD = ("host", "cpu", "driver", "engine_version", "wattfront")
 HOW_TO_COMPARE = """To compare the operating points of this study:
 
 1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
@@ -89,7 +90,7 @@ def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
     tags |= {
         key: str(value)
         for key, value in result.provenance.items()
-        if key in ("host", "cpu", "driver", "engine_version", "wattfront") and value is not None
+        if key in TOLD and value is not None
     }
     start_ms, end_ms = _times(entry)
     title = f"{entry.number:03d} {entry.engine} {entry.knobs}"
@@ -178,7 +179,9 @@ def _shared_tags(study: Judged, name: str, entry: Finished) -> dict[str, str]:
         "model": study.model.name,
         "hardware": study.hardware.name,
         "workload": study.workload.name,
-        "modelled": "yes" if entry.modelled else "no",
+        "modelled": str(
+            entry.result.provenance.get("modelled") or ("yes" if entry.modelled else "no")
+        ),
     }
 
 

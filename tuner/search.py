@@ -4,13 +4,13 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
 from serving.topology import Strict
 from tuner.space import Point, Space, enumerate_points, sample, violated
-from tuner.trial import TrialConfig
+from tuner.trial import Measured, TrialConfig
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -38,6 +38,23 @@ class Proposal:
     number: int
     point: Point
     config: TrialConfig
+
+
+class Source(Protocol):
+    """Where trials come from and results go: the study."""
+
+    def ask(self) -> Proposal | None:
+        """The next trial to run; None when there is none, or none more is wanted."""
+
+    def finished(self, number: int, measured: Measured) -> None: ...
+
+    def died(self, number: int, evidence: str) -> None:
+        """The slot of a running trial was killed: the trial has no result but this."""
+
+    def remaining(self) -> int: ...
+
+    def close(self) -> None:
+        """Ask for no more trials."""
 
 
 Resolve = Callable[[Point], TrialConfig]

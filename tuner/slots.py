@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import tune
@@ -17,28 +17,11 @@ from loadgen import Progress
 from serving.deployment import SlotApplication
 from serving.topology import Topology
 from tuner.cluster import BENCH_CPU, BENCH_GPU, Capacity, size
-from tuner.search import Proposal
+from tuner.search import Source
 from tuner.trial import Measured, TrialConfig, run_trial, with_wall
 
 POST_EVERY_S = 0.5
 READ_S = 5.0
-
-
-class Source(Protocol):
-    """Where trials come from and results go: the study."""
-
-    def ask(self) -> Proposal | None:
-        """The next trial to run; None when there is none, or none more is wanted."""
-
-    def finished(self, number: int, measured: Measured) -> None: ...
-
-    def died(self, number: int, evidence: str) -> None:
-        """The slot of a running trial was killed: the trial has no result but this."""
-
-    def remaining(self) -> int: ...
-
-    def close(self) -> None:
-        """Ask for no more trials."""
 
 
 class Board:

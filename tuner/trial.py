@@ -4,8 +4,8 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +18,19 @@ from loadgen.records import concat, to_parquet_bytes
 from loadgen.shards import local_links
 from loadgen.stats import summarize
 from loadgen.workload import Workload
-from serving.deployment import Order
 from serving.endpoint import Endpoint
 from serving.engines import Engine
 from serving.errors import ServingError
-from serving.launch import shell_command
+from serving.launch import Order, shell_command
+from serving.telemetry.meter import metered
 from serving.telemetry.provenance import provenance
+from serving.telemetry.trace import CounterTrace
+from serving.telemetry.twin import LATE, STEPS, energy_reader, lateness_reader
 from serving.topology import Model, Strict, Topology
 from tuner.economics import Hardware, derive
+from tuner.energy import energy_figures
 
+LATE_SHARE_MAX = 0.1
 LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
 
 
@@ -42,7 +46,10 @@ class TrialConfig(Strict):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        data = self.model_dump(mode="json")
+        if self.hardware.twin is None:
+            del data["hardware"]["twin"]  # as it was before there were twins
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -125,22 +132,26 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
-            order = Order(config.engine, config.model, config.topology, log)
+            twin = config.hardware.twin
+            order = Order(config.engine, config.model, config.topology, log, twin)
             with application.engine(order) as endpoint:
                 startup_s, command = endpoint.startup_s, shell_command(endpoint)
                 load_began = time.monotonic()
-                report = _load(config, application, endpoint, on_progress)
+                with _metered(config, endpoint) as meters:
+                    report = _load(config, application, endpoint, on_progress)
                 load_s = time.monotonic() - load_began
         except (ServingError, loadgen.LoadError) as error:
             timings = Timings(time.monotonic() - began, startup_s, load_s)
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            failed = Failed(config, type(error).__name__, evidence, timings, command, provenance())
+            facts = {**provenance(), **_modelled(config, None)}
+            failed = Failed(config, type(error).__name__, evidence, timings, command, facts)
             return Measured(failed, _files(log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
         stood = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
-        facts = {**provenance(), **stood}
-        points = tuple(score(config, level) for level in sorted(report.levels, key=_load_of))
-        completed = Completed(config, points, timings, command, facts, _cut_short(report))
+        facts = {**provenance(), **stood, **_modelled(config, endpoint)}
+        traces = meters()
+        points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
+        completed = Completed(config, points, timings, command, facts, cut_short(report))
         return Measured(completed, _files(log, report))
 
 
@@ -167,24 +178,81 @@ def _load(
     return report
 
 
-def _load_of(level: Level) -> tuple[float, int]:
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What was metered beside the load. None: there was nothing to read."""
+
+    energy: CounterTrace | None = None  # joules by device
+    lateness: CounterTrace | None = None  # of an emulated engine
+
+
+@contextmanager
+def _metered(config: TrialConfig, endpoint: Endpoint) -> Iterator[Callable[[], Traces]]:
+    """Of an emulated engine what it tells itself. The traces are whole after the block."""
+    if config.hardware.twin is None:
+        yield Traces
+        return
+    url = endpoint.base_url
+    with (
+        metered(energy_reader(url), "twin") as energy,
+        metered(lateness_reader(url), "twin") as lateness,
+    ):
+        yield lambda: Traces(energy.trace(), lateness.trace())
+
+
+def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
+    """What an emulated figure rests on. Empty for a measured one."""
+    twin = config.hardware.twin
+    if twin is None:
+        return {}
+    told = endpoint.modelled if endpoint is not None else None
+    return {"modelled": told or f"twin of {twin.system}"}
+
+
+def load_of(level: Level) -> tuple[float, int]:
+    """By which levels are put in order: the load, then when it was measured."""
     return float(level.concurrency or level.rate_per_s or 0.0), level.index
 
 
-def _cut_short(report: LoadReport) -> str:
+def cut_short(report: LoadReport) -> str:
+    """What ended a load before its last level; empty if nothing did."""
     error = report.failure
     return "" if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def score(config: TrialConfig, level: Level) -> OperatingPoint:
-    """One load level as an operating point: the load's own metrics, and the same per device, MW and dollar."""
-    stats = summarize(level)
-    derived, missing = derive(stats.metrics, config.topology.devices, config.hardware)
-    metrics = {**stats.metrics, **derived}
-    reasons = {**stats.reasons, **missing}
-    metrics["energy_j_per_output_tok"] = None
-    reasons["energy_j_per_output_tok"] = "no power source was metered"
-    return OperatingPoint(level.index, level.load, metrics, reasons, tuple(stats.invalid_because))
+def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> OperatingPoint:
+    """One load level as an operating point: the load's metrics, and those per device, MW, $ and J."""
+    stats, traces = summarize(level), traces or Traces()
+    devices = config.topology.devices
+    derived, missing = derive(stats.metrics, devices, config.hardware)
+    joules = _grown(traces.energy, level)
+    total_j = None if joules is None else sum(joules.values())
+    energy, unknown = energy_figures(stats.metrics, total_j, level.window.seconds, devices)
+    doubts = [*stats.invalid_because, *_late(_grown(traces.lateness, level))]
+    return OperatingPoint(
+        level.index,
+        level.load,
+        {**stats.metrics, **derived, **energy},
+        {**stats.reasons, **missing, **unknown},
+        tuple(doubts),
+    )
+
+
+def _grown(trace: CounterTrace | None, level: Level) -> dict[str, float] | None:
+    start_ns, end_ns = level.window.start_ns, level.window.end_ns
+    if trace is None or not trace.covers(start_ns, end_ns):
+        return None
+    return trace.grown(start_ns, end_ns)
+
+
+def _late(counted: Mapping[str, float] | None) -> list[str]:
+    """An emulation that can't keep its own schedule shows this machine's limits, not the emulated one's."""
+    if counted is None or not counted[STEPS]:
+        return []
+    share = counted[LATE] / counted[STEPS]
+    if share <= LATE_SHARE_MAX:
+        return []
+    return [f"the emulation was late in {share:.0%} of its steps: this machine is too slow for it"]
 
 
 def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:

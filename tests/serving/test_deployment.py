@@ -12,9 +12,10 @@ import pytest
 import ray
 from ray import serve
 
-from serving.deployment import Order, SlotApplication
+from serving.deployment import SlotApplication
 from serving.engines import LlamaCpp
 from serving.errors import EngineExited, EngineRestarted, OutOfMemory, ServingError
+from serving.launch import Order
 from serving.probe import listening
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, runs, seen, stub_environ, wait_for

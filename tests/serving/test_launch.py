@@ -26,7 +26,7 @@ from serving.errors import (
     StartTimeout,
     Unhealthy,
 )
-from serving.launch import PortTaken, Running, launched, plan_command, shell_command
+from serving.launch import Order, PortTaken, Running, launched, plan_command, shell_command
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, stub_environ
 
@@ -48,7 +48,8 @@ def stub(pids: Path, mode: str = "ok", **knobs: Any) -> LlamaCpp:
 
 def started(engine: Engine, model: Model, log: Path) -> AbstractContextManager[Running]:
     """With little patience for the grandchild that ignores SIGTERM."""
-    return launched(engine, model, CPU, log=log, grace_s=0.2)
+    hurried = engine.model_copy(update={"stop_grace_s": 0.2})
+    return launched(Order(hurried, model, CPU, log))
 
 
 def script(path: Path, text: str) -> str:
@@ -243,7 +244,7 @@ def test_an_external_endpoint_is_asked_and_left_alone(stale: int, tmp_path: Path
     assert probe.taken(stale)
     with (
         pytest.raises(Unhealthy, match="serves stub, not other"),
-        launched(engine, model.model_copy(update={"name": "other"}), CPU, log=tmp_path / "log"),
+        launched(Order(engine, model.model_copy(update={"name": "other"}), CPU, tmp_path / "log")),
     ):
         pass
 

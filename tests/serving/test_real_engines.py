@@ -13,7 +13,7 @@ from serving import environments, models, probe
 from serving.engines import Engine, LlamaCpp, Vllm
 from serving.engines.base import ModelFormat
 from serving.errors import BadFlags, EngineExited, ServingError
-from serving.launch import launched
+from serving.launch import Order, launched
 from serving.topology import Model, Topology
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -50,7 +50,7 @@ def complete(url: str, **body: Any) -> dict[str, Any]:
 
 def serve_and_stop(engine: Engine, log: Path) -> float:
     """Returns the seconds that stopping took."""
-    with launched(engine, MODEL, Topology(cpus=2), log=log) as running:
+    with launched(Order(engine, MODEL, Topology(cpus=2), log)) as running:
         url = running.endpoint.base_url
         answer = complete(url, prompt=[504, 3575, 282, 4649, 314])
         assert answer["usage"]["prompt_tokens"] == 5
@@ -97,7 +97,7 @@ def test_llamacpp_says_what_it_does_not_like(
     need("llamacpp", "gguf")
     with (
         pytest.raises(kind, match=line),
-        launched(LlamaCpp(**knobs), MODEL, Topology(cpus=1), log=tmp_path / "log"),
+        launched(Order(LlamaCpp(**knobs), MODEL, Topology(cpus=1), tmp_path / "log")),
     ):
         pass
 
@@ -108,7 +108,7 @@ def test_llamacpp_with_a_file_that_is_no_model(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"source": str(tmp_path / "broken.gguf")})
     with (
         pytest.raises(EngineExited, match="failed to load model"),
-        launched(LlamaCpp(), model, Topology(cpus=1), log=tmp_path / "log"),
+        launched(Order(LlamaCpp(), model, Topology(cpus=1), tmp_path / "log")),
     ):
         pass
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loadgen import Progress
-from serving.deployment import Order
 from serving.endpoint import Endpoint
+from serving.launch import Order
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 from tests.tuner.results import CONFIG
 from tuner.trial import Completed, Failed, TrialConfig, TrialResult, run_trial

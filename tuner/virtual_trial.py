@@ -1,0 +1,210 @@
+"""A trial on the twin's virtual clock: the same flags, the same load, the same score, and no waiting."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+import loadgen
+from loadgen import LoadReport
+from loadgen.virtual import Sent, ns_of, run_virtual
+from loadgen.workload import Workload
+from serving import models
+from serving.engines import External, Launch
+from serving.errors import BadFlags, LaunchError, OutOfMemory, ServingError
+from serving.launch import plan_command
+from serving.telemetry.provenance import provenance
+from serving.telemetry.trace import CounterTrace
+from serving.twin.assemble import Assembled, TwinOutOfMemory, assemble
+from serving.twin.catalog import SYSTEMS
+from serving.twin.config import TwinConfig
+from serving.twin.emulation import Emulation
+from serving.twin.flags import parse
+from serving.twin.request import Request
+from serving.twin.server import start_s
+from serving.twin.setup import FlagError, Setup
+from tuner.trial import (
+    Completed,
+    Failed,
+    Measured,
+    Timings,
+    Traces,
+    TrialConfig,
+    cut_short,
+    load_of,
+    score,
+)
+
+WORD = " token"
+SAMPLE_S = 0.1  # between two readings of the energy counters
+PORT = 8000  # nobody listens there
+
+
+def simulate_trial(config: TrialConfig) -> Measured:
+    """A known failure is a result; anything else is raised. Its times are those on the virtual clock.
+
+    The records are not kept: the same configuration gives the same ones again.
+    """
+    twin = config.hardware.twin
+    assert twin is not None, "judged before"
+    command = plan_command(config.engine, config.model, config.topology, twin)
+    facts = {**_provenance(), "clock": "virtual", "modelled": f"twin of {twin.system}"}
+    startup_s = load_s = 0.0
+    try:
+        setup, assembled = stand(config, twin)
+        startup_s = start_s(assembled, twin.model_copy(update={"start_scale": 1.0}))
+        facts["modelled"] = assembled.version
+        server = TwinServer(
+            assembled.emulation,
+            stream_interval=setup.stream_interval,
+            block_tokens=setup.block_tokens if _repeats(config.workload, setup) else None,
+        )
+        report = run_virtual(server, config.workload, vocabulary=config.model.vocabulary)
+        load_s = server.emulation.now_s
+    except (ServingError, loadgen.LoadError) as error:
+        evidence = (str(error).strip().splitlines() or [""])[0]
+        timings = Timings(startup_s + load_s, startup_s, load_s)
+        failure = type(error).__name__
+        return Measured(Failed(config, failure, evidence, timings, command, facts), {})
+    timings = Timings(startup_s + load_s, startup_s, load_s)
+    return Measured(_completed(config, report, server.trace(), timings, command, facts), {})
+
+
+def _completed(
+    config: TrialConfig,
+    report: LoadReport,
+    trace: CounterTrace,
+    timings: Timings,
+    command: str,
+    facts: dict[str, object],
+) -> Completed:
+    levels = sorted(report.levels, key=load_of)
+    points = tuple(score(config, level, Traces(trace)) for level in levels)
+    return Completed(config, points, timings, command, facts, cut_short(report))
+
+
+def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Setup, Assembled]:
+    """The engine's own command line, read by its twin. Raises ServingError as the engine would fail."""
+    engine, model, topology = config.engine, config.model, config.topology
+    if isinstance(engine, External):
+        raise LaunchError("an external endpoint has no twin")
+    path = models.locate_or_name(model.source, engine.model_format)
+    devices = tuple(map(str, range(topology.gpus)))
+    launch = Launch(
+        engine.default_executable,
+        path,
+        model.name,
+        "127.0.0.1",
+        PORT,
+        topology,
+        model.context_tokens,
+        devices,
+    )
+    try:
+        setup = parse(engine.command(launch), SYSTEMS[twin.system].memory_bytes)
+        return setup, assemble(setup, twin)
+    except FlagError as error:
+        raise BadFlags(str(error)) from error
+    except TwinOutOfMemory as error:
+        raise OutOfMemory(str(error)) from error
+
+
+def _repeats(workload: Workload, setup: Setup) -> bool:
+    """Whether a prefix cache may find anything: drawn prompts never begin alike."""
+    parts = workload.mixture or (workload,)
+    return setup.prefix_caching and any(
+        part.shared_prefix or part.conversation or part.dataset for part in parts
+    )
+
+
+@cache
+def _provenance() -> dict[str, object]:
+    return provenance()
+
+
+class TwinServer:
+    """An emulation as `loadgen.virtual` drives it. `stream_interval`: tokens an event, after the first."""
+
+    def __init__(
+        self, emulation: Emulation, *, stream_interval: int = 1, block_tokens: int | None = None
+    ) -> None:
+        self.emulation = emulation
+        self._interval, self._block_tokens = stream_interval, block_tokens
+        self._sent: dict[Request, Sent] = {}
+        self._requests: dict[Sent, Request] = {}
+        self._count = 0
+        self._energy: list[tuple[float, list[float]]] = [(0.0, emulation.energy_j(0.0))]
+
+    @property
+    def next_s(self) -> float | None:
+        return self.emulation.next_s
+
+    def send(self, sent: Sent, at_s: float) -> None:
+        tokens, blocks = prompt_of(sent, self._block_tokens)
+        request = Request(self._count, tokens, sent.ask.output_tokens, blocks)
+        self._count += 1
+        self._sent[request], self._requests[sent] = sent, request
+        sent.input_tokens = tokens
+        self.emulation.submit(request, at_s)
+
+    def advance(self) -> list[Sent]:
+        answered = []
+        turn = self.emulation.advance()
+        if turn.at_s - self._energy[-1][0] >= SAMPLE_S:
+            self._energy.append((turn.at_s, self.emulation.energy_j(turn.at_s)))
+        for request in turn.done:
+            sent = self._sent.pop(request, None)
+            if sent is not None:
+                del self._requests[sent]
+                self._fill(sent, request)
+                answered.append(sent)
+        return answered
+
+    def abandon(self, sent: Sent) -> None:
+        request = self._requests.pop(sent)
+        del self._sent[request]
+        self.emulation.abandon(request)
+        self._fill(sent, request)
+
+    def trace(self) -> CounterTrace:
+        """The energy counters of all GPUs, up to now."""
+        now_s = self.emulation.now_s
+        samples = [*self._energy, (now_s, self.emulation.energy_j(now_s))]
+        gpus = tuple(f"twin-{index}" for index in range(self.emulation.gpus))
+        at_ns = np.array([ns_of(at_s) for at_s, _ in samples], np.int64)
+        return CounterTrace(at_ns, np.array([joules for _, joules in samples]), gpus, "twin")
+
+    def _fill(self, sent: Sent, request: Request) -> None:
+        times_s, tokens = request.output()
+        if self._interval > 1 and len(times_s) > 1:
+            times_s, tokens = coalesced(times_s, tokens, self._interval)
+        sent.times_s, sent.tokens = times_s, tokens
+        sent.end_s = self.emulation.now_s
+        sent.error = request.refused
+        sent.text = WORD * request.made
+
+
+def prompt_of(sent: Sent, block_tokens: int | None) -> tuple[int, tuple[int, ...]]:
+    """Its length as the wall-clock twin counts it, and the hashes of its full blocks."""
+    ask = sent.ask
+    tokens = ask.input_tokens if ask.input_tokens is not None else -(-len(ask.prompt) // 4)
+    if not block_tokens:
+        return tokens, ()
+    size = max(1, len(ask.prompt) * block_tokens // max(1, tokens))
+    hashes, last = [], 0
+    for index in range(tokens // block_tokens):
+        last = hash((last, ask.prompt[index * size : (index + 1) * size]))
+        hashes.append(last)
+    return tokens, tuple(hashes)
+
+
+def coalesced(
+    times_s: NDArray[np.float64], tokens: NDArray[np.int32], interval: int
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Events of `interval` tokens: the first output goes out at once, what is left over at the end."""
+    total = np.cumsum(tokens)
+    group = (total - total[0]) // interval
+    ends = np.append(np.flatnonzero(np.diff(group)) + 1, len(tokens) - 1)
+    ends = np.unique(np.concatenate(([0], ends)))
+    counts = np.diff(total[ends], prepend=0)
+    return times_s[ends], counts.astype(np.int32)
