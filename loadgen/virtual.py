@@ -136,11 +136,11 @@ class _Level:
     def _upto(self, limit_s: float) -> float | None:
         """Lets happen what happens next, but nothing after `limit_s`. None: nothing will any more."""
         due_ns, next_s = self._agenda.due_ns, self._server.next_s
-        due_s = _s(due_ns) if due_ns else None
+        due_s = s_of(due_ns) if due_ns else None
         if due_s is not None and due_s <= min(limit_s, limit_s if next_s is None else next_s):
             self.now_s = max(self.now_s, due_s)
             while turn := self._agenda.pop(max(due_ns, ns_of(self.now_s))):
-                self._issue(turn[1], _s(turn[0]), turn[2])
+                self._issue(turn[1], s_of(turn[0]), turn[2])
             return self.now_s
         if next_s is not None and next_s <= limit_s:
             self._happen()
@@ -272,5 +272,6 @@ def ns_of(seconds: float) -> int:
     return round(seconds * 1e9) + _START_NS
 
 
-def _s(ns: int) -> float:
+def s_of(ns: int) -> float:
+    """The same moment on the virtual clock."""
     return (ns - _START_NS) / 1e9

@@ -22,8 +22,6 @@ POLL_S, SLOW_POLL_S = 0.05, 0.25
 PORT_ATTEMPTS = 3
 DEATH_S = 2.0
 LOG_TAIL_BYTES = 256 << 10
-# Where this package is, for a twin that is started with a Python of its own.
-IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ def _start(order: Order, devices: tuple[str, ...]) -> Start:
     )
     argv, environ = tuple(engine.command(launch)), engine.environ(launch)
     if twin is not None:
-        argv, environ = (*twin_argv(twin, sys.executable), *argv), {**environ, **IMPORTABLE}
+        argv = (*twin_argv(twin, sys.executable), *argv)
     return Start(argv, environ, launch.port, model.name)
 
 

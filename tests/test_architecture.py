@@ -50,6 +50,7 @@ PURE = {
     "loadgen.stats",
     "loadgen.steady",
     "loadgen.verdict",
+    "serving.twin.steptime",
     "tuner.complaint",
     "tuner.economics",
     "tuner.energy",
@@ -70,9 +71,10 @@ VENDORS = {
     "plotly": {"tuner/plots.py"},
     "matplotlib": {"tuner/plots.py"},
     "pyarrow": {"loadgen/records.py"},
-    "uvloop": {"loadgen/shard.py"},
+    "uvloop": {"loadgen/shard.py", "serving/twin/server.py"},
     "tokenizers": {"loadgen/content/writing.py"},
     "pynvml": {"serving/telemetry/nvml.py"},
+    "aiconfigurator_core": {"serving/twin/oracle.py"},
     "xllamacpp": {"serving/engines/llama_server.py"},
     # Ray is the ground that trials stand on: Serve below, Tune above, the load's shards beside.
     "ray": {

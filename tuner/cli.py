@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 from serving.errors import ServingError
-from tuner import commands, machine
+from tuner import commands, machine, twins
 from tuner.config import ConfigError
 
 DONE, BAD_CONFIG, MISSING = 0, 2, 4
@@ -82,9 +82,27 @@ def _add_machine(to: Subparsers) -> None:
     models.add_argument("action", choices=["fetch", "list"])
     models.add_argument("name", nargs="?", help="the model to fetch")
     models.add_argument("--format", choices=["gguf", "safetensors"], default="gguf")
+    _add_twin(to)
     text, example = "what this machine has and lacks for each engine", "wattfront doctor vllm"
     doctor = _add(to, "doctor", machine.doctor, text, example)
     doctor.add_argument("engine", nargs="*", help="engines to look at; all when left out")
+
+
+def _add_twin(to: Subparsers) -> None:
+    text, example = (
+        "step times of emulated machines",
+        "wattfront twin list --model deepseek-r1",
+    )
+    twin = _add(to, "twin", twins.twin, text, example)
+    twin.add_argument("action", choices=["list", "build"])
+    twin.add_argument("--model", help="as `twin list` names them")
+    twin.add_argument("--system", help="b300_sxm, b200_sxm or h200_sxm")
+    twin.add_argument("--framework", choices=twins.FRAMEWORKS)
+    twin.add_argument(
+        "--weights", action="append", help="precision; all that there are if left out"
+    )
+    text = "TP/DP/EP, several times; to build"
+    twin.add_argument("--layout", action="append", type=twins.layout, default=[], help=text)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -77,9 +77,13 @@ class Display:
             self._console.print(Text("  ".join(filter(None, said))), soft_wrap=True)
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
-        self._running.pop(proposal.number, None)
+        _, began = self._running.pop(proposal.number, (proposal, time.monotonic()))
         self._progress.pop(proposal.number, None)
         gains = self._count(proposal.number, result)
+        if result.provenance.get("clock") == "virtual":
+            self._walls_s[-1] = (
+                time.monotonic() - began
+            )  # it only says how long it would have taken
         line = Text(f"#{proposal.number:<3}", style="bold")
         if isinstance(result, Completed):
             line.append("✓ ", style="green").append(self._name(proposal))

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 import loadgen
 from loadgen import LoadReport
-from loadgen.virtual import Sent, ns_of, run_virtual
+from loadgen.virtual import Sent, ns_of, run_virtual, s_of
 from loadgen.workload import Workload
 from serving import models
 from serving.engines import External, Launch
-from serving.errors import BadFlags, LaunchError, OutOfMemory, ServingError
+from serving.errors import BadFlags, LaunchError, ServingError
 from serving.launch import plan_command
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
@@ -19,7 +19,8 @@ from serving.twin.assemble import Assembled, TwinOutOfMemory, assemble
 from serving.twin.catalog import SYSTEMS
 from serving.twin.config import TwinConfig
 from serving.twin.emulation import Emulation
-from serving.twin.flags import parse
+from serving.twin.faces import FACES
+from serving.twin.flags import Refused, framework_of, parse
 from serving.twin.request import Request
 from serving.twin.server import start_s
 from serving.twin.setup import FlagError, Setup
@@ -67,7 +68,8 @@ def simulate_trial(config: TrialConfig) -> Measured:
         failure = type(error).__name__
         return Measured(Failed(config, failure, evidence, timings, command, facts), {})
     timings = Timings(startup_s + load_s, startup_s, load_s)
-    return Measured(_completed(config, report, server.trace(), timings, command, facts), {})
+    trace = server.trace(max(level.window.end_ns for level in report.levels))
+    return Measured(_completed(config, report, trace, timings, command, facts), {})
 
 
 def _completed(
@@ -100,13 +102,20 @@ def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Setup, Assembled]:
         model.context_tokens,
         devices,
     )
+    argv = engine.command(launch)
     try:
-        setup = parse(engine.command(launch), SYSTEMS[twin.system].memory_bytes)
-        return setup, assemble(setup, twin)
+        face = FACES[framework_of(argv)[0]]
+        setup = parse(argv, SYSTEMS[twin.system].memory_bytes)
+    except Refused as refused:
+        raise engine.diagnose(refused.exit_code, str(refused)) from refused
     except FlagError as error:
         raise BadFlags(str(error)) from error
+    try:
+        return setup, assemble(setup, twin)
+    except FlagError as error:
+        raise engine.diagnose(2, face.bad_flag(str(error))) from error
     except TwinOutOfMemory as error:
-        raise OutOfMemory(str(error)) from error
+        raise engine.diagnose(1, face.died(setup, error)) from error
 
 
 def _repeats(workload: Workload, setup: Setup) -> bool:
@@ -166,9 +175,9 @@ class TwinServer:
         self.emulation.abandon(request)
         self._fill(sent, request)
 
-    def trace(self) -> CounterTrace:
-        """The energy counters of all GPUs, up to now."""
-        now_s = self.emulation.now_s
+    def trace(self, until_ns: int) -> CounterTrace:
+        """The energy counters of all GPUs, up to now and at least to that moment."""
+        now_s = max(self.emulation.now_s, s_of(until_ns))
         samples = [*self._energy, (now_s, self.emulation.energy_j(now_s))]
         gpus = tuple(f"twin-{index}" for index in range(self.emulation.gpus))
         at_ns = np.array([ns_of(at_s) for at_s, _ in samples], np.int64)

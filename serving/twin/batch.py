@@ -13,6 +13,7 @@ class Scheduling:
     `mixed`: prompts and decodes share a step, else prompts go first. `reserve`: what of a request's
     output must have its place in the KV cache before it is let in: nothing, all, or an estimate.
     `acceptance`: the chance that a draft token is taken, given that the one before it was.
+    `receive_steps`: decode steps between two looks at what has arrived.
     """
 
     max_sequences: int
@@ -23,6 +24,7 @@ class Scheduling:
     conservativeness: float = 1.0
     draft_tokens: int = 0
     acceptance: float = 0.0
+    receive_steps: int = 1
 
     @property
     def mean_tokens(self) -> float:

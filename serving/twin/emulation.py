@@ -63,6 +63,7 @@ class Emulation:
             Request, int
         ] = {}  # output tokens of those whose prompt is computed apart
         self._turn = count()
+        self._gone: set[Request] = set()
 
     @property
     def next_s(self) -> float | None:
@@ -82,7 +83,7 @@ class Emulation:
         request.arrived_s = at_s
         begin_s = max(at_s, self._free_s)
         self._free_s = begin_s + self._host.intake(request.prompt_tokens)
-        self._at(self._free_s, "arrive", request)
+        self._at(self._free_s + self._host.latency_s, "arrive", request)
 
     def advance(self) -> Turn:
         """The next thing that happens."""
@@ -113,14 +114,17 @@ class Emulation:
 
     def abandon(self, request: Request) -> None:
         """The client went away: nothing more is computed for it after this step."""
-        for engine in self.all_engines:
-            for rank in engine.ranks:
-                rank.abandon(request)
+        found = [r.abandon(request) for each in self.all_engines for r in each.ranks]
+        if not any(found):
+            self._gone.add(request)  # on its way: it is dropped where it arrives
 
     def _at(self, at_s: float, kind: _Event, what: object) -> None:
         heappush(self._events, (at_s, next(self._order), kind, what))
 
     def _arrive(self, request: Request, turn: Turn, engines: Sequence[Engine]) -> None:
+        if request in self._gone:
+            self._gone.discard(request)
+            return
         engine, rank = self._least_loaded(engines)
         if self.decoders and engine in self.engines:
             self._wanted[request] = request.output_tokens

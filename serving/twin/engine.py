@@ -30,9 +30,12 @@ WorkOf = Callable[[Batch], Work]  # what a batch of one rank asks of one of its 
 class HostCosts:
     """What the engine's own Python costs, in seconds: fitted to measured runs (`serving.twin.host`).
 
-    `step_s` + `sequence_s` · requests in the step: between two steps, unless `overlapped` hides it behind
-    them. `intake_s` + `intake_token_s` · prompt tokens: before a request is in the queue, one request
-    at a time. `least_step_s`: what launching a step's kernels takes without CUDA graphs.
+    `step_s` + `sequence_s` · requests in the step, and `prefill_step_s` if it computes prompts: between
+    two steps, unless `overlapped` hides it behind them. `intake_s` + `intake_token_s` · prompt tokens:
+    before a request is in the queue, one request at a time; `latency_s`: the same, of all requests at
+    once (the network, threads that tokenise). `least_step_s`: what launching a step's
+    kernels takes without CUDA graphs. `decode_factor`, `prefill_factor`: how much longer its kernels
+    take there than measured alone: those of decodes, and what prompts add to them.
     """
 
     step_s: float = 0.0
@@ -41,11 +44,21 @@ class HostCosts:
     intake_token_s: float = 0.0
     least_step_s: float = 0.0
     overlapped: bool = False
+    prefill_step_s: float = 0.0
+    decode_factor: float = 1.0
+    prefill_factor: float = 1.0
+    latency_s: float = 0.0
 
-    def around(self, step_s: float, sequences: int) -> float:
+    def kernels(self, whole_s: float, decode_s: float) -> float:
+        """Of a step that takes `whole_s` by the table, `decode_s` if it had no prompts."""
+        return self.decode_factor * decode_s + self.prefill_factor * (whole_s - decode_s)
+
+    def around(self, step_s: float, sequences: int, *, prompts: bool = False) -> float:
         """From the start of a step to that of the next."""
         step_s = max(step_s, self.least_step_s)
         host_s = self.step_s + self.sequence_s * sequences
+        if prompts:
+            host_s += self.prefill_step_s
         return max(step_s, host_s) if self.overlapped else step_s + host_s
 
     def intake(self, prompt_tokens: int) -> float:
@@ -119,7 +132,8 @@ class Engine:
         ]
         # The rank whose cap bites most slows all of them.
         capped_s = max(each[0] for each in slowed if each is not None)
-        whole_s = self._host.around(capped_s, sequences)
+        prompts = any(each is not None and each.chunks for each in batches)
+        whole_s = self._host.around(capped_s, sequences, prompts=prompts)
         self._meter(now_s)
         for index, each in enumerate(slowed):
             # Over the whole step: its kernels, and what the host takes between two.
@@ -167,10 +181,11 @@ class Engine:
     def _step_s(self, batch: Batch) -> float:
         """Of one rank. With speculation a request brings 1 + k tokens that read its cache once."""
         drafts = self.ranks[0].scheduling.draft_tokens
-        if not drafts or not batch.decodes:
-            return self._times.step_s(
-                batch.prefill_tokens, batch.attended, batch.decodes, batch.context
-            )
         tokens, context = batch.decodes * (1 + drafts), batch.context / (1 + drafts)
-        step_s = self._times.step_s(batch.prefill_tokens, batch.attended, tokens, context)
-        return step_s * (1 + self._draft_cost * drafts)
+        times, host = self._times, self._host
+        decode_s = times.step_s(0, 0.0, tokens, context) if tokens else 0.0
+        whole_s = decode_s
+        if batch.prefill_tokens:
+            whole_s = times.step_s(batch.prefill_tokens, batch.attended, tokens, context)
+        drafted = 1 + self._draft_cost * drafts if tokens else 1.0
+        return host.kernels(whole_s, min(decode_s, whole_s)) * drafted

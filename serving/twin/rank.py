@@ -54,6 +54,8 @@ class Rank:
         self._context = 0.0
         self._left = 0.0  # tokens still to come of those that run
         self._reserve = RESERVE_FIRST * min(scheduling.conservativeness, 1 / RESERVE_FIRST)
+        self._seen = 0  # of those that wait; the scheduler has not looked since the rest came
+        self._unlooked = 0  # decode steps
 
     @property
     def load(self) -> int:
@@ -72,6 +74,7 @@ class Rank:
     def begin(self) -> Batch | None:
         """The next batch; None when there is nothing to do."""
         batch = Batch()
+        self._look()
         self._take_over()
         if self.scheduling.mixed:
             preempted = self._decode(batch)
@@ -85,6 +88,7 @@ class Rank:
         if not batch.chunks and not batch.decodes:
             return None
         self._batch = batch
+        self._unlooked += self.scheduling.receive_steps if batch.chunks else 1
         return batch
 
     def finish(self, at_s: float) -> tuple[list[Request], list[Request]]:
@@ -107,24 +111,31 @@ class Rank:
 
     # --- prompts
 
+    def _look(self) -> None:
+        """At what has arrived: after a prompt step, when idle, else every so many decode steps."""
+        if self._unlooked >= self.scheduling.receive_steps or not self.running:
+            self._seen, self._unlooked = len(self.waiting), 0
+
     def _fill(self, batch: Batch, budget: int, *, admit: bool) -> None:
         """Chunks of prompts that are begun, then of those that wait, first come first served."""
         for request in self.filling:
             budget -= self._chunk(batch, request, budget)
-        while admit and self.waiting and budget > 0 and self._room():
+        while admit and self._seen and budget > 0 and self._room():
             request = self.waiting[0]
             if _came_computed(request) or not self._let_in(request, budget):
                 break
             self.waiting.popleft()
+            self._seen -= 1
             self.filling.append(request)
             budget -= self._chunk(batch, request, budget)
 
     def _take_over(self) -> None:
         """Requests whose prompts were computed elsewhere decode at once."""
-        while self.waiting and _came_computed(self.waiting[0]) and self._room():
+        while self._seen and _came_computed(self.waiting[0]) and self._room():
             if not self._let_in(self.waiting[0], 0):
                 break
             self._join(self.waiting.popleft())
+            self._seen -= 1
 
     def _room(self) -> bool:
         scheduling, active = self.scheduling, len(self.filling) + len(self.running)
@@ -288,6 +299,7 @@ class Rank:
         self.stats.preemptions += 1
         self._reserve = min(1.0, RESERVE_FIRST * self.scheduling.conservativeness)
         self.waiting.appendleft(request)
+        self._seen += 1
 
     def _end(self, request: Request, blocks: int, at_s: float) -> None:
         if self.scheduling.reserve == "all":
@@ -295,8 +307,8 @@ class Rank:
         self.blocks.release(request.blocks, blocks)
         request.last_s = at_s
 
-    def abandon(self, request: Request) -> None:
-        """The client went away; a step that is under way is not formed anew."""
+    def abandon(self, request: Request) -> bool:
+        """The client went away; a step that is under way is not formed anew. False: it is not here."""
         if request in self.running:
             decode, step = self.running[request], len(self.ends)
             # Its place for the token of a step that is under way is taken already.
@@ -309,7 +321,11 @@ class Rank:
             self.filling.remove(request)
             self._end(request, self.blocks.needed(request.target), -1.0)
         elif request in self.waiting:
+            self._seen -= self.waiting.index(request) < self._seen
             self.waiting.remove(request)
+        else:
+            return False
+        return True
 
     def active(self) -> Iterator[Request]:
         """Those that decode, in the order in which they came."""

@@ -18,6 +18,7 @@ class Setup:
     GPUs each; `lockstep` where they share experts and so each step. `memory_of`: what `memory_fraction` is
     a share of: the whole GPU with weights and activations inside it (vLLM, SGLang), or what is free once the
     weights are there (TensorRT-LLM). `graphs_upto`: the largest decode batch with a CUDA graph; 0: none.
+    `receive_steps`: decode steps between two looks at what has arrived.
     """
 
     framework: Framework
@@ -48,6 +49,7 @@ class Setup:
     draft_tokens: int = 0
     overlapped: bool = True
     graphs_upto: int = 512
+    receive_steps: int = 1
 
     @property
     def gpus(self) -> int:

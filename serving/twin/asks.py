@@ -1,0 +1,145 @@
+"""What a client asks for, read from the body of its request.
+
+Token ids are counted exactly. Text is counted as a token for each four bytes of UTF-8, begun ones
+too: the twin has no tokenizer, and needs none to compare configurations.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+BYTES_PER_TOKEN = 4
+_DIGITS, _SPACE = b"0123456789,", b" \t\r\n"
+
+
+class BadRequest(Exception):
+    def __init__(self, message: str, status: int = 400, kind: str = "BadRequestError") -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+class _Part(msgspec.Struct):
+    text: str = ""
+
+
+class _Message(msgspec.Struct):
+    content: str | list[_Part] | None = None
+
+
+class _Options(msgspec.Struct):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str | None = None
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: list[_Message] = []
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+    best_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """`output_tokens`: None where nothing is said. `blocks`: hashes for the prefix cache."""
+
+    model: str | None
+    chat: bool
+    prompt_tokens: int
+    output_tokens: int | None
+    blocks: Sequence[int]
+    stream: bool
+    usage: bool
+    continuous_usage: bool
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def read_ask(body: bytes, *, chat: bool, block_tokens: int) -> Ask:
+    """`block_tokens`: 0 where no hashes are wanted. Raises BadRequest."""
+    try:
+        told = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if (told.n or 1) != 1 or (told.best_of or 1) != 1:
+        raise BadRequest("the twin gives one completion of a prompt: n and best_of must be 1")
+    if chat:
+        tokens, blocks = _of_text(_said(told.messages), block_tokens)
+    else:
+        tokens, blocks = _of_prompt(bytes(told.prompt), block_tokens)
+    if not tokens:
+        raise BadRequest("the prompt is empty" if not chat else "the messages are empty")
+    output = told.max_tokens if told.max_completion_tokens is None else told.max_completion_tokens
+    if output is not None and output < 1:
+        raise BadRequest(f"max_tokens must be at least 1, got {output}.")
+    options = told.stream_options or _Options()
+    return Ask(
+        model=told.model,
+        chat=chat,
+        prompt_tokens=tokens,
+        output_tokens=output,
+        blocks=blocks,
+        stream=bool(told.stream),
+        usage=bool(options.include_usage),
+        continuous_usage=bool(options.include_usage and options.continuous_usage_stats),
+    )
+
+
+def _said(messages: Sequence[_Message]) -> bytes:
+    texts = []
+    for each in messages:
+        parts = each.content or ""
+        texts += [parts] if isinstance(parts, str) else [part.text for part in parts]
+    return "\n".join(texts).encode(errors="surrogatepass")
+
+
+def _of_prompt(raw: bytes, block_tokens: int) -> tuple[int, Sequence[int]]:
+    """A string, token ids, or a list with one of these."""
+    if raw[:1] == b"[":
+        ids = raw[1:-1].translate(None, _SPACE)
+        if not ids.translate(None, _DIGITS):
+            return _of_ids(ids, block_tokens)
+        alone = msgspec.json.decode(raw, type=list[msgspec.Raw])
+        if len(alone) == 1 and bytes(alone[0])[:1] in (b"[", b'"'):
+            return _of_prompt(bytes(alone[0]), block_tokens)
+        raise BadRequest("prompt must be one string, or one list of token ids")
+    if raw[:1] == b'"':
+        text = msgspec.json.decode(raw, type=str)
+        return _of_text(text.encode(errors="surrogatepass"), block_tokens)
+    raise BadRequest("prompt must be one string, or one list of token ids")
+
+
+def _of_ids(ids: bytes, block_tokens: int) -> tuple[int, Sequence[int]]:
+    """`ids`: 1,2,3 without spaces."""
+    tokens = ids.count(b",") + 1 if ids else 0
+    if tokens <= block_tokens or not block_tokens:
+        return tokens, ()
+    commas = np.flatnonzero(np.frombuffer(ids, np.uint8) == 44)
+    return tokens, _chained(ids, commas[block_tokens - 1 :: block_tokens].tolist())
+
+
+def _of_text(text: bytes, block_tokens: int) -> tuple[int, Sequence[int]]:
+    tokens = -(-len(text) // BYTES_PER_TOKEN)
+    if not block_tokens:
+        return tokens, ()
+    step = BYTES_PER_TOKEN * block_tokens
+    return tokens, _chained(text, range(step, len(text) + 1, step))
+
+
+def _chained(content: bytes, ends: Sequence[int]) -> list[int]:
+    """Of each block a hash that stands for all before it too."""
+    hashes, begin, before = [], 0, 0
+    for end in ends:
+        before = hash((before, content[begin:end]))
+        hashes.append(before)
+        begin = end
+    return hashes

@@ -1,0 +1,222 @@
+"""From an engine's flags to an emulation of it: tables, memory, ranks. Raises what the engine would die of."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from serving.twin.batch import Scheduling
+from serving.twin.blocks import Blocks
+from serving.twin.catalog import SYSTEMS, WEIGHT_BYTES, ModelFacts, SystemFacts, checkpoint
+from serving.twin.config import TwinConfig
+from serving.twin.emulation import Emulation, Transfer
+from serving.twin.engine import Engine, HostCosts, Noise
+from serving.twin.host import host_costs
+from serving.twin.library import DoesNotFit, Library
+from serving.twin.power import Machine, PowerModel
+from serving.twin.rank import Rank
+from serving.twin.setup import FlagError, Setup
+from serving.twin.steptime import StepTable, TableKey
+from serving.twin.work import work_of
+
+# What the frameworks call a precision, in their flags and quantization configs.
+WEIGHTS = {
+    **dict.fromkeys(("bf16", "bfloat16", "half", "float16", "none"), "bf16"),
+    **dict.fromkeys(("fp8", "modelopt", "modelopt_fp8", "w8a8_fp8", "fbgemm_fp8"), "fp8"),
+    **dict.fromkeys(("nvfp4", "modelopt_fp4", "fp4", "petit_nvfp4"), "nvfp4"),
+    **dict.fromkeys(("mxfp4", "gpt_oss_mxfp4"), "mxfp4"),
+    "fp8_block": "fp8_block",
+    "int4": "int4",
+}
+PEAK = {"bf16": "bf16", "nvfp4": "fp4", "int4": "bf16", "mxfp4": "fp8"}  # else fp8
+FABRIC_BYTES_S = 100e9  # per GPU, 8 × 800 Gb/s a node (systems/b300_sxm.yaml: inter_node_bw)
+
+
+class TwinOutOfMemory(Exception):
+    """`kind`: the weights don't fit; nothing is left for the cache; it can't hold one context."""
+
+    def __init__(
+        self, need_bytes: float, have_bytes: float, kind: Literal["weights", "cache", "context"]
+    ) -> None:
+        super().__init__(
+            f"{kind}: {need_bytes / 1e9:.1f} GB are needed, {have_bytes / 1e9:.1f} are there"
+        )
+        self.need_bytes, self.have_bytes, self.kind = need_bytes, have_bytes, kind
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """`kv_tokens`: of one rank. `weights_bytes`: of one GPU. `version`: of the table."""
+
+    emulation: Emulation
+    kv_tokens: int
+    weights_bytes: float
+    version: str
+    key: TableKey
+
+
+def assemble(setup: Setup, config: TwinConfig, library: Library | None = None) -> Assembled:
+    """Raises FlagError (a model or a precision that there is none of), NoTable, TwinOutOfMemory."""
+    plan = _plan(setup, config, library)
+    tokens = plan.kv_tokens
+    engines = [plan.engine(index) for index in range(1 if plan.setup.lockstep else setup.data)]
+    emulation = Emulation(engines, host=plan.host)
+    return Assembled(
+        emulation, tokens, plan.table.memory.weights_bytes, plan.table.version, plan.table.key
+    )
+
+
+def assemble_disaggregated(
+    prefill: Setup,
+    decode: Setup,
+    config: TwinConfig,
+    *,
+    prefill_engines: int,
+    decode_engines: int,
+    library: Library | None = None,
+) -> Assembled:
+    """So many engines of each kind; the cache of a prompt travels at the network's pace of its GPUs."""
+    first, then = _plan(prefill, config, library), _plan(decode, config, library)
+    memory = first.table.memory
+    transfer = Transfer(memory.kv_bytes_per_token, FABRIC_BYTES_S)
+    emulation = Emulation(
+        [first.engine(i) for i in range(prefill_engines)],
+        host=first.host,
+        decoders=[then.engine(prefill_engines + i) for i in range(decode_engines)],
+        transfer=transfer,
+    )
+    return Assembled(
+        emulation, then.kv_tokens, memory.weights_bytes, first.table.version, then.table.key
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    setup: Setup
+    config: TwinConfig
+    facts: ModelFacts
+    system: SystemFacts
+    table: StepTable
+    host: HostCosts
+    kv_tokens: int
+
+    def engine(self, index: int) -> Engine:
+        setup, config = self.setup, self.config
+        told = repr(replace(setup, host="", port=0, served_model=""))
+        seeds = np.random.SeedSequence([config.seed, zlib.crc32(told.encode()), index])
+        rng, noise = (np.random.default_rng(seed) for seed in seeds.spawn(2))
+        scheduling = Scheduling(
+            max_sequences=setup.max_sequences,
+            step_tokens=setup.step_tokens,
+            chunked=setup.chunked,
+            mixed=setup.mixed,
+            reserve=setup.reserve,
+            conservativeness=setup.conservativeness,
+            draft_tokens=setup.draft_tokens,
+            acceptance=config.acceptance,
+            receive_steps=setup.receive_steps,
+        )
+        blocks = self.kv_tokens // setup.block_tokens
+        ranks = [
+            Rank(
+                scheduling,
+                Blocks(blocks, setup.block_tokens, prefix_caching=setup.prefix_caching),
+                rng,
+            )
+            for _ in range(setup.data if setup.lockstep else 1)
+        ]
+        return Engine(
+            ranks,
+            self.table,
+            host=self.host,
+            power=PowerModel(self._machine(), config.power),
+            work=work_of(self.facts, self.table, setup.draft_tokens),
+            gpus_per_rank=setup.tensor,
+            noise=Noise(config.noise, noise),
+            draft_cost=1 / self.facts.layers,
+        )
+
+    def _machine(self) -> Machine:
+        peak = PEAK.get(self.table.key.weights, "fp8")
+        flops = self.system.flops_per_s
+        return Machine(
+            self.system.memory_bytes,
+            self.system.bandwidth_bytes_per_s,
+            flops.get(peak, max(flops.values())),
+            self.system.power_cap_w,
+        )
+
+
+def _plan(setup: Setup, config: TwinConfig, library: Library | None) -> _Plan:
+    if setup.pipeline > 1:
+        raise FlagError(
+            "the twin has no measurements of pipeline parallelism: pipeline size 1 is right"
+        )
+    facts, weights = precision(setup)
+    if facts.moe and setup.data > 1:
+        setup = replace(setup, lockstep=True)  # its experts are spread over all ranks, EP or not
+    key = TableKey(
+        config.system,
+        setup.framework,
+        facts.key,
+        weights,
+        "fp8" if setup.kv.startswith("fp8") else "bf16",
+        setup.tensor,
+        setup.data if setup.lockstep else 1,
+        setup.expert,
+    )
+    try:
+        table = (library or Library.installed()).table(key)
+    except DoesNotFit as error:
+        need = facts.parameters * WEIGHT_BYTES[weights] / setup.gpus
+        raise TwinOutOfMemory(need, SYSTEMS[config.system].memory_bytes, "weights") from error
+    system = SYSTEMS[config.system]
+    host = host_costs(setup, facts) if config.host_overhead else HostCosts()
+    return _Plan(setup, config, facts, system, table, host, _kv_tokens(setup, table, system))
+
+
+def precision(setup: Setup) -> tuple[ModelFacts, str]:
+    """The architecture and the weights' precision: the checkpoint's own, or what is made of it."""
+    known = checkpoint(setup.model)
+    if known is None:
+        raise FlagError(f"the twin does not know the model {setup.model}")
+    facts, own = known
+    if setup.weights == "auto":
+        return facts, own
+    asked = WEIGHTS.get(setup.weights)
+    if asked is None:
+        raise FlagError(f"the twin has no measurements of quantization {setup.weights}")
+    if own.startswith("fp8") and asked == "fp8":
+        asked = own  # the flag names what the checkpoint is
+    if own not in ("bf16", asked):
+        raise FlagError(
+            f"{setup.model} holds {own} weights: quantization {setup.weights} is not possible"
+        )
+    return facts, asked
+
+
+def _kv_tokens(setup: Setup, table: StepTable, system: SystemFacts) -> int:
+    """What a rank's cache holds, by the framework's own rule for its memory fraction."""
+    memory, have = table.memory, float(system.memory_bytes)
+    fixed = memory.fixed_bytes(setup.step_tokens)
+    if memory.weights_bytes + memory.other_bytes > have:
+        raise TwinOutOfMemory(memory.weights_bytes, have, "weights")
+    kept = memory.kv_bytes_per_request * setup.max_sequences
+    rule: dict[str, Callable[[], float]] = {
+        # Weights, activations and all else lie inside the fraction.
+        "vllm": lambda: setup.memory_fraction * have - fixed,
+        # The fraction is for weights and cache; activations get what is left.
+        "sglang": lambda: setup.memory_fraction * have - memory.weights_bytes - memory.other_bytes,
+        "trtllm": lambda: setup.memory_fraction * (have - fixed),
+    }
+    room = rule[setup.framework]() - kept
+    if room <= 0:
+        raise TwinOutOfMemory(have - room, have, "cache")
+    tokens = int(room / memory.kv_bytes_per_token)
+    if setup.kv_tokens_limit is not None:
+        tokens = min(tokens, setup.kv_tokens_limit)
+    if tokens < setup.context_tokens:
+        raise TwinOutOfMemory(setup.context_tokens * memory.kv_bytes_per_token, room, "context")
+    return tokens - tokens % setup.block_tokens

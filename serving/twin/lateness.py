@@ -1,0 +1,79 @@
+"""How late the server gave out each step's tokens, against the schedule of the emulation."""
+
+from math import exp, log
+
+LEAST_S, FACTOR, BINS = 1e-5, 1.1, 160  # 10 µs to 40 s, each bin 10 % wider than the last
+LATE_SHARE = 0.05
+EDGES_S = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25)
+
+
+class Histogram:
+    """Of seconds; quantiles are right to 10 %."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.most_s = self.total_s = 0.0
+        self.bins = [0] * BINS
+
+    def add(self, value_s: float) -> None:
+        self.count += 1
+        self.total_s += value_s
+        self.most_s = max(self.most_s, value_s)
+        index = int(log(value_s / LEAST_S) / log(FACTOR)) + 1 if value_s > LEAST_S else 0
+        self.bins[min(index, BINS - 1)] += 1
+
+    def quantile_s(self, share: float) -> float:
+        wanted, seen = share * self.count, 0
+        for index, count in enumerate(self.bins):
+            seen += count
+            if count and seen >= wanted:
+                return min(self.most_s, _upper_s(index))
+        return 0.0
+
+    def told_ms(self, prefix: str = "") -> dict[str, float]:
+        return {
+            f"{prefix}p50_ms": self.quantile_s(0.5) * 1e3,
+            f"{prefix}p99_ms": self.quantile_s(0.99) * 1e3,
+            f"{prefix}max_ms": self.most_s * 1e3,
+        }
+
+
+class Lateness:
+    """`late`: from when a step was over to when its first token was written; `writing`: from there to
+    its last, which delays all tokens of a request alike. `shifts`: how often the schedule was given up.
+    """
+
+    def __init__(self) -> None:
+        self.late, self.writing = Histogram(), Histogram()
+        self.too_late = self.shifts = 0
+
+    def add(self, late_s: float, writing_s: float, step_s: float) -> None:
+        self.late.add(late_s)
+        self.writing.add(writing_s)
+        self.too_late += late_s > LATE_SHARE * step_s
+
+    def told(self) -> dict[str, float]:
+        return {
+            "steps": self.late.count,
+            **self.late.told_ms(),
+            **self.writing.told_ms("writing_"),
+            "late_share": self.too_late / self.late.count if self.late.count else 0.0,
+            "shifts": self.shifts,
+        }
+
+    def prometheus(self) -> bytes:
+        name, late = "twin_step_lateness_seconds", self.late
+        lines = [
+            f"# HELP {name} from the end of a step to its first token's writing",
+            f"# TYPE {name} histogram",
+        ]
+        for edge_s in EDGES_S:
+            below = sum(n for i, n in enumerate(late.bins) if _upper_s(i) <= edge_s * 1.0001)
+            lines.append(f'{name}_bucket{{le="{edge_s:g}"}} {below}')
+        lines += [f'{name}_bucket{{le="+Inf"}} {late.count}', f"{name}_sum {late.total_s:.9g}"]
+        lines += [f"{name}_count {late.count}", "# TYPE twin_schedule_shifts_total counter"]
+        return "\n".join([*lines, f"twin_schedule_shifts_total {self.shifts}", ""]).encode()
+
+
+def _upper_s(index: int) -> float:
+    return LEAST_S * exp(index * log(FACTOR))

@@ -1,0 +1,249 @@
+"""The step-time tables: those that are shipped, and a user's own. One file a system and framework.
+
+A file is an .npz: the parts that tables are made of (float32 seconds), each kept once, and an index
+(JSON) that says which parts make which table. `serving.twin.build` writes them.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.environments import home
+from serving.errors import LaunchError
+from serving.twin.steptime import Curve, Memory, StepTable, Surface, TableKey
+
+FORMAT = 1
+PARTS = ("shared", "rows", "alone", "context", "decode")
+AXES: Mapping[str, tuple[str, ...]] = {
+    "shared": ("tokens",),
+    "rows": ("requests",),
+    "alone": ("requests",),
+    "context": ("chunk", "attended"),
+    "decode": ("batch", "past"),
+}
+Floats = npt.NDArray[np.float32]
+
+
+class NoTable(LaunchError):
+    """There are no step times for this: not measured, or it can't run. One line says which."""
+
+
+class DoesNotFit(NoTable):
+    """The weights alone are larger than the memory of the GPUs: an engine would die of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Which parts make a table: the position of each in the file's arrays."""
+
+    key: TableKey
+    parts: tuple[int, ...]
+    memory: Memory
+    twice_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A table that there is not, and why: one line."""
+
+    key: TableKey
+    reason: str
+    fits: bool = True
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """All tables of one system and framework."""
+
+    system: str
+    framework: str
+    version: str
+    axes: Mapping[str, Sequence[float]]
+    arrays: Mapping[str, Floats]
+    entries: tuple[Entry, ...]
+    absent: tuple[Absent, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.system}-{self.framework}.npz"
+
+    def table(self, entry: Entry) -> StepTable:
+        found = dict(zip(PARTS, entry.parts, strict=True))
+        curves, surfaces = dict[str, Curve](), dict[str, Surface]()
+        for part, i in found.items():
+            axes = [self.axes[axis] for axis in AXES[part]]
+            values: list[Any] = self.arrays[part][i].tolist()
+            if len(axes) == 1:
+                curves[part] = Curve(axes[0], values)
+            else:
+                surfaces[part] = Surface(axes[0], axes[1], values)
+        version = f"{self.version}; {entry.note}" if entry.note else self.version
+        return StepTable(
+            key=entry.key,
+            version=version,
+            memory=entry.memory,
+            twice_s=entry.twice_s,
+            **curves,
+            **surfaces,
+        )
+
+
+def encode(tables: TableFile) -> bytes:
+    """The file's bytes; the same tables are always the same bytes."""
+    notes = sorted({entry.note for entry in tables.entries})
+    reasons = sorted({absent.reason for absent in tables.absent})
+    index = {
+        "format": FORMAT,
+        "system": tables.system,
+        "framework": tables.framework,
+        "version": tables.version,
+        "axes": {name: list(axis) for name, axis in tables.axes.items()},
+        "notes": notes,
+        "reasons": reasons,
+        "tables": [
+            [*_short(e.key), *e.parts, *astuple(e.memory), e.twice_s, notes.index(e.note)]
+            for e in tables.entries
+        ],
+        "absent": [[*_short(a.key), a.fits, reasons.index(a.reason)] for a in tables.absent],
+    }
+    text = json.dumps(index, separators=(",", ":")).encode()
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {part: tables.arrays[part] for part in PARTS}
+    np.savez_compressed(buffer, index=np.frombuffer(text, dtype=np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> TableFile:
+    """Raises ValueError, KeyError or OSError for what is no such file."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
+        index = json.loads(loaded["index"].tobytes())
+        arrays = {part: loaded[part] for part in PARTS}
+    if index["format"] != FORMAT:
+        raise ValueError(f"format {index['format']}, not {FORMAT}")
+    where = (index["system"], index["framework"])
+    keys, numbers = len(fields(TableKey)) - 2, len(fields(Memory))
+    entries, absent = list[Entry](), list[Absent]()
+    for row in index["tables"]:
+        key, rest = TableKey(*where, *row[:keys]), row[keys:]
+        parts, memory = tuple(rest[: len(PARTS)]), Memory(*rest[len(PARTS) :][:numbers])
+        entries.append(Entry(key, parts, memory, rest[-2], index["notes"][rest[-1]]))
+    for row in index["absent"]:
+        key, (fits, reason) = TableKey(*where, *row[:keys]), row[keys:]
+        absent.append(Absent(key, index["reasons"][reason], fits))
+    return TableFile(*where, index["version"], index["axes"], arrays, tuple(entries), tuple(absent))
+
+
+def _short(key: TableKey) -> tuple[Any, ...]:
+    return astuple(key)[2:]
+
+
+class Library:
+    """Finds tables by key. Parts become Python lists only for tables that are asked for."""
+
+    def __init__(self, files: Iterable[TableFile]) -> None:
+        """Later files win over earlier ones, table by table."""
+        self._entries: dict[TableKey, tuple[TableFile, Entry]] = {}
+        self._absent: dict[TableKey, Absent] = {}
+        self._versions: dict[tuple[str, str], str] = {}
+        self._tables: dict[TableKey, StepTable] = {}
+        for file in files:
+            self._versions[file.system, file.framework] = file.version
+            self._absent.update((absent.key, absent) for absent in file.absent)
+            self._entries.update((entry.key, (file, entry)) for entry in file.entries)
+
+    @classmethod
+    @cache
+    def shipped(cls) -> "Library":
+        """The tables in this package."""
+        return cls(_read(resources.files("serving.twin").joinpath("tables")))
+
+    @classmethod
+    def installed(cls) -> "Library":
+        """The shipped tables, and what `wattfront twin build` made on this machine."""
+        folder = home() / "twin"
+        return cls.with_folder(folder) if folder.is_dir() else cls.shipped()
+
+    @classmethod
+    def with_folder(cls, folder: Path) -> "Library":
+        """The shipped tables and a user's own, which win. Raises NoTable for a broken file."""
+        shipped = _read(resources.files("serving.twin").joinpath("tables"))
+        return cls([*shipped, *_read(folder)])
+
+    def keys(self) -> list[TableKey]:
+        return sorted(self._entries)
+
+    def find(
+        self, system: str | None = None, framework: str | None = None, model: str | None = None
+    ) -> list[TableKey]:
+        """The keys that there are; None is any."""
+        return [
+            key
+            for key in self.keys()
+            if system in (None, key.system)
+            and framework in (None, key.framework)
+            and model in (None, key.model)
+        ]
+
+    def version(self, system: str, framework: str) -> str:
+        """Where the tables of a framework on a system come from. Raises NoTable."""
+        try:
+            return self._versions[system, framework]
+        except KeyError:
+            raise NoTable(f"no step times of {framework} on {system}") from None
+
+    def table(self, key: TableKey) -> StepTable:
+        """Raises NoTable, DoesNotFit."""
+        if key not in self._tables:
+            if key not in self._entries:
+                raise self._missing(key)
+            file, entry = self._entries[key]
+            self._tables[key] = file.table(entry)
+        return self._tables[key]
+
+    def _missing(self, key: TableKey) -> NoTable:
+        known = self._absent.get(key)
+        if known and not known.fits:
+            return DoesNotFit(f"{key}: {known.reason}")
+        reason = known.reason if known else "not among the tables"
+        near = sorted(self._entries, key=lambda other: (_distance(key, other), other))[:3]
+        nearest = "; ".join(_difference(key, other) for other in near) or "none"
+        return NoTable(f"no step times of {key} ({reason}); the nearest: {nearest}")
+
+
+def _distance(key: TableKey, other: TableKey) -> float:
+    """What differs, the model weighing most: another layout is nearer than another model."""
+    weights = {"model": 100, "system": 20, "framework": 15, "weights": 6, "kv": 3}
+    apart = float(
+        sum(w for name, w in weights.items() if getattr(key, name) != getattr(other, name))
+    )
+    return apart + sum(
+        abs(getattr(key, name).bit_length() - getattr(other, name).bit_length())
+        for name in ("tensor", "data", "expert")
+    )
+
+
+def _difference(key: TableKey, other: TableKey) -> str:
+    named = ((field.name, getattr(other, field.name)) for field in fields(TableKey))
+    return " ".join(f"{name}={value}" for name, value in named if getattr(key, name) != value)
+
+
+def _read(folder: Path | Traversable) -> list[TableFile]:
+    found = sorted((p for p in folder.iterdir() if p.name.endswith(".npz")), key=lambda p: p.name)
+    return [_decoded(path) for path in found]
+
+
+def _decoded(path: Traversable) -> TableFile:
+    try:
+        return decode(path.read_bytes())
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise NoTable(f"{path.name} is no file of step-time tables: {error}") from error

@@ -1,0 +1,158 @@
+"""A trial on the virtual clock: with the shipped tables and the adapters' own command lines."""
+
+import numpy as np
+import pytest
+
+from serving.engines import ENGINES
+from serving.topology import Model, Topology
+from serving.twin.config import TwinConfig
+from tuner.economics import Hardware
+from tuner.trial import Completed, Failed, Measured, TrialConfig
+from tuner.virtual_trial import coalesced, simulate_trial
+
+LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
+
+
+def trial(
+    engine: str = "vllm",
+    *,
+    source: str = LLAMA,
+    tensor: int = 4,
+    system: str = "b300_sxm",
+    users: tuple[int, ...] = (4,),
+    workload: dict[str, object] | None = None,
+    twin: dict[str, object] | None = None,
+    **knobs: object,
+) -> TrialConfig:
+    return TrialConfig.model_validate(
+        {
+            "engine": {"kind": engine, **knobs},
+            "model": Model(name="m", source=source, context_tokens=4096, vocabulary=128256),
+            "topology": Topology(tensor_parallel=tensor),
+            "hardware": Hardware(
+                name="twin",
+                device="GPU",
+                devices_per_node=8,
+                twin=TwinConfig.model_validate({"system": system, **(twin or {})}),
+            ),
+            "workload": {
+                "name": "w",
+                "input_tokens": 512,
+                "output_tokens": 64,
+                "arrival": {"kind": "closed", "concurrency": users},
+                "warmup_s": 2,
+                "level_s": 10,
+                **(workload or {}),
+            },
+        }
+    )
+
+
+def completed(measured: Measured) -> Completed:
+    assert isinstance(measured.result, Completed), measured.result
+    return measured.result
+
+
+def failed(measured: Measured) -> Failed:
+    assert isinstance(measured.result, Failed), measured.result
+    return measured.result
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_each_framework_has_a_curve_that_bends(engine: str) -> None:
+    result = completed(simulate_trial(trial(engine, users=(1, 16, 128))))
+    assert all(point.valid for point in result.points), result.points
+    rates = [point.metrics["throughput_output_tok_s"] for point in result.points]
+    users = [point.metrics["interactivity_tok_s_user"] for point in result.points]
+    joules = [point.metrics["energy_j_per_output_tok"] for point in result.points]
+    assert rates == sorted(rates)
+    assert users == sorted(users, reverse=True)
+    assert joules == sorted(joules, reverse=True)
+    assert all(170 < (p.metrics["power_w_device"] or 0) < 1100 for p in result.points)
+    assert "aiconfigurator" in result.provenance["modelled"]
+    assert engine in result.command.replace("-", "")
+
+
+def test_the_same_configuration_gives_the_same_figures_and_another_seed_others() -> None:
+    first, again = (simulate_trial(trial()).result for _ in range(2))
+    other = simulate_trial(trial(twin={"seed": 1})).result
+    assert isinstance(first, Completed)
+    assert isinstance(again, Completed)
+    assert isinstance(other, Completed)
+    assert first.points == again.points
+    assert first.points != other.points
+
+
+def test_weights_that_do_not_fit_are_out_of_memory() -> None:
+    found = failed(
+        simulate_trial(trial(source="deepseek-ai/DeepSeek-R1", tensor=1, system="h200_sxm"))
+    )
+    assert found.failure == "OutOfMemory"
+    assert "modelled" in found.provenance
+
+
+def test_a_cache_without_room_is_out_of_memory() -> None:
+    config = trial(tensor=1, system="h200_sxm", gpu_memory_utilization=0.9)
+    assert failed(simulate_trial(config)).failure == "OutOfMemory"
+
+
+def test_flags_that_contradict_are_bad_flags() -> None:
+    config = trial(max_num_seqs=512, max_num_batched_tokens=256)
+    found = failed(simulate_trial(config))
+    assert found.failure == "BadFlags"
+    assert "max_num_batched_tokens" in found.evidence
+
+
+def test_a_model_without_measurements_is_said() -> None:
+    found = failed(simulate_trial(trial(source="somebody/a-model")))
+    assert "somebody/a-model" in found.evidence
+
+
+def test_a_known_prefix_shortens_the_first_token() -> None:
+    shared = {"shared_prefix": {"hit_rate": 0.8}, "input_tokens": 2048}
+    ttft = {}
+    for caching in (True, False):
+        config = trial(workload=shared, enable_prefix_caching=caching)
+        (point,) = completed(simulate_trial(config)).points
+        ttft[caching] = point.metrics["ttft_p50_ms"] or 0.0
+    assert ttft[True] < 0.6 * ttft[False]
+
+
+def test_a_power_cap_costs_throughput_and_saves_energy() -> None:
+    found = {}
+    for cap_w in (1100, 600):
+        config = trial(users=(256,), twin={"power": {"cap_w": cap_w}})
+        (point,) = completed(simulate_trial(config)).points
+        found[cap_w] = point.metrics
+    assert (found[600]["throughput_output_tok_s"] or 0) < (
+        found[1100]["throughput_output_tok_s"] or 0
+    )
+    assert (found[600]["power_w_device"] or 0) < 610
+    assert (found[600]["energy_j_per_output_tok"] or 9) < (
+        found[1100]["energy_j_per_output_tok"] or 0
+    )
+
+
+def test_speculation_makes_output_faster_when_few_ask() -> None:
+    told = '{"method": "mtp", "num_speculative_tokens": 2}'
+    rates = []
+    for knobs in ({}, {"speculative_config": told}):
+        (point,) = completed(simulate_trial(trial(users=(1,), **knobs))).points
+        rates.append(point.metrics["interactivity_tok_s_user"] or 0.0)
+    assert rates[1] > 1.5 * rates[0]
+
+
+def test_events_of_several_tokens_lose_none() -> None:
+    times = np.arange(10.0)
+    tokens = np.array([1, 1, 2, 1, 1, 3, 1, 1, 1, 1], np.int32)
+    at, counts = coalesced(times, tokens, 4)
+    assert counts.sum() == tokens.sum()
+    assert at.tolist() == [0, 3, 5, 9]
+    assert counts.tolist() == [1, 4, 4, 4]
+
+
+@pytest.mark.parametrize("engine", sorted(set(ENGINES) - {"vllm", "sglang", "trtllm"}))
+def test_other_engines_have_no_twin(engine: str) -> None:
+    knobs = {"url": "http://127.0.0.1:1"} if engine == "external" else {}
+    found = failed(simulate_trial(trial(engine, **knobs)))
+    assert found.failure in ("BadFlags", "LaunchError")
