@@ -23,8 +23,8 @@ MAY_IMPORT = {
 LAYERS = (
     {"__main__"},
     {"cli"},
-    {"commands", "machine"},
-    {"plan", "display", "slots", "study", "regression", "report", "export"},
+    {"commands", "machine", "twins"},
+    {"plan", "display", "slots", "simulate", "study", "regression", "report", "export"},
     {"config", "compose", "judge"},
     {"study_config"},
     {"tracking"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"runs", "plots"},
     {"picture"},
     {"search", "cluster", "ledger", "complaint"},
-    {"objective", "pareto", "space"},
+    {"objective", "pareto", "space", "virtual_trial"},
     {"trial"},
     {"economics", "energy"},
 )

@@ -23,6 +23,7 @@ NEEDS = {
     "workload/mooncake": [f"workload.dataset.path={TRACE}"],
     "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
     "topology/cpu": ["topology.cpus=4"],
+    "space/llama33_70b_precision": ["model=llama33_70b", "topology=tp8", "hardware=b300"],
 }
 GPU = ["topology=tp8", "hardware=b300"]
 
@@ -33,8 +34,8 @@ def companions(group: str, option: str) -> list[str]:
     if group == "engine":
         return ["space=none", *more]
     if group == "space" and option != "none":
-        engine = option.removesuffix("_gpu")
-        return [f"engine={engine}", *(GPU if option.endswith("_gpu") else [])]
+        engine = "vllm" if more else option.removesuffix("_gpu")
+        return [f"engine={engine}", *more, *(GPU if option.endswith("_gpu") else [])]
     if group == "hardware" and option != "laptop":
         return ["topology=tp8"]
     if group == "topology" and "cpu" not in option:

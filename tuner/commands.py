@@ -28,7 +28,7 @@ from tuner.config import (
     single,
 )
 from tuner.display import Display
-from tuner.ledger import Ledger, LedgerError
+from tuner.ledger import Ledger, LedgerError, results
 from tuner.mirror import TrackingError
 from tuner.plan import known_trials, show_plan
 from tuner.report import show_report
@@ -36,6 +36,7 @@ from tuner.simulate import check_simulable
 from tuner.simulate import simulate as run_simulated
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
+from tuner.virtual_trial import VIRTUAL
 
 NOTHING_FEASIBLE, INTERRUPTED = 3, 130
 
@@ -71,21 +72,32 @@ def simulate(arguments: argparse.Namespace) -> int:
         return _print_config(arguments, arguments.overrides)
     config = load(arguments.overrides, arguments.config_dir)
     check_simulable(config)
-    console, folder = Console(), new_folder(config)
-    workers = arguments.workers or len(os.sched_getaffinity(0))
-    _say(console, f"study {folder}: {config.search.trials} trials on the virtual clock")
-    with Ledger.open(folder) as ledger, Display(config, workers, console) as display:
-        study = Study(config, ledger, [display])
-        with interruptible(study):
-            try:
-                run_simulated(study, workers)
-            except KeyboardInterrupt:
-                return INTERRUPTED
-    feasible = show_report(folder, config, console)
-    if arguments.to_mlflow:
+    code, folder = _simulate(config, new_folder(config), arguments.workers)
+    if arguments.to_mlflow and code != INTERRUPTED:
         mirror(folder, config)
-        _say(console, f"MLflow: {ui_command(config, folder)}")
-    return 0 if feasible else NOTHING_FEASIBLE
+        _say(Console(), f"MLflow: {ui_command(config, folder)}")
+    return code
+
+
+def _simulate(config: StudyConfig, folder: Path, asked: int | None = None) -> tuple[int, Path]:
+    console, workers = Console(), asked or len(os.sched_getaffinity(0))
+    _say(console, f"study {folder}: {config.search.trials} trials on the virtual clock")
+    try:
+        with Ledger.open(folder) as ledger, Display(config, workers, console) as display:
+            display.already(ledger.results())
+            study = Study(config, ledger, [display])
+            with interruptible(study):
+                run_simulated(study, workers)
+    except LedgerError as error:
+        raise Missing(str(error)) from error
+    except ResumeError as error:
+        raise ConfigError(str(error)) from error
+    except KeyboardInterrupt:
+        return _interrupted(folder, console), folder
+    feasible = show_report(folder, config, console)
+    if study.remaining() > 0 and study.closed:
+        return _interrupted(folder, console), folder
+    return 0 if feasible else NOTHING_FEASIBLE, folder
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -217,6 +229,8 @@ def resume(arguments: argparse.Namespace) -> int:
     folder = find_study(arguments.study)
     config = load_saved(folder)
     check_files(config)
+    if any(entry.result.provenance.get("clock") == VIRTUAL for entry in results(folder)):
+        return _simulate(config, folder)[0]
     return run_study(config, folder)
 
 

@@ -1,14 +1,18 @@
 """A whole study on the twin's virtual clock: the same search, ledger and report, and as many trials at
 once as there are cores. No Ray, no server, no waiting."""
 
+import ctypes
 import multiprocessing
 import os
+import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 from tuner.config import ConfigError, StudyConfig
 from tuner.search import Source
 from tuner.trial import Measured, TrialConfig
 from tuner.virtual_trial import simulate_trial
+
+_PR_SET_PDEATHSIG = 1
 
 
 def check_simulable(config: StudyConfig) -> None:
@@ -26,15 +30,24 @@ def simulate(source: Source, workers: int | None = None) -> None:
     running: dict[Future[Measured], int] = {}
     # Fresh interpreters: a fork would take the threads' locks of this one along.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        try:
-            while _fill(pool, source, running, count) or running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda each: running[each]):
-                    source.finished(running.pop(future), future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, initializer=_ours_to_end, initargs=(os.getpid(),)
+    )
+    try:
+        while _fill(pool, source, running, count) or running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in sorted(done, key=lambda each: running[each]):
+                source.finished(running.pop(future), future.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ours_to_end(driver: int) -> None:
+    """Ctrl-C is for the driver to answer; and where the driver is killed, its workers go too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != driver:  # killed before this
+        os._exit(1)
 
 
 def _fill(

@@ -36,6 +36,7 @@ from tuner.trial import (
     score,
 )
 
+VIRTUAL = "virtual"  # the clock, in the provenance of a result
 WORD = " token"
 SAMPLE_S = 0.1  # between two readings of the energy counters
 PORT = 8000  # nobody listens there
@@ -49,7 +50,7 @@ def simulate_trial(config: TrialConfig) -> Measured:
     twin = config.hardware.twin
     assert twin is not None, "judged before"
     command = plan_command(config.engine, config.model, config.topology, twin)
-    facts = {**_provenance(), "clock": "virtual", "modelled": f"twin of {twin.system}"}
+    facts = {**_provenance(), "clock": VIRTUAL, "modelled": f"twin of {twin.system}"}
     startup_s = load_s = 0.0
     try:
         setup, assembled = stand(config, twin)

@@ -250,7 +250,8 @@ def main(arguments: Sequence[str]) -> None:
     folder, *names = arguments
     wanted = names or [f"{system}-{framework}" for system in SYSTEMS for framework in FRAMEWORKS]
     for name in wanted:
-        write(Path(folder), *name.split("-", 1), say=lambda line: print(line, flush=True))  # noqa: T201
+        system, framework = name.split("-", 1)
+        write(Path(folder), system, framework, lambda line: print(line, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":

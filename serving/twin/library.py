@@ -7,7 +7,7 @@ A file is an .npz: the parts that tables are made of (float32 seconds), each kep
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -72,30 +72,41 @@ class TableFile:
     arrays: Mapping[str, Floats]
     entries: tuple[Entry, ...]
     absent: tuple[Absent, ...]
+    # Tables share parts: so do their Python lists.
+    _curves: dict[tuple[str, int], Curve] = field(default_factory=dict, compare=False, repr=False)
+    _surfaces: dict[tuple[str, int], Surface] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def name(self) -> str:
         return f"{self.system}-{self.framework}.npz"
 
     def table(self, entry: Entry) -> StepTable:
-        found = dict(zip(PARTS, entry.parts, strict=True))
-        curves, surfaces = dict[str, Curve](), dict[str, Surface]()
-        for part, i in found.items():
-            axes = [self.axes[axis] for axis in AXES[part]]
-            values: list[Any] = self.arrays[part][i].tolist()
-            if len(axes) == 1:
-                curves[part] = Curve(axes[0], values)
-            else:
-                surfaces[part] = Surface(axes[0], axes[1], values)
-        version = f"{self.version}; {entry.note}" if entry.note else self.version
+        where = dict(zip(PARTS, entry.parts, strict=True))
         return StepTable(
             key=entry.key,
-            version=version,
+            version=f"{self.version}; {entry.note}" if entry.note else self.version,
             memory=entry.memory,
+            shared=self._curve("shared", where["shared"]),
+            rows=self._curve("rows", where["rows"]),
+            alone=self._curve("alone", where["alone"]),
+            context=self._surface("context", where["context"]),
+            decode=self._surface("decode", where["decode"]),
             twice_s=entry.twice_s,
-            **curves,
-            **surfaces,
         )
+
+    def _curve(self, part: str, i: int) -> Curve:
+        if (part, i) not in self._curves:
+            (axis,) = AXES[part]
+            self._curves[part, i] = Curve(self.axes[axis], self.arrays[part][i].tolist())
+        return self._curves[part, i]
+
+    def _surface(self, part: str, i: int) -> Surface:
+        if (part, i) not in self._surfaces:
+            first, second = (self.axes[axis] for axis in AXES[part])
+            self._surfaces[part, i] = Surface(first, second, self.arrays[part][i].tolist())
+        return self._surfaces[part, i]
 
 
 def encode(tables: TableFile) -> bytes:
@@ -155,7 +166,6 @@ class Library:
         self._entries: dict[TableKey, tuple[TableFile, Entry]] = {}
         self._absent: dict[TableKey, Absent] = {}
         self._versions: dict[tuple[str, str], str] = {}
-        self._tables: dict[TableKey, StepTable] = {}
         for file in files:
             self._versions[file.system, file.framework] = file.version
             self._absent.update((absent.key, absent) for absent in file.absent)
@@ -203,12 +213,17 @@ class Library:
 
     def table(self, key: TableKey) -> StepTable:
         """Raises NoTable, DoesNotFit."""
-        if key not in self._tables:
-            if key not in self._entries:
-                raise self._missing(key)
-            file, entry = self._entries[key]
-            self._tables[key] = file.table(entry)
-        return self._tables[key]
+        file, entry = self._found(key)
+        return file.table(entry)
+
+    def memory(self, key: TableKey) -> Memory:
+        """What a table says of memory, without making it. Raises NoTable, DoesNotFit."""
+        return self._found(key)[1].memory
+
+    def _found(self, key: TableKey) -> tuple[TableFile, Entry]:
+        if key not in self._entries:
+            raise self._missing(key)
+        return self._entries[key]
 
     def _missing(self, key: TableKey) -> NoTable:
         known = self._absent.get(key)
@@ -220,20 +235,16 @@ class Library:
         return NoTable(f"no step times of {key} ({reason}); the nearest: {nearest}")
 
 
-def _distance(key: TableKey, other: TableKey) -> float:
+def _distance(key: TableKey, other: TableKey) -> int:
     """What differs, the model weighing most: another layout is nearer than another model."""
     weights = {"model": 100, "system": 20, "framework": 15, "weights": 6, "kv": 3}
-    apart = float(
-        sum(w for name, w in weights.items() if getattr(key, name) != getattr(other, name))
-    )
-    return apart + sum(
-        abs(getattr(key, name).bit_length() - getattr(other, name).bit_length())
-        for name in ("tensor", "data", "expert")
-    )
+    apart = sum(w for name, w in weights.items() if getattr(key, name) != getattr(other, name))
+    sizes = ((key.tensor, other.tensor), (key.data, other.data), (key.expert, other.expert))
+    return apart + sum(abs(a.bit_length() - b.bit_length()) for a, b in sizes)
 
 
 def _difference(key: TableKey, other: TableKey) -> str:
-    named = ((field.name, getattr(other, field.name)) for field in fields(TableKey))
+    named = ((part.name, getattr(other, part.name)) for part in fields(TableKey))
     return " ".join(f"{name}={value}" for name, value in named if getattr(key, name) != value)
 
 

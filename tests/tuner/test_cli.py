@@ -13,7 +13,8 @@ from tuner.cli import main, parse, parser
 from tuner.config import StudyConfig, load, save
 from tuner.plan import known_trials
 
-COMMANDS = ("tune", "bench", "plan", "report", "resume", "engines", "models", "doctor")
+COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")
+COMMANDS += ("twin", "doctor")
 PLANNED = ("laptop", "laptop_frameworks", "b300_vllm")
 Captured = pytest.CaptureFixture[str]
 

@@ -1,0 +1,96 @@
+"""The twin where a real engine would stand: launched, supervised, read and buried by the same code."""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.engines import SgLang, TrtLlm, Vllm
+from serving.engines.base import BaseEngine
+from serving.errors import BadFlags, OutOfMemory, ServingError
+from serving.launch import Order, launched, shell_command
+from serving.telemetry.twin import LATE, STEPS, energy_reader, lateness_reader
+from serving.topology import Model, Topology
+from serving.twin.config import TwinConfig
+
+MODEL = Model(
+    name="served", source="meta-llama/Llama-3.1-8B-Instruct", context_tokens=4096, vocabulary=128256
+)
+B300 = TwinConfig(system="b300_sxm")
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Callable[..., Order]:
+    def make(
+        engine: BaseEngine,
+        *,
+        model: Model = MODEL,
+        tensor: int = 2,
+        twin: TwinConfig = B300,
+    ) -> Order:
+        topology = Topology(tensor_parallel=tensor)
+        return Order(engine, model, topology, tmp_path / "engine.log", twin)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.mark.parametrize("engine", [Vllm(), SgLang(), TrtLlm()], ids=lambda each: each.kind)
+def test_each_framework_stands_up_answers_and_tells_its_joules(
+    engine: BaseEngine, order: Callable[..., Order]
+) -> None:
+    with launched(order(engine), devices=("0", "1")) as running:
+        endpoint = running.endpoint
+        read, late = energy_reader(endpoint.base_url), lateness_reader(endpoint.base_url)
+        before = read()
+        asked = {"model": "served", "prompt": list(range(100)), "max_tokens": 20}
+        request = urllib.request.Request(
+            f"{endpoint.base_url}/v1/completions",
+            json.dumps(asked).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            answer = json.load(response)
+        after, steps = read(), late()
+        running.check()
+    assert answer["usage"]["prompt_tokens"] == 100
+    assert answer["usage"]["completion_tokens"] == 20
+    assert endpoint.modelled is not None
+    assert "aiconfigurator" in endpoint.modelled
+    assert endpoint.engine_version is not None
+    assert "-m serving.twin --system b300_sxm -- " in shell_command(endpoint)
+    assert before is not None
+    assert after is not None
+    assert len(after.values) == 2
+    seconds = (after.at_ns - before.at_ns) / 1e9
+    for device, joules in after.values.items():
+        assert 100 * seconds < joules - before.values[device] < 1100 * seconds
+    assert steps is not None
+    assert steps.values[STEPS] >= 20
+    assert 0 <= steps.values[LATE] <= steps.values[STEPS]
+
+
+@pytest.mark.parametrize("engine", [Vllm(), SgLang(), TrtLlm()], ids=lambda each: each.kind)
+def test_a_model_too_large_dies_of_memory(engine: BaseEngine, order: Callable[..., Order]) -> None:
+    large = MODEL.model_copy(update={"source": "deepseek-ai/DeepSeek-R1"})
+    made = order(engine, model=large, tensor=1, twin=TwinConfig(system="h200_sxm"))
+    with pytest.raises(OutOfMemory), launched(made, devices=("0",)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (Vllm(max_num_seqs=512, max_num_batched_tokens=256), BadFlags),
+        (Vllm(extra_args=("--no-such-flag",)), BadFlags),
+        (SgLang(extra_args=("--no-such-flag",)), BadFlags),
+        (TrtLlm(extra_args=("--no-such-flag",)), BadFlags),
+        (Vllm(gpu_memory_utilization=0.02), OutOfMemory),
+    ],
+)
+def test_what_the_engine_would_refuse_is_refused(
+    engine: BaseEngine, expected: type[ServingError], order: Callable[..., Order]
+) -> None:
+    with pytest.raises(expected), launched(order(engine), devices=("0", "1")):
+        pass
