@@ -6,6 +6,7 @@ A file is an .npz: the parts that tables are made of (float32 seconds), each kep
 
 import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from functools import cache
@@ -135,7 +136,7 @@ def encode(tables: TableFile) -> bytes:
 
 
 def decode(content: bytes) -> TableFile:
-    """Raises ValueError, KeyError or OSError for what is no such file."""
+    """Raises ValueError, KeyError, OSError or BadZipFile for what is no such file."""
     with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
         index = json.loads(loaded["index"].tobytes())
         arrays = {part: loaded[part] for part in PARTS}
@@ -256,5 +257,5 @@ def _read(folder: Path | Traversable) -> list[TableFile]:
 def _decoded(path: Traversable) -> TableFile:
     try:
         return decode(path.read_bytes())
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise NoTable(f"{path.name} is no file of step-time tables: {error}") from error

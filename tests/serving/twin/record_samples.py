@@ -37,7 +37,7 @@ KEYS = (
     TableKey("b200_sxm", "trtllm", "llama-3.1-70b", "fp8", "fp8", 4, 1, 1),
     TableKey("b200_sxm", "trtllm", "qwen3-32b", "bf16", "fp8", 8, 1, 1),
     TableKey("h200_sxm", "vllm", "llama-3.1-70b", "fp8", "bf16", 2, 1, 1),
-    TableKey("h200_sxm", "vllm", "minimax-m2.5", "fp8_block", "fp8", 8, 1, 1),
+    TableKey("h200_sxm", "vllm", "minimax-m2.5", "fp8_block", "fp8", 4, 1, 1),
     TableKey("h200_sxm", "sglang", "deepseek-r1", "fp8_block", "fp8", 8, 1, 1),
     TableKey("h200_sxm", "trtllm", "gpt-oss-120b", "mxfp4", "bf16", 1, 1, 1),
     TableKey("h200_sxm", "trtllm", "qwen3-32b", "fp8_block", "fp8", 1, 1, 1),
