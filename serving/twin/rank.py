@@ -7,7 +7,6 @@ and when it needs another KV block, is known as soon as it begins to decode.
 from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
@@ -15,22 +14,12 @@ import numpy as np
 
 from serving.twin.batch import Batch, Scheduling, Stats
 from serving.twin.blocks import Blocks
-from serving.twin.request import Counts, Request
+from serving.twin.decode import Decode, accepted
+from serving.twin.request import Request
 
 # SGLang reserves a share of the output that is still to come; the share falls as it sees how it goes
 # (sglang/srt/environ.py: SGLANG_INIT_NEW_TOKEN_RATIO, …_MIN_…_FACTOR, …_DECAY_STEPS).
 RESERVE_FIRST, RESERVE_LEAST, RESERVE_STEPS = 0.7, 0.14, 600
-
-
-@dataclass(slots=True, eq=False)
-class _Decode:
-    """A stretch of decode steps of one request: from step `begin` on, with `length` tokens cached."""
-
-    begin: int
-    length: int
-    finish: int  # its last step
-    tokens: Counts | None  # of each step, with speculation; else one
-    over: bool = False
 
 
 class Rank:
@@ -40,13 +29,13 @@ class Rank:
         self.scheduling, self.blocks, self.stats = scheduling, blocks, Stats()
         self.waiting: deque[Request] = deque()
         self.filling: list[Request] = []
-        self.running: dict[Request, _Decode] = {}
+        self.running: dict[Request, Decode] = {}
         self.ends = array("d")
         self._mean_tokens = scheduling.mean_tokens
         self._rng = rng
         self._batch: Batch | None = None
         self._order = count()
-        self._finishing: list[tuple[int, int, Request, _Decode]] = []
+        self._finishing: list[tuple[int, int, Request, Decode]] = []
         self._growth: dict[int, int] = {}  # decode step → blocks needed then
         self._phases = [
             0
@@ -234,16 +223,16 @@ class Rank:
         request.known = request.target - 1  # that of its last token is not written yet
         steps = left
         if self.scheduling.draft_tokens:
-            tokens = self._accepted(left)
+            tokens = accepted(self.scheduling, left, self._rng)
             steps = len(tokens)
-        decode = _Decode(begin, request.known, begin + steps - 1, tokens)
+        decode = Decode(begin, request.known, begin + steps - 1, tokens)
         self.running[request] = decode
         self._context += request.known
         self._left += left
         self._plan_growth(decode, 1)
         heappush(self._finishing, (decode.finish, next(self._order), request, decode))
 
-    def _plan_growth(self, decode: _Decode, sign: int) -> None:
+    def _plan_growth(self, decode: Decode, sign: int) -> None:
         """Enters, or takes back, at which steps it needs another block."""
         if self.scheduling.reserve == "all":
             return
@@ -257,21 +246,7 @@ class Rank:
             if (step := decode.begin + int(offset)) >= now:
                 self._growth[step] = self._growth.get(step, 0) + sign * int(more[offset])
 
-    def _accepted(self, left: int) -> Counts:
-        """Output tokens of each step until `left` are made."""
-        drafts, acceptance = self.scheduling.draft_tokens, self.scheduling.acceptance
-        wanted = int(left / self._mean_tokens * 1.25) + 8
-        tokens = np.zeros(0, np.int32)
-        while tokens.sum() < left:
-            taken = self._rng.random((wanted, drafts)) < acceptance
-            more = 1 + np.cumprod(taken, axis=1).sum(axis=1)
-            tokens = np.concatenate((tokens, more.astype(np.int32)))
-        steps = int(np.searchsorted(np.cumsum(tokens), left)) + 1
-        tokens = tokens[:steps]
-        tokens[-1] -= int(tokens.sum()) - left
-        return tokens
-
-    def _stop(self, request: Request, decode: _Decode, step: int) -> None:
+    def _stop(self, request: Request, decode: Decode, step: int) -> None:
         """It decodes no more from `step` on: what it made until then is its own."""
         del self.running[request]
         decode.over = True
