@@ -72,9 +72,12 @@ class Finished(Entry):
         return self.result.config.engine.kind
 
     @property
-    def modelled(self) -> bool:
-        """Figures of an emulated engine: no table, plot or run shows them unmarked."""
-        return self.engine == "twin" or bool(self.result.provenance.get("modelled"))
+    def modelled(self) -> str:
+        """What the figures of an emulated engine rest on; empty for measured ones.
+
+        No table, plot or run shows modelled figures unmarked.
+        """
+        return str(self.result.provenance.get("modelled") or "")
 
 
 class Ledger:

@@ -164,8 +164,8 @@ def _subtitle(study: Judged, entries: Sequence[Finished], completed: int) -> str
         f"{completed} trial{'s' * (completed != 1)} measured",
         *([f"{failed} failed"] if failed else []),
     ]
-    if any(entry.modelled for entry in entries):
-        parts.insert(0, "MODELLED by an emulator, not measured")
+    if sources := sorted({entry.modelled.split(":")[0] for entry in entries if entry.modelled}):
+        parts.insert(0, f"MODELLED by an emulator ({', '.join(sources)}), not measured")
     return " · ".join(parts)
 
 

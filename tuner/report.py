@@ -26,10 +26,12 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
     entries = results(folder)
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
-    if any(entry.modelled for entry in entries):
+    if sources := sorted({entry.modelled for entry in entries if entry.modelled}):
         console.print(
-            f"Figures marked {MODELLED} come from an emulator, not from a machine.",
+            f"Figures marked {MODELLED} come from an emulator, not from a machine: "
+            f"{'; '.join(sources)}.",
             style="bold red",
+            soft_wrap=not console.is_terminal,
         )
     if measured:
         _show_front(study, measured, console)

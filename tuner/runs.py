@@ -41,12 +41,14 @@ class RunData:
 
 def study_tags(study: Judged, name: str) -> dict[str, str]:
     x, y = (axis.metric for axis in study.objective.axes[:2])
+    twin = study.hardware.twin
     return {
         "kind": "study",
         "study": name,
         "model": study.model.name,
         "hardware": study.hardware.name,
         "workload": study.workload.name,
+        "modelled": "no" if twin is None else f"twin of {twin.system}",
         "mlflow.note.content": HOW_TO_COMPARE.format(study=name, x=x, y=y),
     }
 
@@ -179,9 +181,7 @@ def _shared_tags(study: Judged, name: str, entry: Finished) -> dict[str, str]:
         "model": study.model.name,
         "hardware": study.hardware.name,
         "workload": study.workload.name,
-        "modelled": str(
-            entry.result.provenance.get("modelled") or ("yes" if entry.modelled else "no")
-        ),
+        "modelled": entry.modelled or "no",
     }
 
 

@@ -1,0 +1,33 @@
+"""A study of emulated GPUs as a user runs it: Ray nodes with fake GPUs, three frameworks, real HTTP."""
+
+from tests.e2e.conftest import Wattfront
+
+SMALL = (
+    "experiment=b300",
+    "tracking=none",
+    "cluster.nodes=2",
+    "search.trials=4",
+    "workload.arrival.concurrency=[1,4]",
+    "workload.output_tokens=32",
+    "workload.level_s=3",
+    "workload.level_max_s=10",
+)
+
+
+def test_three_frameworks_on_emulated_nodes(wattfront: Wattfront) -> None:
+    code, output = wattfront.run("tune", *SMALL)
+    assert code in (0, 3), output  # on a busy machine no level may be valid
+    results = [line["result"] for line in wattfront.lines() if "result" in line]
+    assert len(results) == 4
+    assert {each["config"]["engine"]["kind"] for each in results} == {"vllm", "sglang", "trtllm"}
+    for each in results:
+        assert each["status"] == "completed", each
+        assert "aiconfigurator-core" in each["provenance"]["modelled"]
+        assert len(each["provenance"]["devices"]) == each["config"]["topology"]["tensor_parallel"]
+        assert "serving.twin --system b300_sxm" in each["command"]
+        for point in each["points"]:
+            metrics = point["metrics"]
+            assert metrics["output_tokens_mean"] == 32
+            assert 150 < metrics["power_w_device"] < 1100
+    assert "modelled" in output[output.index("Pareto") :]
+    assert wattfront.leftovers(within_s=15) == []
