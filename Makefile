@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench bench-loadgen bench-precision install clean
+.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin install clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,13 +15,16 @@ test: install
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest -q
 
-bench: bench-loadgen bench-precision
+bench: bench-loadgen bench-precision bench-twin
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.bench_loadgen --write docs/loadgen.md
 
 bench-precision: install
 	$(BIN)/python -m tests.benchmarks.bench_precision --write docs/loadgen.md
+
+bench-twin: install
+	$(BIN)/python -m tests.benchmarks.bench_twin --write docs/twin.md
 
 lint: install
 	$(BIN)/ruff check .

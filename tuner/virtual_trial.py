@@ -19,6 +19,7 @@ from serving.twin.assemble import Assembled, TwinOutOfMemory, assemble
 from serving.twin.catalog import SYSTEMS
 from serving.twin.config import TwinConfig
 from serving.twin.emulation import Emulation
+from serving.twin.engine import DeviceMemoryExhausted
 from serving.twin.faces import FACES
 from serving.twin.flags import Refused, framework_of, parse
 from serving.twin.request import Request
@@ -61,7 +62,7 @@ def simulate_trial(config: TrialConfig) -> Measured:
             stream_interval=setup.stream_interval,
             block_tokens=setup.block_tokens if _repeats(config.workload, setup) else None,
         )
-        report = run_virtual(server, config.workload, vocabulary=config.model.vocabulary)
+        report = _loaded(config, server, setup)
         load_s = server.emulation.now_s
     except (ServingError, loadgen.LoadError) as error:
         evidence = (str(error).strip().splitlines() or [""])[0]
@@ -71,6 +72,14 @@ def simulate_trial(config: TrialConfig) -> Measured:
     timings = Timings(startup_s + load_s, startup_s, load_s)
     trace = server.trace(max(level.window.end_ns for level in report.levels))
     return Measured(_completed(config, report, trace, timings, command, facts), {})
+
+
+def _loaded(config: TrialConfig, server: "TwinServer", setup: Setup) -> LoadReport:
+    try:
+        return run_virtual(server, config.workload, vocabulary=config.model.vocabulary)
+    except DeviceMemoryExhausted as error:
+        said = FACES[setup.framework].died_under_load(error)
+        raise config.engine.diagnose(1, said) from error
 
 
 def _completed(

@@ -12,7 +12,7 @@ from serving.twin.blocks import Blocks
 from serving.twin.catalog import SYSTEMS, WEIGHT_BYTES, ModelFacts, SystemFacts, checkpoint
 from serving.twin.config import TwinConfig
 from serving.twin.emulation import Emulation, Transfer
-from serving.twin.engine import Engine, HostCosts, Noise
+from serving.twin.engine import Engine, HostCosts, Noise, Spare
 from serving.twin.host import host_costs
 from serving.twin.library import DoesNotFit, Library
 from serving.twin.power import Machine, PowerModel
@@ -136,7 +136,19 @@ class _Plan:
             gpus_per_rank=setup.tensor,
             noise=Noise(config.noise, noise),
             draft_cost=1 / self.facts.layers,
+            spare=self._spare(),
         )
+
+    def _spare(self) -> Spare | None:
+        """SGLang profiles no step before it sizes its cache: a large one may find no room."""
+        if self.setup.framework != "sglang":
+            return None
+        memory = self.table.memory
+        taken = memory.weights_bytes + memory.other_bytes + memory.communication_bytes
+        taken += memory.kv_bytes_per_request * self.setup.max_sequences
+        taken += self.kv_tokens * memory.kv_bytes_per_token + memory.activation_bytes_base
+        left = self.system.memory_bytes - taken
+        return Spare(left, memory.activation_bytes_per_token)
 
     def _machine(self) -> Machine:
         peak = PEAK.get(self.table.key.weights, "fp8")

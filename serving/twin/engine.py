@@ -33,9 +33,8 @@ class HostCosts:
     `step_s` + `sequence_s` · requests in the step, and `prefill_step_s` if it computes prompts: between
     two steps, unless `overlapped` hides it behind them. `intake_s` + `intake_token_s` · prompt tokens:
     before a request is in the queue, one request at a time; `latency_s`: the same, of all requests at
-    once (the network, threads that tokenise). `least_step_s`: what launching a step's
-    kernels takes without CUDA graphs. `decode_factor`, `prefill_factor`: how much longer its kernels
-    take there than measured alone: those of decodes, and what prompts add to them.
+    once (the network, threads that tokenise). `least_step_s`: what launching a step's kernels takes
+    without CUDA graphs.
     """
 
     step_s: float = 0.0
@@ -45,13 +44,7 @@ class HostCosts:
     least_step_s: float = 0.0
     overlapped: bool = False
     prefill_step_s: float = 0.0
-    decode_factor: float = 1.0
-    prefill_factor: float = 1.0
     latency_s: float = 0.0
-
-    def kernels(self, whole_s: float, decode_s: float) -> float:
-        """Of a step that takes `whole_s` by the table, `decode_s` if it had no prompts."""
-        return self.decode_factor * decode_s + self.prefill_factor * (whole_s - decode_s)
 
     def around(self, step_s: float, sequences: int, *, prompts: bool = False) -> float:
         """From the start of a step to that of the next."""
@@ -63,6 +56,27 @@ class HostCosts:
 
     def intake(self, prompt_tokens: int) -> float:
         return self.intake_s + self.intake_token_s * prompt_tokens
+
+
+class DeviceMemoryExhausted(Exception):
+    """A step's activations are larger than what is left of the GPU: the engine dies of it, under load."""
+
+    def __init__(self, need_bytes: float, have_bytes: float) -> None:
+        super().__init__(f"{need_bytes / 1e9:.1f} GB for a step, {have_bytes / 1e9:.1f} are left")
+        self.need_bytes, self.have_bytes = need_bytes, have_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """Bytes of a GPU that neither weights nor cache take, and what a token of a step takes of them."""
+
+    bytes: float = float("inf")
+    bytes_per_token: float = 0.0
+
+    def check(self, tokens: int) -> None:
+        need_bytes = tokens * self.bytes_per_token
+        if need_bytes > self.bytes:
+            raise DeviceMemoryExhausted(need_bytes, self.bytes)
 
 
 class Noise:
@@ -97,10 +111,11 @@ class Engine:
         gpus_per_rank: int,
         noise: Noise,
         draft_cost: float = 0.0,
+        spare: Spare | None = None,
     ) -> None:
         self.ranks, self.power, self.gpus_per_rank = list(ranks), power, gpus_per_rank
         self._times, self._host, self._work, self._noise = times, host, work, noise
-        self._draft_cost = draft_cost
+        self._draft_cost, self._spare = draft_cost, spare
         self._since_s, self._spent_j, self._watts = (
             0.0,
             [0.0] * len(ranks),
@@ -115,12 +130,17 @@ class Engine:
         return sum(rank.load for rank in self.ranks)
 
     def begin(self, now_s: float) -> float | None:
-        """Forms the next step of all ranks; returns when it ends, None if none has work."""
+        """Forms the next step of all ranks; returns when it ends, None if none has work.
+
+        Raises DeviceMemoryExhausted.
+        """
         batches = [rank.begin() for rank in self.ranks]
         self._batches = batches
         step_s, sequences = 0.0, 0
         for batch in batches:
             if batch is not None:
+                if self._spare is not None:
+                    self._spare.check(batch.prefill_tokens + batch.decodes)
                 step_s = max(step_s, self._step_s(batch))
                 sequences = max(sequences, batch.decodes + len(batch.chunks))
         if not sequences:
@@ -182,10 +202,5 @@ class Engine:
         """Of one rank. With speculation a request brings 1 + k tokens that read its cache once."""
         drafts = self.ranks[0].scheduling.draft_tokens
         tokens, context = batch.decodes * (1 + drafts), batch.context / (1 + drafts)
-        times, host = self._times, self._host
-        decode_s = times.step_s(0, 0.0, tokens, context) if tokens else 0.0
-        whole_s = decode_s
-        if batch.prefill_tokens:
-            whole_s = times.step_s(batch.prefill_tokens, batch.attended, tokens, context)
-        drafted = 1 + self._draft_cost * drafts if tokens else 1.0
-        return host.kernels(whole_s, min(decode_s, whole_s)) * drafted
+        step_s = self._times.step_s(batch.prefill_tokens, batch.attended, tokens, context)
+        return step_s * (1 + self._draft_cost * drafts) if tokens else step_s

@@ -2,7 +2,7 @@
 
 P = P_max · (floor + (1 − floor) · (1 − exp(−(compute · u_c + memory · u_m)))), with u_c the share of the
 peak FLOP/s and u_m that of the memory bandwidth that the step reaches; idle between steps. The shape and
-its constants are in `Power`, with their source; they are known to ±25 %.
+its constants are in `Power`, with their source; they are known to ±15 %.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import cast
@@ -20,6 +21,7 @@ from serving.twin.answers import Answer
 from serving.twin.asks import BadRequest, read_ask
 from serving.twin.assemble import Assembled
 from serving.twin.config import TwinConfig
+from serving.twin.engine import DeviceMemoryExhausted
 from serving.twin.faces import Face, Facts
 from serving.twin.http import Connection, Incoming
 from serving.twin.wall import Wall, clock_s
@@ -62,7 +64,14 @@ async def _serve(assembled: Assembled, face: Face, facts: Facts, config: TwinCon
         if line:
             say(line)
     _raise_limits()
-    server = Server(assembled, face, facts, config, loop)
+    deaths: list[DeviceMemoryExhausted] = []
+
+    def died(error: DeviceMemoryExhausted) -> None:
+        say(face.died_under_load(error))
+        deaths.append(error)
+        stop.set()
+
+    server = Server(assembled, face, facts, config, loop, died)
     listening = await loop.create_server(
         server.connection, facts.setup.host, facts.setup.port, backlog=BACKLOG
     )
@@ -73,7 +82,7 @@ async def _serve(assembled: Assembled, face: Face, facts: Facts, config: TwinCon
     await stop.wait()
     listening.close()
     server.wall.close()
-    return 0
+    return 1 if deaths else 0
 
 
 def say(line: str) -> None:
@@ -95,9 +104,10 @@ class Server:
         facts: Facts,
         config: TwinConfig,
         loop: asyncio.AbstractEventLoop,
+        died: Callable[[DeviceMemoryExhausted], None],
     ) -> None:
         self._assembled, self._face, self._facts, self._config = assembled, face, facts, config
-        self.wall = Wall(assembled.emulation, loop, self._refuse)
+        self.wall = Wall(assembled.emulation, loop, self._refuse, died)
         self._numbers = count()
         setup = facts.setup
         blocks = assembled.emulation.engines[0].ranks[0].blocks

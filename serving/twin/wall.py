@@ -8,7 +8,7 @@ from typing import Any, cast
 from serving.twin.alarm import Alarm
 from serving.twin.answers import Answer
 from serving.twin.emulation import Emulation, Turn
-from serving.twin.engine import Engine
+from serving.twin.engine import DeviceMemoryExhausted, Engine
 from serving.twin.faces import Counts
 from serving.twin.lateness import Lateness
 from serving.twin.rank import Rank
@@ -19,7 +19,7 @@ clock_s = time.monotonic  # CLOCK_MONOTONIC, as the alarm's
 
 
 class Wall:
-    """`refuse` is called with a request that the engine can never serve.
+    """`refuse` is called with a request that the engine can never serve, `died` once it is dead.
 
     What it writes to a socket never calls back here at once: a rank's requests may be walked over.
     """
@@ -29,8 +29,10 @@ class Wall:
         emulation: Emulation,
         loop: asyncio.AbstractEventLoop,
         refuse: Callable[[Answer], None],
+        died: Callable[[DeviceMemoryExhausted], None],
     ) -> None:
-        self.emulation, self.lateness, self._refuse = emulation, Lateness(), refuse
+        self.emulation, self.lateness = emulation, Lateness()
+        self._refuse, self._died = refuse, died
         self.origin_s = clock_s()
         self._loop, self._alarm = loop, Alarm(loop, self._tick)
         self._alarm_s: float | None = None
@@ -114,7 +116,11 @@ class Wall:
             if late_s > BEHIND_S:
                 self.origin_s += late_s
                 self.lateness.shifts += 1
-            turn = emulation.advance()
+            try:
+                turn = emulation.advance()
+            except DeviceMemoryExhausted as error:
+                self._died(error)
+                return
             if turn.stepped is None:
                 self._arrived(turn)
             else:

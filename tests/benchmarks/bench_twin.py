@@ -42,9 +42,9 @@ from tests.benchmarks.twin_points import (
 from tests.benchmarks.twin_report import Scored
 from tests.benchmarks.twin_runs import Outcome, simulate
 
-SHARE = 0.2  # of B200's and H200's points
+SHARE = 0.3  # of B200's and H200's points
 LONG_OUTPUT = 1024  # beyond it, points are drawn as much less often as they take longer
-FIT_AGAIN = 0.4  # of the points: where the schedule is looked at once more, with costs
+FIT_AGAIN = 1.0  # of the points: where the schedule is looked at once more, with costs
 
 
 @dataclass(frozen=True, slots=True)

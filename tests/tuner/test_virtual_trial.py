@@ -96,6 +96,25 @@ def test_a_cache_without_room_is_out_of_memory() -> None:
     assert failed(simulate_trial(config)).failure == "OutOfMemory"
 
 
+def test_a_step_without_room_kills_the_engine_under_load() -> None:
+    knobs = {"mem_fraction_static": 0.98, "chunked_prefill_size": 32768}
+    config = trial(
+        "sglang",
+        source="deepseek-ai/DeepSeek-R1",
+        tensor=8,
+        users=(64,),
+        workload={"input_tokens": 3000},
+        **knobs,
+    )
+    found = failed(simulate_trial(config))
+    assert found.failure == "OutOfMemory"
+    assert "Tried to allocate" in found.evidence
+    roomy = config.model_copy(
+        update={"engine": config.engine.model_copy(update={"mem_fraction_static": 0.85})}
+    )
+    completed(simulate_trial(roomy))
+
+
 def test_flags_that_contradict_are_bad_flags() -> None:
     config = trial(max_num_seqs=512, max_num_batched_tokens=256)
     found = failed(simulate_trial(config))

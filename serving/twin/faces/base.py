@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from serving.twin.assemble import TwinOutOfMemory
+from serving.twin.engine import DeviceMemoryExhausted
+from serving.twin.flags.base import traceback
 from serving.twin.setup import Setup
 
 GIB = 2**30
@@ -86,6 +88,15 @@ class Face(ABC):
     @abstractmethod
     def died(self, setup: Setup, error: TwinOutOfMemory) -> str:
         """All that it says before it exits: memory is not enough."""
+
+    def died_under_load(self, error: DeviceMemoryExhausted) -> str:
+        """The same when a step finds no room."""
+        need, free = error.need_bytes / GIB, error.have_bytes / GIB
+        line = (
+            f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate {need:.2f} GiB. "
+            f"GPU 0 has {free:.2f} GiB free."
+        )
+        return traceback(line, ("event_loop_overlap", "run_batch", "forward_extend"))
 
     @abstractmethod
     def bad_flag(self, reason: str) -> str:
