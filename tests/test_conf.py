@@ -9,7 +9,7 @@ from loadgen.loads import next_load, plan_of
 from serving.engines import ENGINES
 from tuner.cluster import Capacity
 from tuner.compose import compose, conf_dir
-from tuner.config import load, trial_config
+from tuner.config import fixed_values, load, trial_config
 from tuner.plan import estimate, known_trials
 from tuner.space import enumerate_points
 
@@ -24,6 +24,7 @@ NEEDS = {
     "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
     "topology/cpu": ["topology.cpus=4"],
     "space/llama33_70b_precision": ["model=llama33_70b", "topology=tp8", "hardware=b300"],
+    "space/moe_layouts": ["model=deepseek_r1", "topology=tp8", "hardware=b300"],
 }
 GPU = ["topology=tp8", "hardware=b300"]
 
@@ -96,7 +97,7 @@ def test_every_point_of_an_experiment_is_a_trial(option: str) -> None:
     """Or its constraints would let through what can't be started."""
     study = load([f"experiment={Path(option).name}"])
     engines = list(study.engine)
-    points = list(enumerate_points(study.space, engines))
+    points = list(enumerate_points(study.space, engines, fixed_values(study)))
     assert points
     for point in points[:: max(len(points) // 50, 1)]:
         trial_config(study, point)

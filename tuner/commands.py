@@ -127,6 +127,7 @@ def _print_config(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     """Runs a study to its end, new or resumed, and reports. Returns the exit code."""
     console = Console()
+    check_one_engine(config)
     check_machine(config)
     folder = folder or new_folder(config)
     _say(console, f"study {folder}: starting Ray, {config.search.trials} trials")
@@ -163,6 +164,16 @@ def _interrupted(folder: Path, console: Console) -> int:
     again = shlex.join(["wattfront", "resume", str(folder)])
     _say(console, f"stopped; go on with: {again}", "yellow")
     return INTERRUPTED
+
+
+def check_one_engine(config: StudyConfig) -> None:
+    """Pools of engines exist on the virtual clock only. Raises ConfigError."""
+    pooled = any(path.startswith("hardware.twin.pools") for path in config.space.parameters)
+    if pooled or (config.hardware.twin is not None and config.hardware.twin.pools is not None):
+        raise ConfigError(
+            "hardware.twin.pools: several engines together run on the virtual clock alone: "
+            "`wattfront simulate` with the same arguments"
+        )
 
 
 def check_machine(config: StudyConfig) -> None:

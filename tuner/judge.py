@@ -18,7 +18,7 @@ from tuner.trial import TrialConfig
 
 # A search over the workload would compare answers to different questions.
 VARIED = ("engine", "topology", "model")
-CAPPED = "hardware.twin.power.cap_w"  # an emulated GPU takes any power cap
+EMULATED = "hardware.twin."  # an emulated machine is anything: any power cap, any pools
 
 
 def judge(study: StudyConfig) -> None:
@@ -48,7 +48,7 @@ def _space(study: StudyConfig) -> Iterator[str]:
 
 
 def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[str]:
-    if path.split(".", maxsplit=1)[0] not in VARIED and path != CAPPED:
+    if path.split(".", maxsplit=1)[0] not in VARIED and not path.startswith(EMULATED):
         yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
         return
     complaints = list(unknown(study, path))

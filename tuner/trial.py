@@ -43,6 +43,14 @@ class TrialConfig(Strict):
     hardware: Hardware
     workload: Workload
 
+    @property
+    def devices(self) -> int:
+        """What figures per device divide by: all that the trial takes."""
+        twin = self.hardware.twin
+        if twin is None or twin.pools is None:
+            return self.topology.devices
+        return twin.pools.devices(self.topology)
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
@@ -223,7 +231,7 @@ def cut_short(report: LoadReport) -> str:
 def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> OperatingPoint:
     """One load level as an operating point: the load's metrics, and those per device, MW, $ and J."""
     stats, traces = summarize(level), traces or Traces()
-    devices = config.topology.devices
+    devices = config.devices
     derived, missing = derive(stats.metrics, devices, config.hardware)
     joules = _grown(traces.energy, level)
     total_j = None if joules is None else sum(joules.values())

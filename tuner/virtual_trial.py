@@ -15,13 +15,19 @@ from serving.errors import BadFlags, LaunchError, ServingError
 from serving.launch import plan_command
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
-from serving.twin.assemble import Assembled, TwinOutOfMemory, assemble
+from serving.topology import Topology
+from serving.twin.assemble import (
+    Assembled,
+    TwinOutOfMemory,
+    assemble,
+    assemble_disaggregated,
+)
 from serving.twin.catalog import SYSTEMS
 from serving.twin.config import TwinConfig
 from serving.twin.emulation import Emulation
 from serving.twin.engine import DeviceMemoryExhausted
-from serving.twin.faces import FACES
-from serving.twin.flags import Refused, framework_of, parse
+from serving.twin.faces import FACES, Face
+from serving.twin.flags import Refused, parse
 from serving.twin.request import Request
 from serving.twin.server import start_s
 from serving.twin.setup import FlagError, Setup
@@ -78,7 +84,7 @@ def _loaded(config: TrialConfig, server: "TwinServer", setup: Setup) -> LoadRepo
     try:
         return run_virtual(server, config.workload, vocabulary=config.model.vocabulary)
     except DeviceMemoryExhausted as error:
-        said = FACES[setup.framework].died_under_load(error)
+        said = _face(setup).died_under_load(error)
         raise config.engine.diagnose(1, said) from error
 
 
@@ -97,35 +103,46 @@ def _completed(
 
 def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Setup, Assembled]:
     """The engine's own command line, read by its twin. Raises ServingError as the engine would fail."""
-    engine, model, topology = config.engine, config.model, config.topology
+    setup, pools = _read(config, config.topology), twin.pools
+    try:
+        if pools is None:
+            return setup, assemble(setup, twin)
+        first = _read(config, pools.prefill_topology or config.topology)
+        pair = assemble_disaggregated(
+            first, setup, twin, prefill_engines=pools.prefill, decode_engines=pools.decode
+        )
+        return setup, pair
+    except FlagError as error:
+        raise config.engine.diagnose(2, _face(setup).bad_flag(str(error))) from error
+    except TwinOutOfMemory as error:
+        raise config.engine.diagnose(1, _face(setup).died(setup, error)) from error
+
+
+def _read(config: TrialConfig, topology: Topology) -> Setup:
+    engine, model, twin = config.engine, config.model, config.hardware.twin
+    assert twin is not None, "judged before"
     if isinstance(engine, External):
         raise LaunchError("an external endpoint has no twin")
-    path = models.locate_or_name(model.source, engine.model_format)
-    devices = tuple(map(str, range(topology.gpus)))
     launch = Launch(
         engine.default_executable,
-        path,
+        models.locate_or_name(model.source, engine.model_format),
         model.name,
         "127.0.0.1",
         PORT,
         topology,
         model.context_tokens,
-        devices,
+        tuple(map(str, range(topology.gpus))),
     )
-    argv = engine.command(launch)
     try:
-        face = FACES[framework_of(argv)[0]]
-        setup = parse(argv, SYSTEMS[twin.system].memory_bytes)
+        return parse(engine.command(launch), SYSTEMS[twin.system].memory_bytes)
     except Refused as refused:
         raise engine.diagnose(refused.exit_code, str(refused)) from refused
     except FlagError as error:
         raise BadFlags(str(error)) from error
-    try:
-        return setup, assemble(setup, twin)
-    except FlagError as error:
-        raise engine.diagnose(2, face.bad_flag(str(error))) from error
-    except TwinOutOfMemory as error:
-        raise engine.diagnose(1, face.died(setup, error)) from error
+
+
+def _face(setup: Setup) -> Face:
+    return FACES[setup.framework]
 
 
 def _repeats(workload: Workload, setup: Setup) -> bool:

@@ -167,8 +167,8 @@ def _plan(setup: Setup, config: TwinConfig, library: Library | None) -> _Plan:
             "the twin has no measurements of pipeline parallelism: pipeline size 1 is right"
         )
     facts, weights = precision(setup)
-    if facts.moe and setup.data > 1:
-        setup = replace(setup, lockstep=True)  # its experts are spread over all ranks, EP or not
+    if setup.framework == "vllm" and facts.moe and setup.data > 1:
+        setup = replace(setup, lockstep=True)  # it spreads experts over all ranks, EP or not
     key = TableKey(
         config.system,
         setup.framework,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serving.topology import Strict
+from serving.topology import Strict, Topology
 
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,6 +33,22 @@ class Power(Strict):
     )
 
 
+class Pools(Strict):
+    """Prompts and output on different GPUs: so many engines of the trial's flags for each.
+
+    `prefill_topology`: of those that compute prompts, where it is another.
+    """
+
+    prefill: Annotated[int, Field(ge=1)]
+    decode: Annotated[int, Field(ge=1)]
+    prefill_topology: Topology | None = None
+
+    def devices(self, topology: Topology) -> int:
+        """All GPUs of both."""
+        first = self.prefill_topology or topology
+        return self.prefill * first.devices + self.decode * topology.devices
+
+
 class TwinConfig(Strict):
     """`noise`: standard deviation of the logarithm of a step's time. `start_scale`: 1 waits at start
     as long as the real engine would, 0 not at all.
@@ -47,3 +63,4 @@ class TwinConfig(Strict):
     start_scale: NonNegative = 0.0
     acceptance: Share = 0.7
     host_overhead: bool = True
+    pools: Pools | None = None

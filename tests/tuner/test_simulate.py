@@ -64,6 +64,12 @@ def test_real_hardware_is_not_simulated(capsys: Captured) -> None:
     assert "hardware=b300_twin" in one_line(capsys)
 
 
+def test_pools_are_not_for_the_wall_clock(capsys: Captured) -> None:
+    pools = "+hardware.twin.pools={prefill: 1, decode: 1}"
+    assert main(["tune", *SMALL, pools]) == 2
+    assert "wattfront simulate" in one_line(capsys)
+
+
 def test_an_interrupted_simulation_finishes_what_runs_and_goes_on_later(bare_machine: Path) -> None:
     command = [sys.executable, "-m", "tuner", "simulate", *SMALL, "search.trials=40"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

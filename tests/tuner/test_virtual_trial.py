@@ -161,6 +161,23 @@ def test_speculation_makes_output_faster_when_few_ask() -> None:
     assert rates[1] > 1.5 * rates[0]
 
 
+def test_pools_count_all_their_gpus_and_shield_output_from_prompts() -> None:
+    load = {"input_tokens": 3000, "output_tokens": 200, "level_s": 20}
+    one = trial(users=(48,), workload=load, tensor=2)
+    pools = {"prefill": 2, "decode": 1, "prefill_topology": {"tensor_parallel": 1}}
+    two = trial(users=(48,), workload=load, tensor=2, twin={"pools": pools})
+    assert two.devices == 4
+    gaps = []
+    for config in (one, two):
+        (point,) = completed(simulate_trial(config)).points
+        gaps.append(point.metrics["itl_p99_ms"] or 0.0)
+        rate = point.metrics["throughput_output_tok_s"] or 0.0
+        assert point.metrics["throughput_output_tok_s_device"] == pytest.approx(
+            rate / config.devices
+        )
+    assert gaps[1] < 0.5 * gaps[0]
+
+
 def test_events_of_several_tokens_lose_none() -> None:
     times = np.arange(10.0)
     tokens = np.array([1, 1, 2, 1, 1, 3, 1, 1, 1, 1], np.int32)
