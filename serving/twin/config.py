@@ -20,16 +20,16 @@ class Power(Strict):
     cap_w: Annotated[float, Field(gt=0)] | None = None
     idle: Share = 0.16
     floor: Share = 0.25
-    compute: NonNegative = 92.0
-    memory: NonNegative = 1.0
+    compute: NonNegative = 150.0
+    memory: NonNegative = 0.96
     exponent: Annotated[float, Field(ge=1)] = 2.4
     slowest: Annotated[float, Field(gt=0, le=1)] = 0.3
     band: Share = 0.15
     source: str = (
         "compute, memory: fitted on 26 November 2026 to ten measured means of B300 boards (InferenceX, "
-        "10 September 2026: Qwen3.5-397B NVFP4, SGLang 0.5.19), off by 2 % where one is left out and 3 % "
-        "where a layout is; floor: B200 kernels at 244 of 1,000 W (aiconfigurator-core 0.12.0); idle: "
-        "H200 at 80 of 593 W, scaled"
+        "10 September 2026: Qwen3.5-397B NVFP4, SGLang 0.5.19), off by 2 % where a layout is left out; "
+        "floor: B200 kernels at 244 of 1,000 W (aiconfigurator-core 0.12.0); idle: H200 at 80 of 593 W, "
+        "scaled"
     )
 
 

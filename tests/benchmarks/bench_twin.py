@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from datetime import date
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +80,31 @@ def gather(share: float) -> Data:
     return Data(drawn, by_system(outdone, "b300_sxm"), left_out, tuple(sources))
 
 
+@cache
 def library(folder: Path | None) -> Library:
     return Library.with_folder(folder) if folder else Library.shipped()
+
+
+def simulated(place: twin_headline.Place, folder: Path | None) -> Outcome:
+    return twin_headline.simulate(place, library(folder))
+
+
+def about(tables: Library) -> str:
+    """When, and with which tables."""
+    found = sorted({(key.system, key.framework) for key in tables.find()})
+    versions = sorted({tables.version(*each) for each in found})
+    return f"Tables: {'; '.join(versions)}. {date.today()}.\n"
+
+
+class Places:
+    """Simulates places of the headline."""
+
+    def __init__(self, folder: Path | None, processes: int) -> None:
+        self._work = partial(simulated, folder=folder)
+        self._pool = ProcessPoolExecutor(processes) if processes > 1 else None
+
+    def __call__(self, places: Sequence[twin_headline.Place]) -> Iterator[Outcome]:
+        return self._pool.map(self._work, places) if self._pool else map(self._work, places)
 
 
 Task = tuple[Point, HostCosts, bool]
@@ -194,12 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         power = twin_power.measured(tables)
         text = twin_report.document(scored, costs.whole, costs.without, power)
         text += twin_report.left_out(data.left_out, refused, data.sources)
+        text += about(tables)
         minutes = (time.monotonic() - begun) / 60
         print(text, f"\n{simulator.simulations} simulations, {minutes:.1f} minutes")  # noqa: T201
         if args.write:
             put(text, args.write, "bench-twin")
     figure = args.write.parent / "twin_headline.png" if args.write else None
-    text = twin_headline.document(tables, figure)
+    text = twin_headline.document(Places(args.tables, args.processes), figure)
     print(text)  # noqa: T201
     if args.write:
         put(text, args.write, "bench-twin-headline")

@@ -6,7 +6,7 @@ published and are assumed.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,6 +66,7 @@ class Place:
 DP8 = Pool(1, 1, 8, 1)  # attention DP8, experts split by tensors: as published
 HEADLINE = Place(Pool(7, 1, 4, 1), DP8, 3072)
 USERS = (32, 128, 512, 1024, 2048, 3072)
+MOST_DECODES = 1024  # the largest batch of decodes in InferenceX's recipes of TensorRT-LLM
 AROUND = [Place(Pool(p, 1, 4, 1), DP8, users) for p in (1, 2, 4, 7) for users in USERS]
 AROUND += [Place(None, DP8, users) for users in (8, 32, 128, 512, 1024)]
 
@@ -120,10 +121,12 @@ def _pool(row: Mapping[str, str], kind: str) -> Pool:
 
 
 def simulate(place: Place, library: Library) -> Outcome:
-    """Prompt engines take prompts one after the other; decode engines have room for every user."""
+    """Prompt engines take prompts one after the other; decode engines have room for twice the users,
+    and at most for MOST_DECODES a rank."""
     config = place.config(place.decode)
     ranks = place.decode.engines * place.decode.data
-    decode = replace(setup_of(config), max_sequences=max(16, 2 * -(-place.users // ranks)))
+    room = min(MOST_DECODES, max(16, 2 * -(-place.users // ranks)))
+    decode = replace(setup_of(config), max_sequences=room)
     try:
         if place.prefill:
             assembled = assemble_disaggregated(
@@ -267,12 +270,16 @@ def others_table(found: Sequence[tuple[Place, Published, Outcome]]) -> str:
     return table(titles, lines)
 
 
-def document(library: Library, figure: Path | None) -> str:
-    found = [(place, simulate(place, library)) for place in AROUND]
+def document(run: Callable[[Sequence[Place]], Iterable[Outcome]], figure: Path | None) -> str:
+    said = others()
+    places = [*AROUND, *(place for place, _ in said)]
+    outcomes = list(run(places))
+    found = list(zip(AROUND, outcomes, strict=False))
     outcome = dict(found)[HEADLINE]
     if outcome.reason:
         return f"No prediction of the headline: {outcome.reason}\n"
-    runs = [(place, said, simulate(place, library)) for place, said in others()]
+    rest = outcomes[len(AROUND) :]
+    runs = [(place, true, one) for (place, true), one in zip(said, rest, strict=True)]
     parts = ["### The headline", headline_table(outcome), "### Other disaggregated runs"]
     if runs:
         parts.append(others_table(runs))

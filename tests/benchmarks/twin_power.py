@@ -65,6 +65,11 @@ class Powered:
     best: Floats
 
     @property
+    def apart(self) -> Error:
+        """Of what was fitted to other layouts."""
+        return error(self.left_out, [run.point.watts_gpu or 0.0 for run in self.runs])
+
+    @property
     def error(self) -> Error:
         return error(self.shipped, [run.point.watts_gpu or 0.0 for run in self.runs])
 
@@ -144,8 +149,7 @@ def power_table(power: Powered) -> str:
         "measured tokens/s/GPU",
         "modelled",
     ]
-    true = [run.point.watts_gpu or 0.0 for run in power.runs]
-    ours, others = power.error, error(power.left_out, true)
+    ours, others = power.error, power.apart
     best = ", ".join(f"{name} {value:.3g}" for name, value in zip(NAMES, power.best, strict=True))
     note = (
         f"Shipped constants: median error {ours.median:.1%}, bias {ours.bias:+.0%}. Fitted to the other "
