@@ -4,9 +4,11 @@ Whose turn it is, when a level has been long enough, which part of it is measure
 it are the very functions of a load on the wall clock; only sending and receiving are others.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -54,13 +56,20 @@ class VirtualServer(Protocol):
     """Seconds on its own clock, which begins at 0 and only `advance` moves."""
 
     @property
+    def now_s(self) -> float:
+        """When the last thing happened."""
+
+    @property
     def next_s(self) -> float | None:
         """When something happens next; None while nothing will."""
 
     def send(self, sent: Sent, at_s: float) -> None: ...
 
-    def advance(self) -> Sequence[Sent]:
-        """The next thing happens. Returns what was answered: times, tokens and end are filled in."""
+    def advance(self, until_s: float) -> Sequence[Sent]:
+        """Things happen up to `until_s`, but not beyond the first moment at which something is answered.
+
+        Returns that: times, tokens and end are filled in.
+        """
 
     def abandon(self, sent: Sent) -> None:
         """It is given up. What came of it until now is filled in."""
@@ -68,7 +77,7 @@ class VirtualServer(Protocol):
 
 def run_virtual(server: VirtualServer, workload: Workload, *, vocabulary: int) -> LoadReport:
     """`loadgen.run` on a virtual clock. Raises a LoadError if the first level has no answer at all."""
-    source, levels = build(workload, vocabulary), list[Level]()
+    source, levels = _source(workload.model_dump_json(), vocabulary), list[Level]()
     used, begin_s = 0, 0.0
     while (load := next_load(workload, levels)) is not None:
         run = _Level(server, workload, load, plan_of(workload, load, used), source)
@@ -83,6 +92,12 @@ def run_virtual(server: VirtualServer, workload: Workload, *, vocabulary: int) -
         levels.append(settled(workload, load, outcomes))
         used += outcomes.used
     return LoadReport(tuple(levels), ClockAnchor(0, 0))
+
+
+@lru_cache(maxsize=4)
+def _source(workload: str, vocabulary: int) -> Source:
+    """Made once for all trials of a study: they are asked the same."""
+    return build(Workload.model_validate_json(workload), vocabulary)
 
 
 class _Level:
@@ -109,9 +124,8 @@ class _Level:
         ending, close_s = self._measure(feed, judge, begin_s)
         self._open = False
         if ending.drain and self._plan.drain:
-            while self._active or self._waiting:
-                if not self._happen():
-                    break
+            while (self._active or self._waiting) and self._server.next_s is not None:
+                self._happen(math.inf)
         for sent in [*self._active, *self._waiting]:
             if sent in self._active:
                 self._server.abandon(sent)
@@ -136,28 +150,25 @@ class _Level:
     def _upto(self, limit_s: float) -> float | None:
         """Lets happen what happens next, but nothing after `limit_s`. None: nothing will any more."""
         due_ns, next_s = self._agenda.due_ns, self._server.next_s
-        due_s = s_of(due_ns) if due_ns else None
-        if due_s is not None and due_s <= min(limit_s, limit_s if next_s is None else next_s):
+        due_s = s_of(due_ns) if due_ns else math.inf
+        if due_s <= min(limit_s, limit_s if next_s is None else next_s):
             self.now_s = max(self.now_s, due_s)
             while turn := self._agenda.pop(max(due_ns, ns_of(self.now_s))):
                 self._issue(turn[1], s_of(turn[0]), turn[2])
             return self.now_s
         if next_s is not None and next_s <= limit_s:
-            self._happen()
+            self._happen(min(limit_s, due_s))
             return self.now_s
-        if due_s is None and next_s is None:
+        if due_s == math.inf and next_s is None:
             return limit_s if self._active or self._waiting else None
         return limit_s
 
-    def _happen(self) -> bool:
-        next_s = self._server.next_s
-        if next_s is None:
-            return False
-        self.now_s = max(self.now_s, next_s)
-        for sent in self._server.advance():
+    def _happen(self, until_s: float) -> None:
+        answered = self._server.advance(until_s)
+        self.now_s = max(self.now_s, self._server.now_s)
+        for sent in answered:
             if sent in self._active:
                 self._answered(sent)
-        return True
 
     def _issue(self, slot: int, due_s: float, ask: Ask) -> None:
         sent = Sent(ask, slot, due_s, due_s)

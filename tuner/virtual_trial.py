@@ -1,5 +1,6 @@
 """A trial on the twin's virtual clock: the same flags, the same load, the same score, and no waiting."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -172,6 +173,10 @@ class TwinServer:
         self._energy: list[tuple[float, list[float]]] = [(0.0, emulation.energy_j(0.0))]
 
     @property
+    def now_s(self) -> float:
+        return self.emulation.now_s
+
+    @property
     def next_s(self) -> float | None:
         return self.emulation.next_s
 
@@ -183,12 +188,19 @@ class TwinServer:
         sent.input_tokens = tokens
         self.emulation.submit(request, at_s)
 
-    def advance(self) -> list[Sent]:
+    def advance(self, until_s: float) -> list[Sent]:
+        emulation = self.emulation
+        while (next_s := emulation.next_s) is not None and next_s <= until_s:
+            turn = emulation.advance()
+            if turn.at_s - self._energy[-1][0] >= SAMPLE_S:
+                self._energy.append((turn.at_s, emulation.energy_j(turn.at_s)))
+            if turn.done and (answered := self._answered(turn.done)):
+                return answered
+        return []
+
+    def _answered(self, done: Sequence[Request]) -> list[Sent]:
         answered = []
-        turn = self.emulation.advance()
-        if turn.at_s - self._energy[-1][0] >= SAMPLE_S:
-            self._energy.append((turn.at_s, self.emulation.energy_j(turn.at_s)))
-        for request in turn.done:
+        for request in done:
             sent = self._sent.pop(request, None)
             if sent is not None:
                 del self._requests[sent]

@@ -134,32 +134,31 @@ class Engine:
 
         Raises DeviceMemoryExhausted.
         """
-        batches = [rank.begin() for rank in self.ranks]
-        self._batches = batches
-        step_s, sequences = 0.0, 0
+        batches = self._batches = [rank.begin() for rank in self.ranks]
+        step_s, sequences, prompts = 0.0, 0, False
         for batch in batches:
-            if batch is not None:
-                if self._spare is not None:
-                    self._spare.check(batch.prefill_tokens + batch.decodes)
-                step_s = max(step_s, self._step_s(batch))
-                sequences = max(sequences, batch.decodes + len(batch.chunks))
+            if batch is None:
+                continue
+            if self._spare is not None:
+                self._spare.check(batch.prefill_tokens + batch.decodes)
+            step_s = max(step_s, self._step_s(batch))
+            sequences = max(sequences, batch.decodes + len(batch.chunks))
+            prompts = prompts or batch.prefill_tokens > 0
         if not sequences:
             return None
         step_s *= self._noise.factor()
-        power, idle_w = self.power, self.power.idle_w
-        slowed = [
-            None if each is None else power.step(self._work(each), step_s) for each in batches
-        ]
-        # The rank whose cap bites most slows all of them.
-        capped_s = max(each[0] for each in slowed if each is not None)
-        prompts = any(each is not None and each.chunks for each in batches)
-        whole_s = self._host.around(capped_s, sequences, prompts=prompts)
         self._meter(now_s)
-        for index, each in enumerate(slowed):
+        # The rank whose cap bites most slows all of them.
+        capped_s, idle_w = 0.0, self.power.idle_w
+        for index, batch in enumerate(batches):
+            if batch is not None:
+                slowed_s, self._watts[index] = self.power.step(self._work(batch), step_s)
+                capped_s = max(capped_s, slowed_s)
+        whole_s = self._host.around(capped_s, sequences, prompts=prompts)
+        share = capped_s / whole_s
+        for index, busy_w in enumerate(self._watts):
             # Over the whole step: its kernels, and what the host takes between two.
-            busy_w = idle_w if each is None else each[1]
-            watts = idle_w + (busy_w - idle_w) * capped_s / whole_s
-            self._watts[index] = watts
+            watts = self._watts[index] = idle_w + (busy_w - idle_w) * share
             self.step_energy_j += watts * whole_s * self.gpus_per_rank
         self.busy_s += whole_s
         self.steps += 1

@@ -87,6 +87,9 @@ class Rank:
         done: list[Request] = []
         if batch.decodes:
             self._advance(at_s, done)
+        if not batch.chunks:
+            self.stats.finished += len(done)
+            return [], done
         chunks = [each for each in batch.chunks if each[0] in self.filling]  # some went away
         made = [request for request, tokens in chunks if self._filled(request, tokens, at_s)]
         for request in made:

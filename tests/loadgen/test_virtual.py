@@ -20,6 +20,7 @@ class Station:
         self._service_s, self._refuses = service_s, refuses
         self._events: list[tuple[float, int, Sent]] = []
         self._count = 0
+        self.now_s = 0.0
         self.gone: list[Sent] = []
 
     @property
@@ -34,8 +35,11 @@ class Station:
         self._count += 1
         heappush(self._events, (end_s, self._count, sent))
 
-    def advance(self) -> Sequence[Sent]:
+    def advance(self, until_s: float) -> Sequence[Sent]:
+        if not self._events or self._events[0][0] > until_s:
+            return []
         end_s, _, sent = heappop(self._events)
+        self.now_s = end_s
         sent.end_s, sent.input_tokens = end_s, sent.ask.input_tokens or 0
         sent.tokens = np.array([1, sent.ask.output_tokens - 1], np.int32)
         if self._refuses:
