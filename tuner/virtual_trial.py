@@ -160,12 +160,20 @@ def _provenance() -> dict[str, object]:
 
 
 class TwinServer:
-    """An emulation as `loadgen.virtual` drives it. `stream_interval`: tokens an event, after the first."""
+    """An emulation as `loadgen.virtual` drives it. `stream_interval`: tokens an event, after the first.
+
+    `ahead`: steps between two requests that come or go are taken at once.
+    """
 
     def __init__(
-        self, emulation: Emulation, *, stream_interval: int = 1, block_tokens: int | None = None
+        self,
+        emulation: Emulation,
+        *,
+        stream_interval: int = 1,
+        block_tokens: int | None = None,
+        ahead: bool = True,
     ) -> None:
-        self.emulation = emulation
+        self.emulation, self._ahead = emulation, ahead
         self._interval, self._block_tokens = stream_interval, block_tokens
         self._sent: dict[Request, Sent] = {}
         self._requests: dict[Sent, Request] = {}
@@ -190,6 +198,7 @@ class TwinServer:
 
     def advance(self, until_s: float) -> list[Sent]:
         emulation = self.emulation
+        emulation.ahead_s = until_s if self._ahead else 0.0
         while (next_s := emulation.next_s) is not None and next_s <= until_s:
             turn = emulation.advance()
             if turn.at_s - self._energy[-1][0] >= SAMPLE_S:

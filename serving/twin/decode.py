@@ -18,6 +18,13 @@ class Decode:
     tokens: Counts | None  # of each step, with speculation; else one
     over: bool = False
 
+    def growth(self, block_tokens: int) -> list[tuple[int, int]]:
+        """The steps at which it needs more blocks, and how many."""
+        assert self.tokens is not None, "one token a step is counted by phase"
+        lengths = self.length + np.concatenate(([0], np.cumsum(self.tokens)))
+        more = np.diff(-(-lengths // block_tokens))
+        return [(self.begin + int(i), int(more[i])) for i in np.flatnonzero(more)]
+
 
 def accepted(scheduling: Scheduling, left: int, rng: np.random.Generator) -> Counts:
     """Output tokens of each step until `left` are made: drafts are taken until the first is not."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Literal
 
 from serving.twin.engine import Engine, HostCosts
@@ -54,6 +55,7 @@ class Emulation:
             raise ValueError("decoders and transfer belong together")
         self.engines, self.decoders = list(engines), list(decoders)
         self.now_s = 0.0
+        self.ahead_s = 0.0  # nobody comes or goes before that: steps till then may be taken at once
         self._host, self._transfer = host, transfer
         self._free_s = 0.0  # when the intake is done with those before
         self._order = count()
@@ -99,6 +101,8 @@ class Emulation:
             turn.done = (
                 self._handed_over(done, at_s) if what in self.engines and self.decoders else done
             )
+            if not turn.done:
+                self._run_ahead(what)
             self._step(what)
         else:
             assert isinstance(what, Request)
@@ -142,6 +146,11 @@ class Emulation:
             return ranks[0]
         first = next(self._turn) % len(ranks)
         return min(ranks[first:] + ranks[:first], key=lambda pair: pair[1].load)
+
+    def _run_ahead(self, engine: Engine) -> None:
+        until_s = min(self.ahead_s, self._events[0][0] if self._events else inf)
+        if until_s > self.now_s:
+            self.now_s = engine.run_ahead(self.now_s, until_s)
 
     def _step(self, engine: Engine) -> None:
         end_s = engine.begin(self.now_s)

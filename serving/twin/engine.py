@@ -1,7 +1,7 @@
 """Ranks that step together, on the clock of whoever drives them: a step's time, its watts, its noise."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from serving.twin.batch import Batch
 from serving.twin.power import PowerModel, Work
 from serving.twin.rank import Rank
-from serving.twin.request import Request
+from serving.twin.request import Request, Times
 
 _NOISE_AHEAD = 4096
+_WORTH_IT = 4  # fewer steps than these are taken one by one
 
 
 class StepTime(Protocol):
@@ -21,6 +22,8 @@ class StepTime(Protocol):
     def step_s(
         self, prefill_tokens: int, prefill_attended: float, decodes: int, decode_context: float
     ) -> float: ...
+
+    def decodes_s(self, decodes: int, contexts: Times) -> Times: ...
 
 
 WorkOf = Callable[[Batch], Work]  # what a batch of one rank asks of one of its GPUs
@@ -53,6 +56,12 @@ class HostCosts:
         if prompts:
             host_s += self.prefill_step_s
         return max(step_s, host_s) if self.overlapped else step_s + host_s
+
+    def around_all(self, steps_s: Times, sequences: int) -> Times:
+        """`around` of many steps without prompts."""
+        steps_s = np.maximum(steps_s, self.least_step_s)
+        host_s = self.step_s + self.sequence_s * sequences
+        return np.maximum(steps_s, host_s) if self.overlapped else steps_s + host_s
 
     def intake(self, prompt_tokens: int) -> float:
         return self.intake_s + self.intake_token_s * prompt_tokens
@@ -95,6 +104,19 @@ class Noise:
             self._ahead, self._next = np.exp(drawn).tolist(), 0
         self._next += 1
         return float(self._ahead[self._next - 1])
+
+    def coming(self, count: int) -> Times:
+        """The next factors, without taking them."""
+        if not self._deviation:
+            return np.ones(count)
+        while self._next + count > len(self._ahead):
+            drawn = self._rng.normal(0.0, self._deviation, _NOISE_AHEAD)
+            self._ahead = [*self._ahead[self._next :], *np.exp(drawn).tolist()]
+            self._next = 0
+        return np.array(self._ahead[self._next : self._next + count])
+
+    def take(self, count: int) -> None:
+        self._next += count if self._deviation else 0
 
 
 class Engine:
@@ -176,6 +198,44 @@ class Engine:
                 made += more
                 done += ended
         return made, done
+
+    def run_ahead(self, now_s: float, until_s: float) -> float:
+        """Takes at once all steps that are over by `until_s` and in which nothing happens but decoding.
+
+        Returns the end of the last one. They are the very steps that `begin` and `finish` would take.
+        """
+        steps = self.ranks[0].quiet_steps() if len(self.ranks) == 1 else 0
+        if steps < _WORTH_IT:
+            return now_s
+        batch = self.ranks[0].decoding
+        first_s = self._times.step_s(0, 0.0, batch.decodes, batch.context)
+        steps = min(steps, int(min((until_s - now_s) / first_s * 1.5, _NOISE_AHEAD)))
+        if steps < _WORTH_IT:
+            return now_s
+        index = np.arange(steps, dtype=np.float64)
+        step_s = self._times.decodes_s(batch.decodes, batch.context + index)
+        work, then = self._work(batch), self._work(replace(batch, context=batch.context + 1))
+        capped_s, busy_w = self.power.steps(
+            work.flop + index * (then.flop - work.flop),
+            work.bytes + index * (then.bytes - work.bytes),
+            step_s * self._noise.coming(steps),
+        )
+        whole_s = self._host.around_all(capped_s, batch.decodes)
+        ends_s = now_s + np.cumsum(whole_s)
+        count = int(np.searchsorted(ends_s, until_s, side="right"))
+        if not count:
+            return now_s
+        self._noise.take(count)
+        self._meter(now_s)
+        idle_w = self.power.idle_w
+        joules = float(((busy_w - idle_w) * capped_s + idle_w * whole_s)[:count].sum())
+        self._spent_j[0] += joules
+        self.step_energy_j += joules * self.gpus_per_rank
+        self.busy_s += float(whole_s[:count].sum())
+        self.steps += count
+        self.ranks[0].skip(ends_s[:count])
+        self._since_s = float(ends_s[count - 1])
+        return self._since_s
 
     def watts(self) -> list[float]:
         """Of each GPU, now."""

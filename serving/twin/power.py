@@ -8,7 +8,12 @@ its constants are in `Power`, with their source; they are known to ±15 %.
 from dataclasses import dataclass
 from math import exp
 
+import numpy as np
+from numpy.typing import NDArray
+
 from serving.twin.config import Power
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +60,17 @@ class PowerModel:
         bound = compute / (compute + memory)
         watts = self._floor_w + (draw_w - self._floor_w) * clock**self._exponent
         return step_s * (1 + bound * (1 / clock - 1)), watts
+
+    def steps(self, flop: Floats, read_bytes: Floats, step_s: Floats) -> tuple[Floats, Floats]:
+        """`step` for many."""
+        compute = self._compute * np.minimum(1.0, flop / (self._peak_flop_s * step_s))
+        memory = self._memory * np.minimum(1.0, read_bytes / (self._bandwidth_bytes_s * step_s))
+        draw_w = self._floor_w + self._range_w * (1 - np.exp(-compute - memory))
+        if draw_w.max() <= self.cap_w:
+            return step_s, draw_w
+        room = np.minimum(1.0, max(0.0, self.cap_w - self._floor_w) / (draw_w - self._floor_w))
+        clock = np.where(
+            draw_w <= self.cap_w, 1.0, np.maximum(self._slowest, room ** (1 / self._exponent))
+        )
+        watts = self._floor_w + (draw_w - self._floor_w) * clock**self._exponent
+        return step_s * (1 + compute / (compute + memory) * (1 / clock - 1)), watts

@@ -6,20 +6,16 @@ and when it needs another KV block, is known as soon as it begins to decode.
 
 from array import array
 from collections import deque
-from collections.abc import Iterator
 from heapq import heappop, heappush
 from itertools import count
 
 import numpy as np
 
+from serving.twin.admission import Admission, came_computed
 from serving.twin.batch import Batch, Scheduling, Stats
 from serving.twin.blocks import Blocks
 from serving.twin.decode import Decode, accepted
-from serving.twin.request import Request
-
-# SGLang reserves a share of the output that is still to come; the share falls as it sees how it goes
-# (sglang/srt/environ.py: SGLANG_INIT_NEW_TOKEN_RATIO, …_MIN_…_FACTOR, …_DECAY_STEPS).
-RESERVE_FIRST, RESERVE_LEAST, RESERVE_STEPS = 0.7, 0.14, 600
+from serving.twin.request import Request, Times
 
 
 class Rank:
@@ -42,7 +38,7 @@ class Rank:
         ] * blocks.block_tokens  # the same without speculation, step by step the same
         self._context = 0.0
         self._left = 0.0  # tokens still to come of those that run
-        self._reserve = RESERVE_FIRST * min(scheduling.conservativeness, 1 / RESERVE_FIRST)
+        self._door = Admission(scheduling, blocks)
         self._seen = 0  # of those that wait; the scheduler has not looked since the rest came
         self._unlooked = 0  # decode steps
 
@@ -112,9 +108,9 @@ class Rank:
         """Chunks of prompts that are begun, then of those that wait, first come first served."""
         for request in self.filling:
             budget -= self._chunk(batch, request, budget)
-        while admit and self._seen and budget > 0 and self._room():
+        while admit and self._seen and budget > 0 and self._door.room(self._active):
             request = self.waiting[0]
-            if _came_computed(request) or not self._let_in(request, budget):
+            if came_computed(request) or not self._let_in(request, budget):
                 break
             self.waiting.popleft()
             self._seen -= 1
@@ -123,41 +119,21 @@ class Rank:
 
     def _take_over(self) -> None:
         """Requests whose prompts were computed elsewhere decode at once."""
-        while self._seen and _came_computed(self.waiting[0]) and self._room():
+        while self._seen and came_computed(self.waiting[0]) and self._door.room(self._active):
             if not self._let_in(self.waiting[0], 0):
                 break
             self._join(self.waiting.popleft())
             self._seen -= 1
 
-    def _room(self) -> bool:
-        scheduling, active = self.scheduling, len(self.filling) + len(self.running)
-        most = scheduling.max_sequences
-        if scheduling.draft_tokens:
-            most = min(most, scheduling.step_tokens // (1 + scheduling.draft_tokens))
-        return active < most
+    @property
+    def _active(self) -> int:
+        return len(self.filling) + len(self.running)
 
     def _let_in(self, request: Request, budget: int) -> bool:
-        blocks, scheduling = self.blocks, self.scheduling
-        hits = min(blocks.hits(request.blocks) * blocks.block_tokens, request.target - 1)
-        hits -= hits % blocks.block_tokens
-        handed_over = _came_computed(request)
-        rest = 0 if handed_over else request.target - hits
-        if not scheduling.chunked and budget < rest <= scheduling.step_tokens:
+        others = self._left + sum(r.left for r in self.filling) if self._active else None
+        if not self._door.let_in(request, budget, others):
             return False
-        whole = request.prompt_tokens if handed_over else request.target
-        if scheduling.reserve == "all":
-            whole = request.prompt_tokens + request.output_tokens
-        need, spare = blocks.needed(whole), 0
-        if scheduling.reserve == "estimate" and (self.running or self.filling):
-            coming = self._left + sum(r.left for r in self.filling) + request.left
-            spare = blocks.needed(int(self._reserve * coming))
-        if not blocks.fits(request.blocks, need + spare):
-            return False
-        blocks.hold(request.blocks, need)
-        if not handed_over:
-            request.known = hits
-            request.hit_tokens += hits
-            self.stats.hit_tokens += hits
+        self.stats.hit_tokens += request.known if not came_computed(request) else 0
         return True
 
     def _chunk(self, batch: Batch, request: Request, budget: int) -> int:
@@ -209,9 +185,7 @@ class Rank:
         tokens = len(self.running) * self._mean_tokens
         self._context += tokens
         self._left = max(0.0, self._left - tokens)
-        if self.scheduling.reserve == "estimate":
-            least = RESERVE_LEAST * RESERVE_FIRST * self.scheduling.conservativeness
-            self._reserve = max(least, self._reserve - RESERVE_FIRST / RESERVE_STEPS)
+        self._door.learn(1)
         while self._finishing and self._finishing[0][0] <= step:
             _, _, request, decode = heappop(self._finishing)
             if decode.over:
@@ -242,12 +216,15 @@ class Rank:
         if decode.tokens is None:
             self._phases[(decode.begin - decode.length) % self.blocks.block_tokens] += sign
             return
-        lengths = decode.length + np.concatenate(([0], np.cumsum(decode.tokens)))
-        more = np.diff(-(-lengths // self.blocks.block_tokens))
-        now = len(self.ends) + (sign < 0 and self._batch is not None and self._batch.decodes > 0)
-        for offset in np.flatnonzero(more):
-            if (step := decode.begin + int(offset)) >= now:
-                self._growth[step] = self._growth.get(step, 0) + sign * int(more[offset])
+        now = len(self.ends) + (sign < 0 and self._under_way)
+        for step, more in decode.growth(self.blocks.block_tokens):
+            if step >= now:
+                self._growth[step] = self._growth.get(step, 0) + sign * more
+
+    @property
+    def _under_way(self) -> bool:
+        """A decode step is formed, and not finished."""
+        return self._batch is not None and self._batch.decodes > 0
 
     def _stop(self, request: Request, decode: Decode, step: int) -> None:
         """It decodes no more from `step` on: what it made until then is its own."""
@@ -275,7 +252,7 @@ class Rank:
         request.known = 0
         request.preemptions += 1
         self.stats.preemptions += 1
-        self._reserve = min(1.0, RESERVE_FIRST * self.scheduling.conservativeness)
+        self._door.warned()
         self.waiting.appendleft(request)
         self._seen += 1
 
@@ -290,8 +267,7 @@ class Rank:
         if request in self.running:
             decode, step = self.running[request], len(self.ends)
             # Its place for the token of a step that is under way is taken already.
-            taken = step + (self._batch is not None and self._batch.decodes > 0)
-            steps = taken - decode.begin
+            steps = step + self._under_way - decode.begin
             cached = steps if decode.tokens is None else int(decode.tokens[:steps].sum())
             self._stop(request, decode, step)
             self._end(request, self.blocks.needed(decode.length + cached), -1.0)
@@ -305,10 +281,39 @@ class Rank:
             return False
         return True
 
-    def active(self) -> Iterator[Request]:
-        """Those that decode, in the order in which they came."""
-        return iter(self.running)
+    def quiet_steps(self) -> int:
+        """For how many steps from now on all that run decode and nothing else happens."""
+        if self.filling or not self.running or self.scheduling.draft_tokens:
+            return 0
+        if self.waiting and self._door.room(self._active):
+            return 0
+        while self._finishing[0][3].over:
+            heappop(self._finishing)
+        steps = self._finishing[0][0] - len(self.ends)
+        if self.scheduling.reserve != "all":  # each takes one block in so many steps
+            rounds = self.blocks.free // len(self.running)
+            steps = min(steps, rounds * self.blocks.block_tokens)
+        return steps
 
+    @property
+    def decoding(self) -> Batch:
+        """The step that comes if it is one of decodes alone."""
+        count = len(self.running)
+        return Batch(decodes=count, context=self._context / count)
 
-def _came_computed(request: Request) -> bool:
-    return request.handed_over and not request.preemptions
+    def skip(self, ends_s: Times) -> None:
+        """So many quiet steps are over, each at its time."""
+        begin, steps, tokens = len(self.ends), len(ends_s), self.blocks.block_tokens
+        made = steps * len(self.running)
+        if self.scheduling.reserve != "all":
+            rounds, rest = divmod(steps, tokens)
+            part = sum(self._phases[(begin + i) % tokens] for i in range(rest))
+            self.blocks.grow(rounds * len(self.running) + part)
+        self.ends.extend(ends_s.tolist())
+        self._context += made
+        self._left = max(0.0, self._left - made)
+        self._door.learn(steps)
+        every = self.scheduling.receive_steps
+        over = min(self._unlooked, every) + steps
+        self._seen = len(self.waiting) if over > every else self._seen
+        self._unlooked = (over - 1) % every + 1

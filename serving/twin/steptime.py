@@ -4,6 +4,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class TableKey:
@@ -110,6 +115,18 @@ class Surface:
         value = below + (x - xs[i]) / (xs[i + 1] - xs[i]) * (above - below)
         return value if value > 0.0 else 0.0
 
+    def along(self, x: float, y: Floats) -> Floats:
+        """`at` for one x and many y."""
+        i = min(max(bisect_right(self._x, x) - 1, 0), self._last_x)
+        share = (max(x, self._x[0]) - self._x[i]) / (self._x[i + 1] - self._x[i])
+        low, high = np.array(self._rows[i]), np.array(self._rows[i + 1])
+        row, grid = low + share * (high - low), np.array(self._y)
+        y = np.maximum(y, grid[0])
+        j = np.clip(np.searchsorted(grid, y, side="right") - 1, 0, self._last_y)
+        values = row[j] + (y - grid[j]) / (grid[j + 1] - grid[j]) * (row[j + 1] - row[j])
+        positive: Floats = np.maximum(values, 0.0)
+        return positive
+
 
 @dataclass(frozen=True, slots=True)
 class StepTable:
@@ -163,3 +180,7 @@ class StepTable:
             if more > 0.0:
                 seconds += more
         return seconds
+
+    def decodes_s(self, decodes: int, contexts: Floats) -> Floats:
+        """Of steps of decodes alone, as many as there are contexts."""
+        return self.alone.at(decodes) + self.decode.along(decodes, contexts)

@@ -12,7 +12,7 @@ from serving.twin.emulation import Emulation, Transfer
 from serving.twin.engine import Engine, HostCosts, Noise
 from serving.twin.power import Machine, PowerModel, Work
 from serving.twin.rank import Rank
-from serving.twin.request import Request
+from serving.twin.request import Request, Times
 
 MACHINE = Machine(memory_bytes=288e9, bandwidth_bytes_s=8e12, peak_flop_s=4.5e15, most_w=1100.0)
 
@@ -29,6 +29,9 @@ class Linear:
         self, prefill_tokens: int, prefill_attended: float, decodes: int, decode_context: float
     ) -> float:
         return self.base_s + self.prompt_s * prefill_tokens + self.decode_s * decodes
+
+    def decodes_s(self, decodes: int, contexts: Times) -> Times:
+        return np.full(len(contexts), self.base_s + self.decode_s * decodes)
 
 
 def work(batch: Batch) -> Work:
