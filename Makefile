@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin install clean
+.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks install clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ test: install
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest -q
 
-bench: bench-loadgen bench-precision bench-twin
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.bench_loadgen --write docs/loadgen.md
@@ -25,6 +25,9 @@ bench-precision: install
 
 bench-twin: install
 	$(BIN)/python -m tests.benchmarks.bench_twin --write docs/twin.md
+
+bench-twin-clocks: install
+	$(BIN)/python -m tests.benchmarks.bench_twin_clocks --write docs/twin.md
 
 lint: install
 	$(BIN)/ruff check .
