@@ -33,6 +33,11 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
             style="bold red",
             soft_wrap=not console.is_terminal,
         )
+    without_effect = dict.fromkeys(
+        flag for entry in entries for flag in entry.result.provenance.get("without_effect", ())
+    )
+    if without_effect:
+        _say(console, f"without effect in the emulator: {', '.join(without_effect)}")
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
@@ -227,7 +232,9 @@ def _show_timings(entries: Sequence[Finished], console: Console) -> None:
         f"load {median(each.load_s for each in times):.1f} s",
         f"overhead {median(later or [times[0].overhead_s]):.1f} s",
     ]
-    first = f"; the first trial's overhead was {max(times[0].overhead_s, 0.0):.1f} s" if later else ""
+    first = (
+        f"; the first trial's overhead was {max(times[0].overhead_s, 0.0):.1f} s" if later else ""
+    )
     _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
 
 

@@ -28,7 +28,7 @@ from serving.twin.config import TwinConfig
 from serving.twin.emulation import Emulation
 from serving.twin.engine import DeviceMemoryExhausted
 from serving.twin.faces import FACES, Face
-from serving.twin.flags import Refused, parse
+from serving.twin.flags import Parsed, Refused, read
 from serving.twin.request import Request
 from serving.twin.server import start_s
 from serving.twin.setup import FlagError, Setup
@@ -61,7 +61,9 @@ def simulate_trial(config: TrialConfig) -> Measured:
     facts = {**_provenance(), "clock": VIRTUAL, "modelled": f"twin of {twin.system}"}
     startup_s = load_s = 0.0
     try:
-        setup, assembled = stand(config, twin)
+        parsed, assembled = stand(config, twin)
+        setup = parsed.setup
+        facts["without_effect"] = list(parsed.without_effect)
         startup_s = start_s(assembled, twin.model_copy(update={"start_scale": 1.0}))
         facts["modelled"] = assembled.version
         server = TwinServer(
@@ -102,24 +104,25 @@ def _completed(
     return Completed(config, points, timings, command, facts, cut_short(report))
 
 
-def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Setup, Assembled]:
+def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Parsed, Assembled]:
     """The engine's own command line, read by its twin. Raises ServingError as the engine would fail."""
-    setup, pools = _read(config, config.topology), twin.pools
+    parsed, pools = _read(config, config.topology), twin.pools
+    setup = parsed.setup
     try:
         if pools is None:
-            return setup, assemble(setup, twin)
-        first = _read(config, pools.prefill_topology or config.topology)
+            return parsed, assemble(setup, twin)
+        first = _read(config, pools.prefill_topology or config.topology).setup
         pair = assemble_disaggregated(
             first, setup, twin, prefill_engines=pools.prefill, decode_engines=pools.decode
         )
-        return setup, pair
+        return parsed, pair
     except FlagError as error:
         raise config.engine.diagnose(2, _face(setup).bad_flag(str(error))) from error
     except TwinOutOfMemory as error:
         raise config.engine.diagnose(1, _face(setup).died(setup, error)) from error
 
 
-def _read(config: TrialConfig, topology: Topology) -> Setup:
+def _read(config: TrialConfig, topology: Topology) -> Parsed:
     engine, model, twin = config.engine, config.model, config.hardware.twin
     assert twin is not None, "judged before"
     if isinstance(engine, External):
@@ -135,7 +138,7 @@ def _read(config: TrialConfig, topology: Topology) -> Setup:
         tuple(map(str, range(topology.gpus))),
     )
     try:
-        return parse(engine.command(launch), SYSTEMS[twin.system].memory_bytes)
+        return read(engine.command(launch), SYSTEMS[twin.system].memory_bytes)
     except Refused as refused:
         raise engine.diagnose(refused.exit_code, str(refused)) from refused
     except FlagError as error:

@@ -47,7 +47,6 @@ class Setup:
     prefix_caching: bool = True
     stream_interval: int = 1
     draft_tokens: int = 0
-    overlapped: bool = True
     graphs_upto: int = 512
     receive_steps: int = 1
 

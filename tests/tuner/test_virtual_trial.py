@@ -115,6 +115,15 @@ def test_a_step_without_room_kills_the_engine_under_load() -> None:
     completed(simulate_trial(roomy))
 
 
+def test_flags_that_change_nothing_are_named() -> None:
+    found = [completed(simulate_trial(trial(async_scheduling=each))) for each in (True, False)]
+    assert found[0].points == found[1].points
+    assert [each.provenance["without_effect"] for each in found] == [
+        ["--async-scheduling"],
+        ["--no-async-scheduling"],
+    ]
+
+
 def test_flags_that_contradict_are_bad_flags() -> None:
     config = trial(max_num_seqs=512, max_num_batched_tokens=256)
     found = failed(simulate_trial(config))

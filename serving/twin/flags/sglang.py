@@ -54,6 +54,8 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
     drafts = _drafts(told)
     if drafts and told.speculative_eagle_topk not in (None, "1"):
         noted.append("a tree of drafts (a chain is modelled)")
+    if told.disable_overlap_schedule:  # what it hides is inside the fitted host costs
+        noted.append("--disable-overlap-schedule")
     if told.schedule_policy not in ("fcfs", "lpm"):
         noted.append(as_typed("schedule_policy", told.schedule_policy))
     # A prompt batch is held by both; without chunks one whole context must fit it.
@@ -86,7 +88,6 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
         prefix_caching=not told.disable_radix_cache,
         stream_interval=told.stream_interval,
         draft_tokens=drafts,
-        overlapped=not told.disable_overlap_schedule,
         graphs_upto=graphs,
         receive_steps=told.scheduler_recv_interval,
     )

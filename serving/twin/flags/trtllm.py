@@ -96,6 +96,8 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
     )
     if policy not in POLICIES:
         raise _invalid("scheduler_config.capacity_scheduler_policy", f"the twin has no {policy}")
+    if options.get("disable_overlap_scheduler"):
+        noted.append("disable_overlap_scheduler: True")
     setup = Setup(
         framework="trtllm",
         model=told.model,
@@ -120,7 +122,6 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
         prefix_caching=bool(cache.get("enable_block_reuse", True)),
         stream_interval=int(options.get("stream_interval", 1)),
         draft_tokens=_drafts(options["speculative_config"]),
-        overlapped=not options.get("disable_overlap_scheduler", False),
         graphs_upto=_graphs(graph),
     )
     return Parsed(setup, tuple(noted))

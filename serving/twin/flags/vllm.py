@@ -27,6 +27,7 @@ NOTED = (
     *("--gdn-prefill-backend", "--linear-backend", "--performance-mode", "--eplb-config"),
 )
 NOTED_SWITCHES = (
+    "--async-scheduling",  # what it hides is inside the fitted host costs
     *("--enable-dbo", "--trust-remote-code", "--disable-log-stats", "--enable-log-requests"),
     *("--disable-log-requests", "--disable-uvicorn-access-log", "--enable-auto-tool-choice"),
     *("--disable-custom-all-reduce", "--disable-cascade-attn", "--enable-flashinfer-autotune"),
@@ -73,7 +74,6 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
         prefix_caching=told.enable_prefix_caching,
         stream_interval=told.stream_interval,
         draft_tokens=drafts,
-        overlapped=told.async_scheduling,
         graphs_upto=min(graphs, 2 * sequences * (1 + drafts), tokens) // (1 + drafts),
     )
     return Parsed(setup, tuple(noted))
@@ -100,7 +100,6 @@ def _parser() -> Parser:
     add("--block-size", type=int, choices=(1, 8, 16, 32, 64, 128, 256), default=16)
     parser.switch("--enable-prefix-caching", default=True)
     parser.switch("--enable-chunked-prefill", default=True)
-    parser.switch("--async-scheduling", default=True)
     parser.switch("--enforce-eager")
     add("--stream-interval", type=whole(), default=1)
     add("--compilation-config", "-O", type=_json, default={})

@@ -87,7 +87,6 @@ TRTLLM = replace(
                 kv="fp8",
                 weights="fp8",
                 prefix_caching=False,
-                overlapped=False,
                 graphs_upto=0,
                 stream_interval=8,
                 block_tokens=32,
@@ -150,7 +149,6 @@ TRTLLM = replace(
                 chunked=False,
                 mixed=True,
                 prefix_caching=False,
-                overlapped=False,
                 graphs_upto=0,
                 conservativeness=0.5,
                 kv_tokens_limit=100_000,
@@ -203,7 +201,6 @@ def test_the_yaml_of_trtllm_goes_over_its_flags(tmp_path: Path) -> None:
         lockstep=True,
         max_sequences=128,
         stream_interval=10,
-        overlapped=False,
         memory_fraction=0.7,
         kv="fp8",
         prefix_caching=False,
@@ -211,7 +208,10 @@ def test_the_yaml_of_trtllm_goes_over_its_flags(tmp_path: Path) -> None:
         reserve="none",
         draft_tokens=3,
     )
-    assert parsed.without_effect == ("moe_config: {'backend': 'CUTLASS'}",)
+    assert parsed.without_effect == (
+        "moe_config: {'backend': 'CUTLASS'}",
+        "disable_overlap_scheduler: True",
+    )
     path.write_text("cuda_graph_config: null\n")
     assert parse(argv(engine)).graphs_upto == 0
 
