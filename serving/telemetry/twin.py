@@ -22,7 +22,7 @@ def energy_reader(base_url: str) -> Read:
 
 
 def lateness_reader(base_url: str) -> Read:
-    """`STEPS` that it has given out, and of them those `LATE`: by more than 5 % of their length."""
+    """`STEPS` that it has given out, and of them those `LATE`: by a tenth of their length, and 1 ms."""
 
     def read() -> Sample | None:
         told = probe.get_json(f"{base_url}/twin/lag")

@@ -3,7 +3,7 @@
 from math import exp, log
 
 LEAST_S, FACTOR, BINS = 1e-5, 1.1, 160  # 10 µs to 40 s, each bin 10 % wider than the last
-LATE_SHARE = 0.05
+LATE_SHARE, LATE_LEAST_S = 0.1, 1e-3  # of its step, and nothing that a client would see
 EDGES_S = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25)
 
 
@@ -50,7 +50,7 @@ class Lateness:
     def add(self, late_s: float, writing_s: float, step_s: float) -> None:
         self.late.add(late_s)
         self.writing.add(writing_s)
-        self.too_late += late_s > LATE_SHARE * step_s
+        self.too_late += late_s > max(LATE_SHARE * step_s, LATE_LEAST_S)
 
     def told(self) -> dict[str, float]:
         return {

@@ -220,7 +220,7 @@ def markdown() -> str:
                     "of its core",
                     "late p50 ms",
                     "p99",
-                    "steps late by > 5 %",
+                    "steps late by > 10 % and 1 ms",
                     "shifts",
                 ],
                 [_row(each) for each in loads],
