@@ -42,17 +42,23 @@ SMALL = Model(
 )
 COMPARED = ("throughput_output_tok_s", "tpot_p50_ms", "ttft_p50_ms")
 REPEATS = 3
+LOADS = ((128, 4, 1), (512, 1, 1), (800, 1, 2), (1024, 1, 2), (1280, 1, 2))  # users, TP, DP
 DRAIN = Path(__file__).with_name("drain.py")
 
 
 def trial(
-    engine: BaseEngine, model: Model, tensor: int, users: int, workload: dict[str, object]
+    engine: BaseEngine,
+    model: Model,
+    tensor: int,
+    users: int,
+    workload: dict[str, object],
+    data: int = 1,
 ) -> TrialConfig:
     return TrialConfig.model_validate(
         {
             "engine": engine.model_dump(),
             "model": model,
-            "topology": Topology(tensor_parallel=tensor),
+            "topology": Topology(tensor_parallel=tensor, data_parallel=data),
             "hardware": Hardware(name="twin", device="GPU", devices_per_node=8, twin=B300),
             "workload": {
                 "name": "w",
@@ -134,14 +140,23 @@ class Carried:
     shifts: int
 
 
-def carried(users: int, tensor: int, seconds: float = 10.0) -> Carried:
+def carried(users: int, tensor: int, data: int, seconds: float = 10.0) -> Carried:
     """The server on the last core, the client that only drains sockets on the first."""
     lengths = {"input_tokens": 16, "output_tokens": 1000, "warmup_s": 10, "level_s": 40}
     engine = Vllm(max_num_seqs=2048)
-    (point,) = simulated(trial(engine, SMALL, tensor, users, lengths)).points
+    (point,) = simulated(trial(engine, SMALL, tensor, users, lengths, data)).points
     port, cores = probe.free_port(), sorted(os.sched_getaffinity(0))
     flags = ["--tensor-parallel-size", str(tensor), "--max-num-seqs", "2048", "--port", str(port)]
-    flags += ["--served-model-name", "m", "--max-model-len", "8192", "--host", "127.0.0.1"]
+    flags += [
+        "--data-parallel-size",
+        str(data),
+        "--served-model-name",
+        "m",
+        "--max-model-len",
+        "8192",
+        "--host",
+        "127.0.0.1",
+    ]
     command = ["taskset", "-c", str(cores[-1]), sys.executable, "-m", "serving.twin"]
     command += ["--system", "b300_sxm", "--", "vllm", "serve", SMALL.source, *flags]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT) as server:
@@ -183,7 +198,7 @@ def _until_listening(port: int) -> None:
 
 def markdown() -> str:
     speeds = [(users, *speed(users)) for users in (64, 1024)]
-    loads = [carried(users, tensor) for users, tensor in ((128, 4), (256, 2), (512, 1), (640, 1))]
+    loads = [carried(*each) for each in LOADS]
     compared = differences()
     cpu = f"{psutil.cpu_count()} cores, Python {sys.version.split()[0]}"
     return "\n\n".join(
