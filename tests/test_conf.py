@@ -25,6 +25,7 @@ NEEDS = {
     "topology/cpu": ["topology.cpus=4"],
     "space/llama33_70b_precision": ["model=llama33_70b", "topology=tp8", "hardware=b300"],
     "space/moe_layouts": ["model=deepseek_r1", "topology=tp8", "hardware=b300"],
+    "space/power_cap": ["model=llama33_70b", "topology=tp8", "hardware=b300_twin"],
 }
 GPU = ["topology=tp8", "hardware=b300"]
 
