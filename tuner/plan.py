@@ -191,6 +191,11 @@ def _show_estimate(
         console,
         f"{figures.trials} trials, {slots} at a time, each a server start and {loads_text(config.workload)}",
     )
+    if config.hardware.twin is not None:
+        _say(
+            console,
+            "nothing real is taken: GPU-hours and dollars are what the emulated GPUs would cost",
+        )
     low, high = figures.device_hours
     times = f"{_time(figures.wall_s[0])} to {_time(figures.wall_s[1])}"
     _say(console, f"time: {times}   {device}-hours: {low:.2f} to {high:.2f}")
