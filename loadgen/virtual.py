@@ -124,8 +124,9 @@ class _Level:
         ending, close_s = self._measure(feed, judge, begin_s)
         self._open = False
         if ending.drain and self._plan.drain:
-            while (self._active or self._waiting) and self._server.next_s is not None:
-                self._happen(math.inf)
+            while (self._active or self._waiting) and (next_s := self._server.next_s) is not None:
+                self._happen(max(next_s, self.now_s + _LOOK_S))
+                self._time_out()
         for sent in [*self._active, *self._waiting]:
             if sent in self._active:
                 self._server.abandon(sent)
@@ -141,11 +142,27 @@ class _Level:
                 return Ending(""), self.now_s
             self.now_s = max(self.now_s, upto_s)
             if self.now_s >= look_s:
+                self._time_out()
                 feed.add(0, self._live())
                 ending = judge.ending(feed)
                 if ending is not None:
                     return ending, self.now_s
                 look_s = self.now_s + max(_LOOK_S, _LOOK_SHARE * (self.now_s - begin_s))
+
+    def _time_out(self) -> None:
+        """Those that fell due too long ago, in the order in which they did."""
+        limit_s = self._workload.request_timeout_s
+        for sent in [*self._active, *self._waiting]:
+            if self.now_s - sent.due_s <= limit_s:
+                continue
+            if sent in self._active:
+                self._server.abandon(sent)
+            else:
+                self._waiting.remove(sent)
+                self._active[sent] = None
+            sent.error, sent.end_s = f"no whole reply within {limit_s:g} s", self.now_s
+            self._answered(sent)
+            sent.outcome = Outcome.TIMED_OUT
 
     def _upto(self, limit_s: float) -> float | None:
         """Lets happen what happens next, but nothing after `limit_s`. None: nothing will any more."""
@@ -192,7 +209,8 @@ class _Level:
             self._send(self._waiting.popleft())
         if not self._open:
             return
-        more = self._source.next(sent.ask, sent.text) if self._source.multi_turn else None
+        going_on = self._source.multi_turn and not sent.error
+        more = self._source.next(sent.ask, sent.text) if going_on else None
         if more is not None:
             self._agenda.push(ns_of(sent.end_s + more.think_s), sent.slot, more)
         elif self._plan.closed and (ask := self._agenda.next_round(sent.slot)) is not None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shlex
+from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -74,7 +75,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     check_simulable(config)
     code, folder = _simulate(config, new_folder(config), arguments.workers)
     if arguments.to_mlflow and code != INTERRUPTED:
-        mirror(folder, config)
+        try:
+            mirror(folder, config)
+        except TrackingError as error:
+            raise Missing(f"MLflow: {error}") from error
         _say(Console(), f"MLflow: {ui_command(config, folder)}")
     return code
 
@@ -90,6 +94,11 @@ def _simulate(config: StudyConfig, folder: Path, asked: int | None = None) -> tu
                 run_simulated(study, workers)
     except LedgerError as error:
         raise Missing(str(error)) from error
+    except BrokenProcessPool as error:
+        again = shlex.join(["wattfront", "resume", str(folder)])
+        raise Missing(
+            f"a process of the simulation was killed, for want of memory? {again}"
+        ) from error
     except ResumeError as error:
         raise ConfigError(str(error)) from error
     except KeyboardInterrupt:

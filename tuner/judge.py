@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from loadgen import Adaptive
 from loadgen.metrics import METRICS
-from serving.engines import ENGINES
+from serving.engines import ENGINES, External
 from tuner.complaint import ConfigError, refusal, suggestion
 from tuner.economics import DERIVED
 from tuner.energy import ENERGY
@@ -18,12 +18,18 @@ from tuner.trial import TrialConfig
 
 # A search over the workload would compare answers to different questions.
 VARIED = ("engine", "topology", "model")
-EMULATED = "hardware.twin."  # an emulated machine is anything: any power cap, any pools
+EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # of a machine that is none
 
 
 def judge(study: StudyConfig) -> None:
     """Raises ConfigError with a line for each thing that does not fit."""
-    faults = [*_space(study), *_search(study), *_objective(study), *_workload(study)]
+    faults = [
+        *_space(study),
+        *_engines(study),
+        *_search(study),
+        *_objective(study),
+        *_workload(study),
+    ]
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     for point in default_points(study).values():
@@ -51,6 +57,9 @@ def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[
     if path.split(".", maxsplit=1)[0] not in VARIED and not path.startswith(EMULATED):
         yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
         return
+    if path.startswith(EMULATED) and study.hardware.twin is None:
+        yield f"{study.hardware.name} is real: this is for emulated hardware (hardware=b300_twin)"
+        return
     complaints = list(unknown(study, path))
     yield from complaints
     field = None if complaints else field_at(study, path)
@@ -69,6 +78,14 @@ def _extremes(parameter: Parameter) -> tuple[Any, ...]:
             return parameter.choices
         case _:
             return (False, True)
+
+
+def _engines(study: StudyConfig) -> Iterator[str]:
+    if study.hardware.twin is None:
+        return
+    for name, engine in study.engine.items():
+        if isinstance(engine, External):
+            yield f"engine.{name}: it runs already, so {study.hardware.name} can't stand in for it"
 
 
 def _search(study: StudyConfig) -> Iterator[str]:

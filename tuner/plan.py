@@ -31,10 +31,11 @@ class Cost:
 
     topology: Topology
     wall_s: float
+    devices: int
 
     @property
     def device_s(self) -> float:
-        return self.topology.devices * self.wall_s
+        return self.devices * self.wall_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def _show_estimate(
         console,
         f"{figures.trials} trials, {slots} at a time, each a server start and {loads_text(config.workload)}",
     )
-    if config.hardware.twin is not None:
+    if config.hardware.twin is not None and config.cluster.kind == "local":
         _say(
             console,
             "nothing real is taken: GPU-hours and dollars are what the emulated GPUs would cost",
@@ -215,7 +216,7 @@ def _show_estimate(
 def _cost(trial: TrialConfig, loaded_s: float) -> Cost:
     twin = trial.hardware.twin
     start_s = trial.engine.typical_start_s * (1.0 if twin is None else twin.start_scale)
-    return Cost(trial.topology, OVERHEAD_S + start_s + loaded_s)
+    return Cost(trial.topology, OVERHEAD_S + start_s + loaded_s, trial.devices)
 
 
 def _hours(costs: Sequence[Cost]) -> float:

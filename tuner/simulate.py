@@ -38,6 +38,10 @@ def simulate(source: Source, workers: int | None = None) -> None:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda each: running[each]):
                 source.finished(running.pop(future), future.result())
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -87,12 +87,15 @@ def _build(arguments: argparse.Namespace) -> int:
     made = builder.file()
     folder = environments.home() / "twin"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{facts.key}-{made.name}"
+    layouts = "_".join("-".join(map(str, each)) for each in arguments.layout)
+    path = folder / f"{facts.key}-{'-'.join(asked)}-{layouts}-{made.name}"
     for absent in made.absent:
         console.print(f"none of {absent.key}: {absent.reason}", style="yellow", soft_wrap=True)
     if not made.entries:
         raise ConfigError("nothing of that was measured: no table was made")
-    path.write_bytes(library.encode(made))
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(library.encode(made))
+    unfinished.replace(path)
     console.print(f"{path}: {len(made.entries)} tables", soft_wrap=True)
     return OK
 

@@ -1,7 +1,7 @@
 """A trial on the twin's virtual clock: the same flags, the same load, the same score, and no waiting."""
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from serving.launch import plan_command
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
 from serving.topology import Topology
+from serving.twin.asks import prompt_of
 from serving.twin.assemble import (
     Assembled,
     TwinOutOfMemory,
@@ -45,7 +46,7 @@ from tuner.trial import (
 )
 
 VIRTUAL = "virtual"  # the clock, in the provenance of a result
-WORD = " token"
+WORD = " tok"  # as the twin on the wall clock says it
 SAMPLE_S = 0.1  # between two readings of the energy counters
 PORT = 8000  # nobody listens there
 
@@ -69,7 +70,9 @@ def simulate_trial(config: TrialConfig) -> Measured:
         server = TwinServer(
             assembled.emulation,
             stream_interval=setup.stream_interval,
-            block_tokens=setup.block_tokens if _repeats(config.workload, setup) else None,
+            block_tokens=setup.block_tokens if _repeats(config.workload, setup) else 0,
+            chat=config.workload.endpoint == "chat",
+            too_long=partial(_face(setup).too_long, setup),
         )
         report = _loaded(config, server, setup)
         load_s = server.emulation.now_s
@@ -165,7 +168,8 @@ def _provenance() -> dict[str, object]:
 class TwinServer:
     """An emulation as `loadgen.virtual` drives it. `stream_interval`: tokens an event, after the first.
 
-    `ahead`: steps between two requests that come or go are taken at once.
+    `block_tokens`: of the prefix cache; 0 where it can know nothing. `too_long`: of a prompt and an output,
+    why the engine would not take them. `ahead`: steps between two requests that come or go are taken at once.
     """
 
     def __init__(
@@ -173,10 +177,13 @@ class TwinServer:
         emulation: Emulation,
         *,
         stream_interval: int = 1,
-        block_tokens: int | None = None,
+        block_tokens: int = 0,
+        chat: bool = False,
+        too_long: Callable[[int, int], str] = lambda prompt, output: "",
         ahead: bool = True,
     ) -> None:
         self.emulation, self._ahead = emulation, ahead
+        self._chat, self._too_long = chat, too_long
         self._interval, self._block_tokens = stream_interval, block_tokens
         self._sent: dict[Request, Sent] = {}
         self._requests: dict[Sent, Request] = {}
@@ -192,8 +199,12 @@ class TwinServer:
         return self.emulation.next_s
 
     def send(self, sent: Sent, at_s: float) -> None:
-        tokens, blocks = prompt_of(sent, self._block_tokens)
-        request = Request(self._count, tokens, sent.ask.output_tokens, blocks)
+        ask, tokens = sent.ask, sent.ask.input_tokens
+        blocks: Sequence[int] = ()
+        if tokens is None or self._block_tokens:
+            tokens, blocks = prompt_of(ask.prompt, chat=self._chat, block_tokens=self._block_tokens)
+        request = Request(self._count, tokens, ask.output_tokens, blocks)
+        request.refused = self._too_long(tokens, ask.output_tokens)
         self._count += 1
         self._sent[request], self._requests[sent] = sent, request
         sent.input_tokens = tokens
@@ -204,8 +215,9 @@ class TwinServer:
         emulation.ahead_s = until_s if self._ahead else 0.0
         while (next_s := emulation.next_s) is not None and next_s <= until_s:
             turn = emulation.advance()
-            if turn.at_s - self._energy[-1][0] >= SAMPLE_S:
-                self._energy.append((turn.at_s, emulation.energy_j(turn.at_s)))
+            at_s = emulation.now_s  # the engine may have run ahead of what it tells
+            if at_s - self._energy[-1][0] >= SAMPLE_S:
+                self._energy.append((at_s, emulation.energy_j(at_s)))
             if turn.done and (answered := self._answered(turn.done)):
                 return answered
         return []
@@ -242,20 +254,6 @@ class TwinServer:
         sent.end_s = self.emulation.now_s
         sent.error = request.refused
         sent.text = WORD * request.made
-
-
-def prompt_of(sent: Sent, block_tokens: int | None) -> tuple[int, tuple[int, ...]]:
-    """Its length as the wall-clock twin counts it, and the hashes of its full blocks."""
-    ask = sent.ask
-    tokens = ask.input_tokens if ask.input_tokens is not None else -(-len(ask.prompt) // 4)
-    if not block_tokens:
-        return tokens, ()
-    size = max(1, len(ask.prompt) * block_tokens // max(1, tokens))
-    hashes, last = [], 0
-    for index in range(tokens // block_tokens):
-        last = hash((last, ask.prompt[index * size : (index + 1) * size]))
-        hashes.append(last)
-    return tokens, tuple(hashes)
 
 
 def coalesced(

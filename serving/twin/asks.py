@@ -94,6 +94,14 @@ def read_ask(body: bytes, *, chat: bool, block_tokens: int) -> Ask:
     )
 
 
+def prompt_of(prompt: bytes, *, chat: bool, block_tokens: int) -> tuple[int, Sequence[int]]:
+    """Tokens, and hashes for the prefix cache, of a prompt (or messages) as JSON."""
+    if chat:
+        messages = msgspec.json.decode(prompt, type=list[_Message])
+        return _of_text(_said(messages), block_tokens)
+    return _of_prompt(prompt, block_tokens)
+
+
 def _said(messages: Sequence[_Message]) -> bytes:
     texts = []
     for each in messages:

@@ -10,7 +10,7 @@ import numpy as np
 from serving.twin.batch import Scheduling
 from serving.twin.blocks import Blocks
 from serving.twin.catalog import SYSTEMS, WEIGHT_BYTES, ModelFacts, SystemFacts, checkpoint
-from serving.twin.config import TwinConfig
+from serving.twin.config import Power, TwinConfig
 from serving.twin.emulation import Emulation, Transfer
 from serving.twin.engine import Engine, HostCosts, Noise, Spare
 from serving.twin.host import host_costs
@@ -61,8 +61,7 @@ def assemble(setup: Setup, config: TwinConfig, library: Library | None = None) -
     """Raises FlagError (a model or a precision that there is none of), NoTable, TwinOutOfMemory."""
     plan = _plan(setup, config, library)
     tokens = plan.kv_tokens
-    engines = [plan.engine(index) for index in range(1 if plan.setup.lockstep else setup.data)]
-    emulation = Emulation(engines, host=plan.host)
+    emulation = Emulation(plan.engines(0, 1), host=plan.host)
     return Assembled(
         emulation, tokens, plan.table.memory.weights_bytes, plan.table.version, plan.table.key
     )
@@ -82,9 +81,9 @@ def assemble_disaggregated(
     memory = first.table.memory
     transfer = Transfer(memory.kv_bytes_per_token, FABRIC_BYTES_S)
     emulation = Emulation(
-        [first.engine(i) for i in range(prefill_engines)],
+        first.engines(0, prefill_engines),
         host=first.host,
-        decoders=[then.engine(prefill_engines + i) for i in range(decode_engines)],
+        decoders=then.engines(prefill_engines, decode_engines),
         transfer=transfer,
     )
     return Assembled(
@@ -102,7 +101,14 @@ class _Plan:
     host: HostCosts
     kv_tokens: int
 
-    def engine(self, index: int) -> Engine:
+    def engines(self, begin: int, copies: int) -> list[Engine]:
+        """Of so many copies; data-parallel ranks that do not step together are engines of their own."""
+        each = 1 if self.setup.lockstep else self.setup.data
+        return [
+            self._engine((begin + i) * each + rank) for i in range(copies) for rank in range(each)
+        ]
+
+    def _engine(self, index: int) -> Engine:
         setup, config = self.setup, self.config
         told = repr(replace(setup, host="", port=0, served_model=""))
         seeds = np.random.SeedSequence([config.seed, zlib.crc32(told.encode()), index])
@@ -161,7 +167,17 @@ class _Plan:
         )
 
 
+def _check_cap(power: Power, most_w: float) -> None:
+    """Clocks have a lowest: what a GPU draws at that, no cap takes away."""
+    least_w = most_w * (power.floor + (1 - power.floor) * power.slowest**power.exponent)
+    if power.cap_w is not None and power.cap_w < least_w:
+        raise FlagError(
+            f"a power cap of {power.cap_w:g} W can't be kept: {least_w:.0f} W is the least"
+        )
+
+
 def _plan(setup: Setup, config: TwinConfig, library: Library | None) -> _Plan:
+    _check_cap(config.power, SYSTEMS[config.system].power_cap_w)
     if setup.pipeline > 1:
         raise FlagError(
             "the twin has no measurements of pipeline parallelism: pipeline size 1 is right"

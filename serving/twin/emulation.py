@@ -129,6 +129,9 @@ class Emulation:
         if request in self._gone:
             self._gone.discard(request)
             return
+        if request.refused:
+            turn.done.append(request)
+            return
         engine, rank = self._least_loaded(engines)
         if self.decoders and engine in self.engines:
             self._wanted[request] = request.output_tokens

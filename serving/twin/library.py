@@ -7,6 +7,7 @@ A file is an .npz: the parts that tables are made of (float32 seconds), each kep
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from functools import cache
@@ -23,6 +24,10 @@ from serving.errors import LaunchError
 from serving.twin.steptime import Curve, Memory, StepTable, Surface, TableKey
 
 FORMAT = 1
+UNREADABLE = (
+    *(ValueError, LookupError, TypeError, OSError, EOFError),
+    *(zlib.error, zipfile.BadZipFile),
+)
 PARTS = ("shared", "rows", "alone", "context", "decode")
 AXES: Mapping[str, tuple[str, ...]] = {
     "shared": ("tokens",),
@@ -182,7 +187,12 @@ class Library:
     def installed(cls) -> "Library":
         """The shipped tables, and what `wattfront twin build` made on this machine."""
         folder = home() / "twin"
-        return cls.with_folder(folder) if folder.is_dir() else cls.shipped()
+        return cls._with(folder, folder.stat().st_mtime_ns) if folder.is_dir() else cls.shipped()
+
+    @classmethod
+    @cache
+    def _with(cls, folder: Path, _changed_ns: int) -> "Library":
+        return cls.with_folder(folder)
 
     @classmethod
     def with_folder(cls, folder: Path) -> "Library":
@@ -257,5 +267,5 @@ def _read(folder: Path | Traversable) -> list[TableFile]:
 def _decoded(path: Traversable) -> TableFile:
     try:
         return decode(path.read_bytes())
-    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise NoTable(f"{path.name} is no file of step-time tables: {error}") from error

@@ -97,8 +97,6 @@ class Rank:
         self.stats.finished += len(done)
         return made, done
 
-    # --- prompts
-
     def _look(self) -> None:
         """At what has arrived: after a prompt step, when idle, else every so many decode steps."""
         if self._unlooked >= self.scheduling.receive_steps or not self.running:
@@ -158,13 +156,11 @@ class Rank:
             request.first_s = at_s
         return True
 
-    # --- output
-
     def _decode(self, batch: Batch) -> bool:
         """All that run, once the cache has room for their next tokens; True if some had to go."""
         preempted = False
-        while self._needed(len(self.ends)) > self.blocks.free and len(self.running) > 1:
-            self._preempt(next(reversed(self.running)))
+        while self._needed(len(self.ends)) > self.blocks.free and self._active > 1:
+            self._preempt(self.filling[-1] if self.filling else next(reversed(self.running)))
             preempted = True
         batch.decodes = len(self.running)
         if batch.decodes:
@@ -245,10 +241,14 @@ class Rank:
 
     def _preempt(self, request: Request) -> None:
         """Out of the cache and to the head of the queue: all of it is computed again."""
-        decode = self.running[request]
-        self._left = max(0.0, self._left - request.left)
-        self._stop(request, decode, len(self.ends))
-        self.blocks.release(request.blocks, self.blocks.needed(request.known))
+        held = request.target
+        if request in self.running:
+            self._left = max(0.0, self._left - request.left)
+            self._stop(request, self.running[request], len(self.ends))
+            held = request.known
+        else:
+            self.filling.remove(request)
+        self.blocks.release(request.blocks, self.blocks.needed(held))
         request.known = 0
         request.preemptions += 1
         self.stats.preemptions += 1

@@ -8,6 +8,7 @@ import pytest
 
 from loadgen import Adaptive, Closed, Constant, EndpointErrors, Poisson, Workload
 from loadgen.arrivals import Arrival
+from loadgen.replies import Outcome
 from loadgen.stats import OVERSATURATED, summarize
 from loadgen.virtual import Sent, run_virtual
 
@@ -110,6 +111,17 @@ def test_what_is_under_way_at_the_end_is_given_up() -> None:
     assert len(station.gone) == 4
     assert not level.records.completed.all()
     assert not level.records.failed.any()
+
+
+def test_who_waits_too_long_times_out() -> None:
+    load = workload(Constant(rate_per_s=(4.0,)), level_s=40.0, request_timeout_s=3.0)
+    (level,) = run_virtual(Station(1, 0.3), load, vocabulary=1000).levels
+    records = level.records
+    late = records.outcome == Outcome.TIMED_OUT
+    assert late.any()
+    waited = (records.end_ns - records.due_ns) / 1e9
+    assert waited[late].min() > 3.0
+    assert waited[records.completed].max() < 3.0 + 0.05 * 45
 
 
 def test_a_server_that_refuses_all_is_an_error_of_the_endpoint() -> None:

@@ -110,14 +110,14 @@ def test_no_price_no_dollars() -> None:
 
 @given(st.integers(1, 20), st.integers(1, 3), st.integers(1, 4))
 def test_equal_trials_go_in_rounds(trials: int, nodes: int, slots: int) -> None:
-    costs = [Cost(Topology(tensor_parallel=2), 10.0)] * trials
+    costs = [Cost(Topology(tensor_parallel=2), 10.0, 2)] * trials
     capacity = Capacity(((2 * slots + 1, 0),) * nodes)
     assert packed_s(capacity, costs) == pytest.approx(10 * math.ceil(trials / (nodes * slots)))
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2, 4, 8]), st.floats(1, 100)), max_size=12))
 def test_packing_is_within_its_bounds(trials: list[tuple[int, float]]) -> None:
-    costs = [Cost(Topology(tensor_parallel=gpus), wall_s) for gpus, wall_s in trials]
+    costs = [Cost(Topology(tensor_parallel=gpus), wall_s, gpus) for gpus, wall_s in trials]
     took_s = packed_s(Capacity(((8, 0),) * 2), costs)
     longest_s = max((cost.wall_s for cost in costs), default=0)
     assert took_s >= max(longest_s, sum(cost.device_s for cost in costs) / 16) - 1e-6

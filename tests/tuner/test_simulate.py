@@ -64,6 +64,40 @@ def test_real_hardware_is_not_simulated(capsys: Captured) -> None:
     assert "hardware=b300_twin" in one_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("experiment=b300_vllm", "space=power_cap"), "is real"),
+        (
+            (
+                "experiment=b300",
+                "engine=[external]",
+                "space=none",
+                "engine.external.url=http://127.0.0.1:1",
+            ),
+            "can't stand in for it",
+        ),
+        (
+            ("experiment=b300", "+space.parameters.hardware.twin.noise={type: bool}"),
+            "a search varies",
+        ),
+    ],
+)
+def test_what_can_t_be_emulated_is_refused_at_once(
+    overrides: tuple[str, ...], said: str, capsys: Captured
+) -> None:
+    assert main(["simulate", *overrides]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_broken_table_of_one_s_own_is_one_line(bare_machine: Path, capsys: Captured) -> None:
+    folder = bare_machine / "home" / "twin"
+    folder.mkdir(parents=True)
+    (folder / "half.npz").touch()
+    assert main(["twin", "list"]) == 4
+    assert "half.npz" in one_line(capsys)
+
+
 def test_pools_are_not_for_the_wall_clock(capsys: Captured) -> None:
     pools = "+hardware.twin.pools={prefill: 1, decode: 1}"
     assert main(["tune", *SMALL, pools]) == 2

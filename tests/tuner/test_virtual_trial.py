@@ -1,14 +1,19 @@
 """A trial on the virtual clock: with the shipped tables and the adapters' own command lines."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from loadgen.content.build import build
 from serving.engines import ENGINES
 from serving.topology import Model, Topology
+from serving.twin.asks import prompt_of
 from serving.twin.config import TwinConfig
 from tuner.economics import Hardware
 from tuner.trial import Completed, Failed, Measured, TrialConfig
-from tuner.virtual_trial import coalesced, simulate_trial
+from tuner.virtual_trial import coalesced, simulate_trial, stand
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 
@@ -185,6 +190,71 @@ def test_pools_count_all_their_gpus_and_shield_output_from_prompts() -> None:
             rate / config.devices
         )
     assert gaps[1] < 0.5 * gaps[0]
+
+
+def test_pools_of_data_parallel_engines_emulate_all_their_gpus() -> None:
+    pools = {"prefill": 1, "decode": 2}
+    config = trial(tensor=1, twin={"pools": pools})
+    wide = config.model_copy(
+        update={"topology": config.topology.model_copy(update={"data_parallel": 4})}
+    )
+    twin = wide.hardware.twin
+    assert twin is not None
+    _, assembled = stand(wide, twin)
+    assert assembled.emulation.gpus == wide.devices == 12
+
+
+def test_text_is_counted_as_on_the_wall_clock() -> None:
+    """Four bytes a token, an answer's own among them: no quotes, no roles."""
+    load = {
+        "endpoint": "chat",
+        "prompt": "text",
+        "input_tokens": 40,
+        "output_tokens": 60,
+        "conversation": {"turns": 3, "next_tokens": 10},
+    }
+    config = trial(workload=load, users=(1,))
+    source = build(config.workload, 128256)
+    ask = source.first(0)
+    tokens, blocks = prompt_of(ask.prompt, chat=True, block_tokens=16)
+    said = json.loads(ask.prompt)[0]["content"]
+    assert tokens == -(-len(said) // 4)
+    assert len(blocks) == tokens // 16
+    following = source.next(ask, " tok" * 60)
+    assert following is not None
+    longer, more = prompt_of(following.prompt, chat=True, block_tokens=16)
+    assert longer >= tokens + 60
+    assert list(more[: len(blocks)]) == list(blocks)
+    assert all(point.valid for point in completed(simulate_trial(config)).points)
+
+
+def test_what_is_too_long_is_refused_as_on_the_wall_clock(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    rows = [
+        {
+            "timestamp": 100 * i,
+            "input_length": 6000 if i % 5 else 100,
+            "output_length": 10,
+            "hash_ids": [i],
+        }
+        for i in range(100)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    load = {
+        "input_tokens": None,
+        "output_tokens": None,
+        "dataset": {"kind": "mooncake", "path": str(path)},
+        "arrival": {"kind": "trace"},
+        "level_s": 5,
+    }
+    (point,) = completed(simulate_trial(trial(workload=load))).points
+    assert 0.7 < (point.metrics["error_rate"] or 0.0) < 0.9
+
+
+def test_a_cap_that_no_clock_keeps_is_refused() -> None:
+    found = failed(simulate_trial(trial(twin={"power": {"cap_w": 150}})))
+    assert found.failure == "BadFlags"
+    assert "150 W" in found.evidence
 
 
 def test_events_of_several_tokens_lose_none() -> None:

@@ -46,10 +46,11 @@ def test_the_same_records_whether_at_once_or_one_by_one(
         level_max_s=20,
         seed=seed,
     )
-    found = []
+    found, servers = [], []
     for ahead in (True, False):
         emulation = emulation_of(scheduling, blocks=blocks, noise=0.05)
         server = TwinServer(emulation, ahead=ahead)
+        servers.append(server)
         (level,) = run_virtual(server, load, vocabulary=1000).levels
         found.append((level, emulation.engines[0], sum(emulation.energy_j(emulation.now_s))))
     (first, engine, joules), (second, other, same_joules) = found
@@ -61,6 +62,9 @@ def test_the_same_records_whether_at_once_or_one_by_one(
     assert engine.steps == other.steps
     assert engine.step_energy_j == pytest.approx(other.step_energy_j, rel=1e-9)
     assert joules == pytest.approx(same_joules, rel=1e-6)
+    window = first.window
+    told = [each.trace(window.end_ns).grown(window.start_ns, window.end_ns) for each in servers]
+    assert sum(told[0].values()) == pytest.approx(sum(told[1].values()), rel=0.02)
 
 
 def test_the_shipped_tables_agree_with_themselves() -> None:

@@ -97,6 +97,15 @@ def test_preemption_computes_all_again_and_loses_nothing() -> None:
     assert rank.stats.prompt_tokens > 12 * 100
 
 
+def test_a_prompt_gives_way_to_one_that_decodes() -> None:
+    """Of two in a cache too small for both, the younger starts anew; nothing is taken twice."""
+    emulation = emulation_of(Scheduling(8, 20), blocks=14)
+    done = drive(emulation, [Request(0, 60, 150), Request(1, 150, 5)], 2)
+    (rank,) = emulation.engines[0].ranks
+    assert sorted((r.number, r.made) for r in done) == [(0, 150), (1, 5)]
+    assert rank.blocks.used == 0
+
+
 def test_what_can_never_be_served_is_refused() -> None:
     emulation = emulation_of(Scheduling(16, 512, chunked=False), blocks=40)
     done = drive(emulation, [Request(0, 639, 2), Request(1, 600, 2), Request(2, 100, 2)], 3)
