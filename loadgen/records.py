@@ -100,7 +100,7 @@ class Records:
             errors=tuple(codes),
             event_ns=np.concatenate([np.zeros(0, np.int64), *stamps]),
             event_tokens=np.concatenate([np.zeros(0, np.int32), *tokens]),
-            event_offsets=_offsets(grid[:, list(_INTS).index("events")]),
+            event_offsets=offsets_of(grid[:, list(_INTS).index("events")]),
         )
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Records:
         events = np.repeat(self.level == index, self.events)
         columns = {name: getattr(self, name)[rows] for name in (*_INTS, "error")}
         flat = {name: getattr(self, name)[events] for name in _FLAT}
-        offsets = _offsets(columns["events"])
+        offsets = offsets_of(columns["events"])
         return Records(**columns, **flat, errors=self.errors, event_offsets=offsets)
 
     def shifted(self, by_ns: int) -> "Records":
@@ -134,7 +134,8 @@ class Records:
         return self.errors[int(self.error[row])]
 
 
-def _offsets(counts: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
+def offsets_of(counts: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where the events of each row begin, and where those of the last one end."""
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
 
 
@@ -154,7 +155,7 @@ def concat(parts: Sequence[Records]) -> Records:
         **columns,
         error=np.concatenate([empty.error, *error]),
         errors=tuple(codes),
-        event_offsets=_offsets(columns["events"]),
+        event_offsets=offsets_of(columns["events"]),
     )
 
 
@@ -206,7 +207,7 @@ def from_parquet(data: bytes) -> Records:
         error=error,
         errors=tuple(codes),
         **flat,
-        event_offsets=_offsets(columns["events"]),
+        event_offsets=offsets_of(columns["events"]),
     )
 
 

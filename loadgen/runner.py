@@ -6,15 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from loadgen.clock import ClockAnchor
-from loadgen.conductor import Outcomes, Tick, TickPhase, conduct
-from loadgen.errors import EndpointErrors, EndpointUnreachable, LoadError, PromptRefused
+from loadgen.conductor import Tick, TickPhase, conduct
+from loadgen.errors import LoadError
 from loadgen.loads import Load, next_load, plan_of
 from loadgen.messages import Setup
 from loadgen.protocol import Target
-from loadgen.records import Records
-from loadgen.replies import Outcome
 from loadgen.report import Level, LoadReport, Progress
-from loadgen.settle import settled
+from loadgen.settle import raise_if_hopeless, settled
 from loadgen.shards import Gang, Links, gang, local_links
 from loadgen.workload import Workload, level_count
 
@@ -74,7 +72,7 @@ def _level(
     outcomes = conduct(shards, workload, load, plan, tick, stop)
     index = np.full(len(outcomes.records), load.index, np.int32)
     outcomes = replace(outcomes, records=replace(outcomes.records, level=index))
-    _raise_if_hopeless(outcomes, workload)
+    raise_if_hopeless(outcomes, workload)
     return settled(workload, load, outcomes), outcomes.used
 
 
@@ -94,21 +92,3 @@ def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) ->
             )
 
     return tick
-
-
-def _raise_if_hopeless(outcomes: Outcomes, workload: Workload) -> None:
-    """A level without one completed request, or one that had to be given up, measured nothing."""
-    records: Records = outcomes.records
-    if not outcomes.gave_up and (outcomes.stopped or records.completed.any()):
-        return
-    failed = np.flatnonzero(records.failed)
-    if not len(failed):
-        raise EndpointErrors("no request was answered in the time given to the level")
-    last = int(failed[-1])
-    line, status = records.error_text(last), int(records.status[last])
-    if records.outcome[last] == Outcome.UNREACHABLE:
-        raise EndpointUnreachable(line)
-    if status in (400, 415, 422) and workload.prompt == "token_ids":
-        hint = "(the prompt was a list of token ids: if the endpoint takes none, set prompt=text)"
-        raise PromptRefused(f"{line} {hint}", status)
-    raise EndpointErrors(line, status or None)

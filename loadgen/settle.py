@@ -4,9 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.conductor import Outcomes
+from loadgen.errors import EndpointErrors, EndpointUnreachable, PromptRefused
 from loadgen.lengths import Length
 from loadgen.loads import Load
 from loadgen.messages import Series
+from loadgen.records import Records
+from loadgen.replies import Outcome
 from loadgen.report import Client, Level, Window
 from loadgen.verdict import never_thinks, window_of
 from loadgen.workload import Workload
@@ -42,6 +45,27 @@ def settled(workload: Workload, load: Load, outcomes: Outcomes) -> Level:
         always_busy=never_thinks(workload),
         reused_prompts=outcomes.repeated,
     )
+
+
+def raise_if_hopeless(outcomes: Outcomes, workload: Workload) -> None:
+    """A level without one completed request, or one that had to be given up, measured nothing.
+
+    Raises the LoadError that says why.
+    """
+    records: Records = outcomes.records
+    if not outcomes.gave_up and (outcomes.stopped or records.completed.any()):
+        return
+    failed = np.flatnonzero(records.failed)
+    if not len(failed):
+        raise EndpointErrors("no request was answered in the time given to the level")
+    last = int(failed[-1])
+    line, status = records.error_text(last), int(records.status[last])
+    if records.outcome[last] == Outcome.UNREACHABLE:
+        raise EndpointUnreachable(line)
+    if status in (400, 415, 422) and workload.prompt == "token_ids":
+        hint = "(the prompt was a list of token ids: if the endpoint takes none, set prompt=text)"
+        raise PromptRefused(f"{line} {hint}", status)
+    raise EndpointErrors(line, status or None)
 
 
 def _asked(workload: Workload, length: Length | None, exact: bool) -> int | None:

@@ -19,20 +19,21 @@ from loadgen.clock import ClockAnchor
 from loadgen.conductor import Outcomes
 from loadgen.content.base import Ask, Source
 from loadgen.content.build import build
-from loadgen.errors import EndpointErrors
+from loadgen.errors import LoadError
 from loadgen.feed import Feed
 from loadgen.loads import Load, next_load, plan_of
 from loadgen.messages import Live, Plan, Series
-from loadgen.records import Records
+from loadgen.records import Records, offsets_of
 from loadgen.replies import Outcome
 from loadgen.report import Level, LoadReport
-from loadgen.settle import settled
+from loadgen.settle import raise_if_hopeless, settled
 from loadgen.verdict import Ending, Judge
 from loadgen.workload import Workload
 
 _LOOK_S, _LOOK_SHARE = 0.2, 0.05  # between two looks at how a level goes; of its length so far
 _START_NS = 10**9  # 0 would say that something never happened
 _BACKOFF_S = 0.5
+_STATUS = {Outcome.REFUSED: 400, Outcome.TIMED_OUT: 0}
 
 
 @dataclass(slots=True, eq=False)
@@ -83,11 +84,11 @@ def run_virtual(server: VirtualServer, workload: Workload, *, vocabulary: int) -
         run = _Level(server, workload, load, plan_of(workload, load, used), source)
         outcomes = run.outcomes(begin_s)
         begin_s = run.now_s
-        if not outcomes.records.completed.any():
-            errors = [text for text in outcomes.records.errors if text]
-            error = EndpointErrors((errors or ["no request was answered in the level's time"])[-1])
+        try:
+            raise_if_hopeless(outcomes, workload)
+        except LoadError as error:
             if not levels:
-                raise error
+                raise
             return LoadReport(tuple(levels), ClockAnchor(0, 0), failure=error)
         levels.append(settled(workload, load, outcomes))
         used += outcomes.used
@@ -219,7 +220,7 @@ class _Level:
 
     def _live(self) -> Live:
         rows = [
-            (ns_of(s.due_s), _first_ns(s), ns_of(s.end_s), int(s.tokens.sum()), not s.error)
+            (ns_of(s.due_s), _event_ns(s, 0), ns_of(s.end_s), int(s.tokens.sum()), not s.error)
             for s in self._finished[self._told :]
         ]
         self._told = len(self._finished)
@@ -262,38 +263,32 @@ def records_of(finished: Sequence[Sent], level: int) -> Records:
     codes: dict[str, int] = {"": 0}
     error = [codes.setdefault(sent.error, len(codes)) for sent in finished]
     events = np.array([len(sent.times_s) for sent in finished], np.int32)
-    times = [sent.times_s for sent in finished]
-    event_ns = (np.concatenate([np.zeros(0), *times]) * 1e9).astype(np.int64) + _START_NS
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(events, dtype=np.int64)))
-    silent = events == 0
-    first = np.where(silent, 0, np.append(event_ns, 0)[np.minimum(offsets[:-1], len(event_ns))])
-    last = np.where(silent, 0, np.append(event_ns, 0)[np.maximum(offsets[1:] - 1, 0)])
+    times_s = np.concatenate([np.zeros(0), *(sent.times_s for sent in finished)])
+    tokens = np.concatenate([np.zeros(0, np.int32), *(sent.tokens for sent in finished)])
     return Records(
         level=np.full(len(finished), level, np.int32),
         slot=np.array([sent.slot for sent in finished], np.int32),
         due_ns=np.array([ns_of(sent.due_s) for sent in finished], np.int64),
         sent_ns=np.array([ns_of(sent.sent_s) for sent in finished], np.int64),
-        first_ns=first.astype(np.int64),
-        last_ns=last.astype(np.int64),
+        first_ns=np.array([_event_ns(sent, 0) for sent in finished], np.int64),
+        last_ns=np.array([_event_ns(sent, -1) for sent in finished], np.int64),
         end_ns=np.array([ns_of(sent.end_s) for sent in finished], np.int64),
         input_tokens=np.array([sent.input_tokens for sent in finished], np.int32),
         output_tokens=np.array([int(sent.tokens.sum()) for sent in finished], np.int32),
         events=events,
         outcome=np.array([int(sent.outcome) for sent in finished], np.int8),
-        status=np.array([400 if sent.error else 200 for sent in finished], np.int16),
+        status=np.array([_STATUS.get(sent.outcome, 200) for sent in finished], np.int16),
         exact_tokens=np.ones(len(finished), np.int8),
         error=np.array(error, np.int32),
         errors=tuple(codes),
-        event_ns=event_ns,
-        event_tokens=np.concatenate(
-            [np.zeros(0, np.int32), *(sent.tokens for sent in finished)]
-        ).astype(np.int32),
-        event_offsets=offsets,
+        event_ns=np.rint(times_s * 1e9).astype(np.int64) + _START_NS,
+        event_tokens=tokens.astype(np.int32),
+        event_offsets=offsets_of(events),
     )
 
 
-def _first_ns(sent: Sent) -> int:
-    return ns_of(float(sent.times_s[0])) if len(sent.times_s) else 0
+def _event_ns(sent: Sent, index: int) -> int:
+    return ns_of(float(sent.times_s[index])) if len(sent.times_s) else 0
 
 
 def ns_of(seconds: float) -> int:

@@ -37,7 +37,7 @@ from tuner.simulate import check_simulable
 from tuner.simulate import simulate as run_simulated
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
-from tuner.virtual_trial import VIRTUAL
+from tuner.trial import VIRTUAL
 
 NOTHING_FEASIBLE, INTERRUPTED = 3, 130
 
@@ -73,7 +73,8 @@ def simulate(arguments: argparse.Namespace) -> int:
         return _print_config(arguments, arguments.overrides)
     config = load(arguments.overrides, arguments.config_dir)
     check_simulable(config)
-    code, folder = _simulate(config, new_folder(config), arguments.workers)
+    folder = new_folder(config)
+    code = _simulate(config, folder, arguments.workers)
     if arguments.to_mlflow and code != INTERRUPTED:
         try:
             mirror(folder, config)
@@ -83,7 +84,7 @@ def simulate(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _simulate(config: StudyConfig, folder: Path, asked: int | None = None) -> tuple[int, Path]:
+def _simulate(config: StudyConfig, folder: Path, asked: int | None = None) -> int:
     console, workers = Console(), asked or len(os.sched_getaffinity(0))
     _say(console, f"study {folder}: {config.search.trials} trials on the virtual clock")
     try:
@@ -102,11 +103,11 @@ def _simulate(config: StudyConfig, folder: Path, asked: int | None = None) -> tu
     except ResumeError as error:
         raise ConfigError(str(error)) from error
     except KeyboardInterrupt:
-        return _interrupted(folder, console), folder
+        return _interrupted(folder, console)
     feasible = show_report(folder, config, console)
     if study.remaining() > 0 and study.closed:
-        return _interrupted(folder, console), folder
-    return 0 if feasible else NOTHING_FEASIBLE, folder
+        return _interrupted(folder, console)
+    return 0 if feasible else NOTHING_FEASIBLE
 
 
 def plan(arguments: argparse.Namespace) -> int:
@@ -250,7 +251,7 @@ def resume(arguments: argparse.Namespace) -> int:
     config = load_saved(folder)
     check_files(config)
     if any(entry.result.provenance.get("clock") == VIRTUAL for entry in results(folder)):
-        return _simulate(config, folder)[0]
+        return _simulate(config, folder)
     return run_study(config, folder)
 
 

@@ -17,7 +17,7 @@ from tuner.config import StudyConfig
 from tuner.ledger import Finished, knobs
 from tuner.objective import tier_values
 from tuner.search import Proposal
-from tuner.trial import Completed, TrialResult
+from tuner.trial import VIRTUAL, Completed, TrialResult
 
 POLL_S = 0.5
 
@@ -80,10 +80,8 @@ class Display:
         _, began = self._running.pop(proposal.number, (proposal, time.monotonic()))
         self._progress.pop(proposal.number, None)
         gains = self._count(proposal.number, result)
-        if result.provenance.get("clock") == "virtual":
-            self._walls_s[-1] = (
-                time.monotonic() - began
-            )  # it only says how long it would have taken
+        if result.provenance.get("clock") == VIRTUAL:
+            self._walls_s[-1] = time.monotonic() - began
         line = Text(f"#{proposal.number:<3}", style="bold")
         if isinstance(result, Completed):
             line.append("✓ ", style="green").append(self._name(proposal))

@@ -226,15 +226,13 @@ def _show_timings(entries: Sequence[Finished], console: Console) -> None:
     times = [entry.result.timings for entry in entries if isinstance(entry.result, Completed)]
     if not times:
         return
-    later = [max(each.overhead_s, 0.0) for each in times[1:]]
+    later = [each.overhead_s for each in times[1:]]
     parts = [
         f"engine start {median(each.startup_s for each in times):.1f} s",
         f"load {median(each.load_s for each in times):.1f} s",
         f"overhead {median(later or [times[0].overhead_s]):.1f} s",
     ]
-    first = (
-        f"; the first trial's overhead was {max(times[0].overhead_s, 0.0):.1f} s" if later else ""
-    )
+    first = f"; the first trial's overhead was {times[0].overhead_s:.1f} s" if later else ""
     _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
 
 

@@ -31,6 +31,7 @@ from tuner.economics import Hardware, derive
 from tuner.energy import energy_figures
 
 LATE_SHARE_MAX = 0.1
+VIRTUAL = "virtual"  # in the provenance of a result: its times are not those that it took
 LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
 
 
@@ -86,7 +87,7 @@ class Timings:
 
     @property
     def overhead_s(self) -> float:
-        return self.wall_s - self.startup_s - self.load_s
+        return max(0.0, self.wall_s - self.startup_s - self.load_s)
 
 
 @dataclass(frozen=True, slots=True)

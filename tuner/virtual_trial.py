@@ -13,7 +13,7 @@ from loadgen.workload import Workload
 from serving import models
 from serving.engines import External, Launch
 from serving.errors import BadFlags, LaunchError, ServingError
-from serving.launch import plan_command
+from serving.launch import HOST, plan_command
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
 from serving.topology import Topology
@@ -31,9 +31,9 @@ from serving.twin.engine import DeviceMemoryExhausted
 from serving.twin.faces import FACES, Face
 from serving.twin.flags import Parsed, Refused, read
 from serving.twin.request import Request
-from serving.twin.server import start_s
 from serving.twin.setup import FlagError, Setup
 from tuner.trial import (
+    VIRTUAL,
     Completed,
     Failed,
     Measured,
@@ -45,7 +45,6 @@ from tuner.trial import (
     score,
 )
 
-VIRTUAL = "virtual"  # the clock, in the provenance of a result
 WORD = " tok"  # as the twin on the wall clock says it
 SAMPLE_S = 0.1  # between two readings of the energy counters
 PORT = 8000  # nobody listens there
@@ -65,7 +64,7 @@ def simulate_trial(config: TrialConfig) -> Measured:
         parsed, assembled = stand(config, twin)
         setup = parsed.setup
         facts["without_effect"] = list(parsed.without_effect)
-        startup_s = start_s(assembled, twin.model_copy(update={"start_scale": 1.0}))
+        startup_s = assembled.start_s
         facts["modelled"] = assembled.version
         server = TwinServer(
             assembled.emulation,
@@ -134,7 +133,7 @@ def _read(config: TrialConfig, topology: Topology) -> Parsed:
         engine.default_executable,
         models.locate_or_name(model.source, engine.model_format),
         model.name,
-        "127.0.0.1",
+        HOST,
         PORT,
         topology,
         model.context_tokens,

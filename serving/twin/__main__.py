@@ -19,7 +19,7 @@ from serving.twin.config import System, TwinConfig
 from serving.twin.faces import FACES, Facts
 from serving.twin.flags import Refused, framework_of, read
 from serving.twin.library import DoesNotFit, NoTable
-from serving.twin.server import say, serve, start_s
+from serving.twin.server import say, serve
 from serving.twin.setup import FlagError, Framework
 
 
@@ -96,7 +96,7 @@ def _start(order: Order) -> tuple[Assembled, Facts] | int:
         kv_tokens=assembled.kv_tokens,
         weights_bytes=assembled.weights_bytes,
         version=assembled.version,
-        start_s=start_s(assembled, config),
+        start_s=config.start_scale * assembled.start_s,
     )
     return assembled, facts
 

@@ -1,7 +1,6 @@
 """From an engine's flags to an emulation of it: tables, memory, ranks. Raises what the engine would die of."""
 
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,6 +30,8 @@ WEIGHTS = {
     "int4": "int4",
 }
 PEAK = {"bf16": "bf16", "nvfp4": "fp4", "int4": "bf16", "mxfp4": "fp8"}  # else fp8
+# Assumed: weights from a local disk; then compiling, graphs, warm-up.
+LOAD_BYTES_S, OTHER_START_S = 5e9, 20.0
 FABRIC_BYTES_S = 100e9  # per GPU, 8 × 800 Gb/s a node (systems/b300_sxm.yaml: inter_node_bw)
 
 
@@ -55,6 +56,11 @@ class Assembled:
     weights_bytes: float
     version: str
     key: TableKey
+
+    @property
+    def start_s(self) -> float:
+        """From the real engine's command to its first request: reading the weights, and all else."""
+        return self.weights_bytes / LOAD_BYTES_S + OTHER_START_S
 
 
 def assemble(setup: Setup, config: TwinConfig, library: Library | None = None) -> Assembled:
@@ -160,7 +166,6 @@ class _Plan:
         peak = PEAK.get(self.table.key.weights, "fp8")
         flops = self.system.flops_per_s
         return Machine(
-            self.system.memory_bytes,
             self.system.bandwidth_bytes_per_s,
             flops.get(peak, max(flops.values())),
             self.system.power_cap_w,
@@ -231,15 +236,15 @@ def _kv_tokens(setup: Setup, table: StepTable, system: SystemFacts) -> int:
     fixed = memory.fixed_bytes(setup.step_tokens)
     if memory.weights_bytes + memory.other_bytes > have:
         raise TwinOutOfMemory(memory.weights_bytes, have, "weights")
-    kept = memory.kv_bytes_per_request * setup.max_sequences
-    rule: dict[str, Callable[[], float]] = {
-        # Weights, activations and all else lie inside the fraction.
-        "vllm": lambda: setup.memory_fraction * have - fixed,
-        # The fraction is for weights and cache; activations get what is left.
-        "sglang": lambda: setup.memory_fraction * have - memory.weights_bytes - memory.other_bytes,
-        "trtllm": lambda: setup.memory_fraction * (have - fixed),
-    }
-    room = rule[setup.framework]() - kept
+    share = setup.memory_fraction
+    match setup.framework:
+        case "vllm":  # weights, activations and all else lie inside the fraction
+            room = share * have - fixed
+        case "sglang":  # it is for weights and cache; activations get what is left
+            room = share * have - memory.weights_bytes - memory.other_bytes
+        case "trtllm":  # of what is free once all else is there
+            room = share * (have - fixed)
+    room -= memory.kv_bytes_per_request * setup.max_sequences
     if room <= 0:
         raise TwinOutOfMemory(have - room, have, "cache")
     tokens = int(room / memory.kv_bytes_per_token)

@@ -57,7 +57,6 @@ class Emulation:
         self.now_s = 0.0
         self.ahead_s = 0.0  # nobody comes or goes before that: steps till then may be taken at once
         self._host, self._transfer = host, transfer
-        self._free_s = 0.0  # when the intake is done with those before
         self._order = count()
         self._events: list[tuple[float, int, _Event, object]] = []
         self._stepping: set[Engine] = set()
@@ -81,11 +80,9 @@ class Emulation:
         return sum(len(each.ranks) * each.gpus_per_rank for each in self.all_engines)
 
     def submit(self, request: Request, at_s: float) -> None:
-        """A request reaches the server; it is in the queue when the intake is done with it."""
+        """A request reaches the server, and a little later the queue."""
         request.arrived_s = at_s
-        begin_s = max(at_s, self._free_s)
-        self._free_s = begin_s + self._host.intake(request.prompt_tokens)
-        self._at(self._free_s + self._host.latency_s, "arrive", request)
+        self._at(at_s + self._host.latency_s, "arrive", request)
 
     def advance(self) -> Turn:
         """The next thing that happens."""

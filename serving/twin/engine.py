@@ -33,38 +33,23 @@ WorkOf = Callable[[Batch], Work]  # what a batch of one rank asks of one of its 
 class HostCosts:
     """What the engine's own Python costs, in seconds: fitted to measured runs (`serving.twin.host`).
 
-    `step_s` + `sequence_s` · requests in the step, and `prefill_step_s` if it computes prompts: between
-    two steps, unless `overlapped` hides it behind them. `intake_s` + `intake_token_s` · prompt tokens:
-    before a request is in the queue, one request at a time; `latency_s`: the same, of all requests at
-    once (the network, threads that tokenise). `least_step_s`: what launching a step's kernels takes
-    without CUDA graphs.
+    `step_s`: between two steps, and `prefill_step_s` more if the step computes prompts; `latency_s`: of a
+    request before it is in the queue (the network, threads that tokenise). `least_step_s`: what launching
+    a step's kernels takes without CUDA graphs.
     """
 
     step_s: float = 0.0
-    sequence_s: float = 0.0
-    intake_s: float = 0.0
-    intake_token_s: float = 0.0
-    least_step_s: float = 0.0
-    overlapped: bool = False
     prefill_step_s: float = 0.0
     latency_s: float = 0.0
+    least_step_s: float = 0.0
 
-    def around(self, step_s: float, sequences: int, *, prompts: bool = False) -> float:
+    def around(self, step_s: float, *, prompts: bool = False) -> float:
         """From the start of a step to that of the next."""
-        step_s = max(step_s, self.least_step_s)
-        host_s = self.step_s + self.sequence_s * sequences
-        if prompts:
-            host_s += self.prefill_step_s
-        return max(step_s, host_s) if self.overlapped else step_s + host_s
+        return max(step_s, self.least_step_s) + self.step_s + self.prefill_step_s * prompts
 
-    def around_all(self, steps_s: Times, sequences: int) -> Times:
+    def around_all(self, steps_s: Times) -> Times:
         """`around` of many steps without prompts."""
-        steps_s = np.maximum(steps_s, self.least_step_s)
-        host_s = self.step_s + self.sequence_s * sequences
-        return np.maximum(steps_s, host_s) if self.overlapped else steps_s + host_s
-
-    def intake(self, prompt_tokens: int) -> float:
-        return self.intake_s + self.intake_token_s * prompt_tokens
+        return np.maximum(steps_s, self.least_step_s) + self.step_s
 
 
 class DeviceMemoryExhausted(Exception):
@@ -157,17 +142,16 @@ class Engine:
         Raises DeviceMemoryExhausted.
         """
         batches = self._batches = [rank.begin() for rank in self.ranks]
-        step_s, sequences, prompts = 0.0, 0, False
+        if not any(batches):
+            return None
+        step_s, prompts = 0.0, False
         for batch in batches:
             if batch is None:
                 continue
             if self._spare is not None:
                 self._spare.check(batch.prefill_tokens + batch.decodes)
             step_s = max(step_s, self._step_s(batch))
-            sequences = max(sequences, batch.decodes + len(batch.chunks))
             prompts = prompts or batch.prefill_tokens > 0
-        if not sequences:
-            return None
         step_s *= self._noise.factor()
         self._meter(now_s)
         # The rank whose cap bites most slows all of them.
@@ -176,7 +160,7 @@ class Engine:
             if batch is not None:
                 slowed_s, self._watts[index] = self.power.step(self._work(batch), step_s)
                 capped_s = max(capped_s, slowed_s)
-        whole_s = self._host.around(capped_s, sequences, prompts=prompts)
+        whole_s = self._host.around(capped_s, prompts=prompts)
         share = capped_s / whole_s
         for index, busy_w in enumerate(self._watts):
             # Over the whole step: its kernels, and what the host takes between two.
@@ -220,7 +204,7 @@ class Engine:
             work.bytes + index * (then.bytes - work.bytes),
             step_s * self._noise.coming(steps),
         )
-        whole_s = self._host.around_all(capped_s, batch.decodes)
+        whole_s = self._host.around_all(capped_s)
         ends_s = now_s + np.cumsum(whole_s)
         count = int(np.searchsorted(ends_s, until_s, side="right"))
         if not count:

@@ -18,9 +18,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One GPU: bytes, bytes/s, dense FLOP/s of the precision in which it computes, watts."""
+    """One GPU: bytes/s, dense FLOP/s of the precision in which it computes, watts."""
 
-    memory_bytes: float
     bandwidth_bytes_s: float
     peak_flop_s: float
     most_w: float

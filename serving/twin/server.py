@@ -26,14 +26,8 @@ from serving.twin.faces import Face, Facts
 from serving.twin.http import Connection, Incoming
 from serving.twin.wall import Wall, clock_s
 
-LOAD_BYTES_S, OTHER_START_S = 5e9, 20.0
 BACKLOG = 4096
 _encode = msgspec.json.encode
-
-
-def start_s(assembled: Assembled, config: TwinConfig) -> float:
-    """From the command to the first request, in seconds."""
-    return config.start_scale * (assembled.weights_bytes / LOAD_BYTES_S + OTHER_START_S)
 
 
 def serve(assembled: Assembled, face: Face, facts: Facts, config: TwinConfig) -> int:

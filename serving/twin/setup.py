@@ -15,9 +15,8 @@ class Setup:
     """Tokens and requests are those of one data-parallel rank, as the frameworks count them.
 
     `weights`, `kv`: the precision asked for; "auto" is that of the checkpoint. `data` ranks of `tensor`
-    GPUs each; `lockstep` where they share experts and so each step. `memory_of`: what `memory_fraction` is
-    a share of: the whole GPU with weights and activations inside it (vLLM, SGLang), or what is free once the
-    weights are there (TensorRT-LLM). `graphs_upto`: the largest decode batch with a CUDA graph; 0: none.
+    GPUs each; `lockstep` where they share experts and so each step. `graphs_upto`: the largest decode batch
+    with a CUDA graph; 0: none.
     `receive_steps`: decode steps between two looks at what has arrived.
     """
 
@@ -41,7 +40,6 @@ class Setup:
     reserve: Literal["none", "all", "estimate"] = "none"
     conservativeness: float = 1.0
     memory_fraction: float = 0.9
-    memory_of: Literal["gpu", "free"] = "gpu"
     kv_tokens_limit: int | None = None
     block_tokens: int = 16
     prefix_caching: bool = True

@@ -14,8 +14,9 @@ from serving.twin.assemble import TwinOutOfMemory, assemble, assemble_disaggrega
 from serving.twin.library import Library, NoTable
 from tests.benchmarks.tables import table
 from tests.benchmarks.twin_points import PUBLISHED, Config
-from tests.benchmarks.twin_runs import Outcome, drive, outcome_of, requests_of, setup_of, twin
+from tests.benchmarks.twin_runs import Outcome, outcome_of, requests_of, setup_of, twin
 from tests.benchmarks.twin_scores import error
+from tests.serving.twin.stations import drive
 
 KW = ((2.17, "to July 2026"), (1.90, "since"))
 SYSTEM, FRAMEWORK, MODEL = "b300_sxm", "trtllm", "deepseek-r1"

@@ -20,6 +20,7 @@ from serving.twin.library import Library, NoTable
 from serving.twin.request import Request
 from serving.twin.setup import FlagError, Setup
 from tests.benchmarks.twin_points import Config
+from tests.serving.twin.stations import drive
 
 ROUNDS, SHORTEST = 10, 0.8
 ACCEPTANCE = 0.89  # of drafts: 3.39 tokens a step with 3, InferenceX's golden length of Qwen3.5
@@ -137,7 +138,6 @@ def _trtllm(config: Config) -> Setup:
         chunked=False,
         reserve="all",
         memory_fraction=fraction,
-        memory_of="free",
         block_tokens=32,
     )
 
@@ -149,20 +149,6 @@ def requests_of(config: Config, seed: int = 0) -> list[Request]:
     outputs = random.integers(int(SHORTEST * config.osl), config.osl, count, endpoint=True)
     pairs = zip(prompts.tolist(), outputs.tolist(), strict=True)
     return [Request(number, prompt, output) for number, (prompt, output) in enumerate(pairs)]
-
-
-def drive(emulation: Emulation, requests: Sequence[Request], users: int) -> list[Request]:
-    """A closed loop: each user's next request comes at the end of the one before."""
-    left, done = iter(requests), list[Request]()
-    for _, request in zip(range(users), left, strict=False):
-        emulation.submit(request, 0.0)
-    while emulation.next_s is not None:
-        turn = emulation.advance()
-        for request in turn.done:
-            done.append(request)
-            if (following := next(left, None)) is not None:
-                emulation.submit(following, turn.at_s)
-    return done
 
 
 def outcome_of(emulation: Emulation, done: Sequence[Request]) -> Outcome:

@@ -116,7 +116,6 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
         chunked=bool(options["enable_chunked_prefill"]),
         reserve=POLICIES[policy],
         memory_fraction=float(cache.get("free_gpu_memory_fraction", told.free_gpu_memory_fraction)),
-        memory_of="free",
         kv_tokens_limit=cache.get("max_tokens"),
         block_tokens=int(cache.get("tokens_per_block", 32)),
         prefix_caching=bool(cache.get("enable_block_reuse", True)),

@@ -14,7 +14,7 @@ from serving.twin.power import Machine, PowerModel, Work
 from serving.twin.rank import Rank
 from serving.twin.request import Request, Times
 
-MACHINE = Machine(memory_bytes=288e9, bandwidth_bytes_s=8e12, peak_flop_s=4.5e15, most_w=1100.0)
+MACHINE = Machine(bandwidth_bytes_s=8e12, peak_flop_s=4.5e15, most_w=1100.0)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from serving.twin.batch import Scheduling
 from serving.twin.config import TwinConfig
 from serving.twin.faces import FACES, Facts
 from serving.twin.flags import parse
-from serving.twin.server import serve, start_s
+from serving.twin.server import serve
 from serving.twin.steptime import TableKey
 from tests.serving.twin.stations import Linear, emulation_of
 
@@ -49,7 +49,7 @@ def main(formula: Formula, argv: list[str]) -> int:
     tokens = formula.blocks * setup.block_tokens
     assembled = Assembled(emulation, tokens, 70e9, "a formula", key)
     config = TwinConfig(system="b300_sxm", start_scale=formula.start_scale)
-    facts = Facts(setup, tokens, 70e9, "a formula", start_s(assembled, config))
+    facts = Facts(setup, tokens, 70e9, "a formula", config.start_scale * assembled.start_s)
     try:
         return serve(assembled, FACES[setup.framework], facts, config)
     except OSError as error:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from serving.twin.batch import Scheduling
 from serving.twin.blocks import Blocks
 from serving.twin.config import Power
-from serving.twin.engine import HostCosts
 from serving.twin.power import PowerModel
 from serving.twin.request import Request
 from tests.serving.twin.stations import (
@@ -212,21 +211,6 @@ def test_prompts_computed_apart_travel_before_they_decode() -> None:
     assert min(gaps) >= 400 * 1e5 / 1e9
     assert all(rank.blocks.used == 0 for e in emulation.all_engines for rank in e.ranks)
     assert emulation.gpus == 6
-
-
-def test_the_intake_takes_one_request_at_a_time() -> None:
-    host = HostCosts(intake_s=0.1)
-    done = drive(
-        emulation_of(Scheduling(64, 8192), host=host), [Request(i, 1, 1) for i in range(5)], 5
-    )
-    assert max(r.first_s for r in done) == pytest.approx(0.5 + Linear().step_s(1, 0, 0, 0))
-
-
-def test_what_the_host_does_is_hidden_where_it_overlaps() -> None:
-    serial, hidden = HostCosts(step_s=0.004), HostCosts(step_s=0.004, overlapped=True)
-    assert serial.around(0.01, 8) == pytest.approx(0.014)
-    assert hidden.around(0.01, 8) == pytest.approx(0.01)
-    assert hidden.around(0.001, 8) == pytest.approx(0.004)
 
 
 @pytest.mark.parametrize("abandoned", ["waiting", "filling", "running"])

@@ -48,7 +48,6 @@ TRTLLM = replace(
     max_sequences=2048,
     chunked=False,
     reserve="all",
-    memory_of="free",
     block_tokens=32,
     graphs_upto=128,
 )
