@@ -97,11 +97,18 @@ def test_preemption_computes_all_again_and_loses_nothing() -> None:
 
 
 def test_a_prompt_gives_way_to_one_that_decodes() -> None:
-    """Of two in a cache too small for both, the younger starts anew; nothing is taken twice."""
-    emulation = emulation_of(Scheduling(8, 20), blocks=14)
-    done = drive(emulation, [Request(0, 60, 150), Request(1, 150, 5)], 2)
-    (rank,) = emulation.engines[0].ranks
-    assert sorted((r.number, r.made) for r in done) == [(0, 150), (1, 5)]
+    """It fills slowly, and the other grows meanwhile: in a cache too small for both the younger starts anew."""
+    rank = rank_of(Scheduling(8, 3), Blocks(10, 16, prefix_caching=False))
+    first, second = Request(0, 16, 100), Request(1, 120, 5)
+    rank.submit(first)
+    rank.submit(second)
+    step = 0
+    while rank.begin() is not None:
+        assert rank.blocks.used <= rank.blocks.total
+        step += 1
+        rank.finish(step * 0.01)
+    assert second.preemptions > 0 == first.preemptions
+    assert (first.made, second.made) == (100, 5)
     assert rank.blocks.used == 0
 
 
