@@ -41,7 +41,7 @@ class Recorder:
             return None
         engine = self._engine
         prompts = any(batch is not None and batch.chunks for batch in engine._batches)
-        host_s = engine._host.around(0.0, 0, prompts=prompts)
+        host_s = engine._host.around(0.0, prompts=prompts)
         self.parts.append((end_s - now_s - host_s, 1.0, float(prompts)))
         self.ends.append(end_s)
         return end_s
