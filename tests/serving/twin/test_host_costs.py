@@ -6,6 +6,7 @@ import pytest
 from serving.twin.batch import Scheduling
 from serving.twin.engine import HostCosts
 from serving.twin.request import Request
+from tests.benchmarks.twin_fit import Recorder
 from tests.serving.twin.stations import Linear, drive, emulation_of
 
 STEP_S = 0.01
@@ -54,3 +55,16 @@ def test_an_idle_engine_looks_at_once() -> None:
     emulation = emulation_of(Scheduling(16, 4096, receive_steps=30), times=TIMES)
     done = drive(emulation, [Request(n, 10, 3) for n in range(4)], 1)
     assert all(r.first_s - r.arrived_s == pytest.approx(STEP_S) for r in done)
+
+
+def test_the_fit_sees_what_each_step_is_made_of() -> None:
+    host = HostCosts(step_s=0.001, prefill_step_s=0.05)
+    emulation = emulation_of(Scheduling(16, 4096), times=TIMES, host=host)
+    (engine,) = emulation.engines
+    recorder = Recorder(engine)
+    drive(emulation, [Request(n, 10, 7) for n in range(9)], 3)
+    kernels_s, steps, prompts = np.array(recorder.parts).sum(axis=0)
+    assert kernels_s == pytest.approx(STEP_S * steps)
+    assert steps == engine.steps
+    assert 0 < prompts < steps
+    assert engine.busy_s == pytest.approx(kernels_s + 0.001 * steps + 0.05 * prompts)
