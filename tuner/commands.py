@@ -29,7 +29,7 @@ from tuner.config import (
     single,
 )
 from tuner.display import Display
-from tuner.ledger import Ledger, LedgerError, results
+from tuner.ledger import Ledger, LedgerError
 from tuner.mirror import TrackingError
 from tuner.plan import known_trials, show_plan
 from tuner.report import show_report
@@ -37,9 +37,9 @@ from tuner.simulate import check_simulable
 from tuner.simulate import simulate as run_simulated
 from tuner.study import ResumeError, Study, interruptible
 from tuner.tracking import Tracker, mirror, ui_command
-from tuner.trial import VIRTUAL
 
 NOTHING_FEASIBLE, INTERRUPTED = 3, 130
+SIMULATED = "simulated"  # a file beside the ledger: the study runs on the virtual clock
 
 
 class Missing(Exception):
@@ -74,6 +74,7 @@ def simulate(arguments: argparse.Namespace) -> int:
     config = load(arguments.overrides, arguments.config_dir)
     check_simulable(config)
     folder = new_folder(config)
+    (folder / SIMULATED).touch()
     code = _simulate(config, folder, arguments.workers)
     if arguments.to_mlflow and code != INTERRUPTED:
         try:
@@ -250,7 +251,7 @@ def resume(arguments: argparse.Namespace) -> int:
     folder = find_study(arguments.study)
     config = load_saved(folder)
     check_files(config)
-    if any(entry.result.provenance.get("clock") == VIRTUAL for entry in results(folder)):
+    if (folder / SIMULATED).exists():
         return _simulate(config, folder)
     return run_study(config, folder)
 

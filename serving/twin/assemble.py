@@ -119,17 +119,7 @@ class _Plan:
         told = repr(replace(setup, host="", port=0, served_model=""))
         seeds = np.random.SeedSequence([config.seed, zlib.crc32(told.encode()), index])
         rng, noise = (np.random.default_rng(seed) for seed in seeds.spawn(2))
-        scheduling = Scheduling(
-            max_sequences=setup.max_sequences,
-            step_tokens=setup.step_tokens,
-            chunked=setup.chunked,
-            mixed=setup.mixed,
-            reserve=setup.reserve,
-            conservativeness=setup.conservativeness,
-            draft_tokens=setup.draft_tokens,
-            acceptance=config.acceptance,
-            receive_steps=setup.receive_steps,
-        )
+        scheduling = scheduling_of(setup, config.acceptance)
         blocks = self.kv_tokens // setup.block_tokens
         ranks = [
             Rank(
@@ -170,6 +160,21 @@ class _Plan:
             flops.get(peak, max(flops.values())),
             self.system.power_cap_w,
         )
+
+
+def scheduling_of(setup: Setup, acceptance: float) -> Scheduling:
+    """What of the flags decides on a rank's batches."""
+    return Scheduling(
+        max_sequences=setup.max_sequences,
+        step_tokens=setup.step_tokens,
+        chunked=setup.chunked,
+        mixed=setup.mixed,
+        reserve=setup.reserve,
+        conservativeness=setup.conservativeness,
+        draft_tokens=setup.draft_tokens,
+        acceptance=acceptance,
+        receive_steps=setup.receive_steps,
+    )
 
 
 def _check_cap(power: Power, most_w: float) -> None:

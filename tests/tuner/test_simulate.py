@@ -131,6 +131,14 @@ def test_an_interrupted_simulation_finishes_what_runs_and_goes_on_later(bare_mac
     assert {entry.result.provenance["clock"] for entry in results(study)} == {"virtual"}
 
 
+def test_one_that_was_stopped_before_its_first_result_goes_on_as_it_was(bare_machine: Path) -> None:
+    assert main(["simulate", *SMALL, "search.trials=2"]) == 0
+    study = only_study(bare_machine)
+    (study / "ledger.jsonl").write_bytes(b"")
+    assert main(["resume", str(study)]) == 0
+    assert {entry.result.provenance["clock"] for entry in results(study)} == {"virtual"}
+
+
 def test_a_killed_driver_takes_its_workers_along(bare_machine: Path) -> None:
     command = [sys.executable, "-m", "tuner", "simulate", *SMALL, "search.trials=500"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

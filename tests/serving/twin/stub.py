@@ -7,8 +7,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from serving.twin.assemble import Assembled
-from serving.twin.batch import Scheduling
+from serving.twin.assemble import Assembled, scheduling_of
 from serving.twin.config import TwinConfig
 from serving.twin.faces import FACES, Facts
 from serving.twin.flags import parse
@@ -28,17 +27,8 @@ class Formula:
 
 def main(formula: Formula, argv: list[str]) -> int:
     setup = parse(argv)
-    scheduling = Scheduling(
-        max_sequences=setup.max_sequences,
-        step_tokens=setup.step_tokens,
-        chunked=setup.chunked,
-        mixed=setup.mixed,
-        reserve=setup.reserve,
-        draft_tokens=setup.draft_tokens,
-        acceptance=0.7,
-    )
     emulation = emulation_of(
-        scheduling,
+        scheduling_of(setup, acceptance=0.7),
         blocks=formula.blocks,
         block_tokens=setup.block_tokens,
         prefix_caching=setup.prefix_caching,
