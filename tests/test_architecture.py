@@ -66,7 +66,7 @@ IMPURE = {"os", "socket", "subprocess", "threading", "time", "pathlib", "shutil"
 VENDORS = {
     "hydra": {"tuner/compose.py"},
     "omegaconf": {"tuner/compose.py"},
-    "optuna": {"tuner/search.py"},
+    "optuna": {"tuner/search/stock.py"},
     "mlflow": {"tuner/mirror.py"},
     "plotly": {"tuner/plots.py"},
     "matplotlib": {"tuner/plots.py"},

@@ -10,9 +10,10 @@ from typing import Protocol
 from tuner.config import ConfigError, StudyConfig, default_points, fixed_values, trial_config
 from tuner.ledger import Ledger
 from tuner.objective import tier_values
-from tuner.search import ImpossiblePoint, Proposal, Proposer
+from tuner.search import ImpossiblePoint, Outcome, Proposal, Proposer, Sampler
+from tuner.search.stock import Stock
 from tuner.space import Point
-from tuner.trial import Completed, Failed, Measured, Timings, TrialConfig, TrialResult
+from tuner.trial import Failed, Measured, Timings, TrialConfig, TrialResult
 
 
 class Observer(Protocol):
@@ -45,8 +46,24 @@ def proposer(config: StudyConfig) -> Proposer:
         default_points(config),
         fixed_values(config),
         resolve,
-        list(config.slo.tiers),
+        sampler_of(config),
     )
+
+
+def sampler_of(config: StudyConfig) -> Sampler | None:
+    """None for a search whose points are all listed."""
+    if config.search.kind in ("list", "grid"):
+        return None
+    engines, fixed = list(config.engine), fixed_values(config)
+    return Stock(config.search, config.space, engines, fixed, list(config.slo.tiers))
+
+
+def outcome_of(config: StudyConfig, result: TrialResult) -> Outcome:
+    device_s = result.timings.wall_s * result.config.devices
+    if isinstance(result, Failed):
+        return Outcome(None, failure=result.failure, device_s=device_s)
+    values = tier_values(config.slo, config.objective, result)
+    return Outcome(values, result.points, device_s=device_s)
 
 
 class Study:
@@ -101,11 +118,7 @@ class Study:
 
     def _learn(self, number: int, result: TrialResult) -> None:
         self._finished += 1
-        if isinstance(result, Completed):
-            values = tier_values(self._config.slo, self._config.objective, result)
-            self._proposer.tell(number, values)
-        else:
-            self._proposer.tell(number, None)
+        self._proposer.tell(number, outcome_of(self._config, result))
 
     def _replay(self) -> None:
         """Asks and tells again, in the order in which they were: the search is where it was."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tuner.config import StudyConfig, load
-from tuner.search import Proposal, Proposer
+from tuner.search import Outcome, Proposal, Proposer
 from tuner.study import proposer
 
 KINDS = ["grid", "random", "qmc", "tpe", "nsga2"]
@@ -29,7 +29,8 @@ def drive(source: Proposer, count: int) -> list[Proposal]:
         if proposal is None:
             break
         proposals.append(proposal)
-        source.tell(proposal.number, None if proposal.number % 5 == 4 else worth(proposal))
+        failed = proposal.number % 5 == 4
+        source.tell(proposal.number, Outcome(None if failed else worth(proposal)))
     return proposals
 
 
@@ -73,7 +74,7 @@ def test_a_replay_of_asks_and_tells_goes_on_alike() -> None:
                 assert proposal is not None
                 asked.append(proposal)
             else:
-                source.tell(int(step[4:]), worth(asked[int(step[4:])]))
+                source.tell(int(step[4:]), Outcome(worth(asked[int(step[4:])])))
         return [p.point for p in asked]
 
     assert replay() == replay()
@@ -104,4 +105,4 @@ def test_failures_are_not_numbers_to_the_search() -> None:
     for _ in range(12):
         proposal = source.ask()
         assert proposal is not None
-        source.tell(proposal.number, None)
+        source.tell(proposal.number, Outcome(None))

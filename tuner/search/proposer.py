@@ -1,0 +1,100 @@
+"""Turns a sampler's suggestions into trials: each possible configuration once, the default ones first."""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tuner.search.base import ImpossiblePoint, Outcome, Proposal, Resolve, Sampler, Suggestion
+from tuner.search.config import SearchConfig
+from tuner.search.stock import Stock
+from tuner.space import Point, Space, enumerate_points, violated
+
+REASKS = 64  # suggestions thrown away (impossible, or measured) before the space is sampled evenly
+DRAWS = 2000  # even draws without a new point after which the space counts as exhausted
+
+
+class Proposer:
+    """Proposes each configuration at most once, default configurations first.
+
+    `defaults`: engine → the point that leaves everything as configured. `fixed`: what the study fixes, by path.
+    `resolve` turns a point into a configuration or raises `ImpossiblePoint`. `sampler`: None where all points
+    are listed. Given the same seed and the same order of asks and tells it proposes the same points, which is
+    what makes a study resumable.
+    """
+
+    def __init__(
+        self,
+        search: SearchConfig,
+        space: Space,
+        defaults: Mapping[str, Point],
+        fixed: Mapping[str, Any],
+        resolve: Resolve,
+        sampler: Sampler | None,
+    ) -> None:
+        self._space, self._engines, self._resolve = space, list(defaults), resolve
+        self._fixed, self._sampler = fixed, sampler
+        self._seen: dict[str, Outcome | None] = {}
+        self._live: dict[int, tuple[Proposal, Suggestion | None]] = {}
+        self._asked = 0
+        self._listed = _listed(search, space, defaults, fixed)
+        self._startup = search.startup_trials if search.kind in ("tpe", "nsga2", "gp") else 0
+        even = search.model_copy(update={"kind": "qmc"})
+        self._even = Stock(even, space, self._engines, fixed, ["even"])
+
+    def ask(self) -> Proposal | None:
+        """The next configuration; None when none is left to try."""
+        for point in self._listed:
+            if proposal := self._accept(point, None):
+                return proposal
+        if self._sampler is None:
+            return None
+        if self._startup:
+            self._startup -= 1
+        else:
+            for _ in range(REASKS):
+                suggestion = self._sampler.suggest([each.point for each, _ in self._live.values()])
+                if suggestion is None:
+                    return None
+                if proposal := self._accept(suggestion.point, suggestion):
+                    return proposal
+        for _ in range(DRAWS):
+            if proposal := self._accept(self._even.spread(), None):
+                return proposal
+        return None
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        proposal, suggestion = self._live.pop(number)
+        self._seen[proposal.config.fingerprint] = outcome
+        if self._sampler is not None:
+            self._sampler.learn(proposal.point, suggestion, outcome)
+
+    def _accept(self, point: Point, suggestion: Suggestion | None) -> Proposal | None:
+        config = None
+        if not violated(self._space, self._engines, point, self._fixed):
+            try:
+                config = self._resolve(point)
+            except ImpossiblePoint:
+                config = None
+        if config is None or config.fingerprint in self._seen:
+            if suggestion is not None and self._sampler is not None:
+                known = None if config is None else self._seen[config.fingerprint]
+                self._sampler.drop(suggestion, known)
+            return None
+        number, self._asked = self._asked, self._asked + 1
+        self._seen[config.fingerprint] = None
+        proposal = Proposal(number, point, config)
+        self._live[number] = (proposal, suggestion)
+        return proposal
+
+
+def _listed(
+    search: SearchConfig, space: Space, defaults: Mapping[str, Point], fixed: Mapping[str, Any]
+) -> Iterator[Point]:
+    """The points that no sampler chooses, in order."""
+    if search.default_first:
+        yield from defaults.values()
+    yield from search.points
+    if search.kind == "grid":
+        grid = list(enumerate_points(space, list(defaults), fixed))
+        random.Random(search.seed).shuffle(grid)
+        yield from grid
