@@ -2,16 +2,19 @@
 
 Loads grow fourfold until throughput gains no more and no tier is kept; from then on each new level
 halves, on a logarithmic scale, the widest gap in what is still asked: between the highest load that
-keeps a tier and the lowest that breaks it, or between the loads on both sides of the knee.
+keeps a tier and the lowest that breaks it, or between the loads on both sides of the knee. Where it is
+said which load to begin with, that one stands in for the step of the climb that is nearest to it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from loadgen.arrivals import Adaptive
 
 _GROWTH = 4.0
+_STANDS_IN = 1.5  # a load above a step of the climb by no more than this is that step
 _RATE_DIGITS = 3
 
 
@@ -35,13 +38,20 @@ class _Gap:
         return self.high / self.low
 
 
-def next_load(config: Adaptive, done: Sequence[Rung], tiers: Sequence[str]) -> float | None:
-    """The next load to measure; None when all is known that was asked, or the levels are used up."""
+def next_load(
+    config: Adaptive, done: Sequence[Rung], tiers: Sequence[str], first: float | None = None
+) -> float | None:
+    """The next load to measure; None when all is known that was asked, or the levels are used up.
+
+    `first`: the load to begin with, brought into the range of the ladder.
+    """
     if not done:
-        return _shaped(config, config.lowest)
+        return _shaped(config, config.lowest if first is None else first)
     if len(done) >= config.levels:
         return None
     rungs = sorted(done, key=lambda rung: rung.load)
+    if first is not None and (skipped := _skipped(config, rungs, tiers)) is not None:
+        return skipped
     if (grown := _grown(config, rungs, tiers)) is not None:
         return grown
     gaps = [_tier_gap(rungs, tier) for tier in tiers] + [_knee_gap(config, rungs)]
@@ -72,6 +82,17 @@ def knee(config: Adaptive, done: Sequence[Rung]) -> float | None:
     if not rungs:
         return None
     return rungs[_knee_index(config, rungs)].load
+
+
+def _skipped(config: Adaptive, rungs: Sequence[Rung], tiers: Sequence[str]) -> float | None:
+    """A step of the climb from the lowest load that was left out below the load it began with."""
+    lowest = _shaped(config, config.lowest)
+    if rungs[0].load > lowest:
+        return lowest
+    for count, (below, above) in enumerate(pairwise(rungs), start=1):
+        if above.load > below.load * _GROWTH * _STANDS_IN:
+            return _grown(config, rungs[:count], tiers)
+    return None
 
 
 def _grown(config: Adaptive, rungs: Sequence[Rung], tiers: Sequence[str]) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadgen.arrivals import Adaptive, Closed, Constant, Gamma, Poisson, Ramp, Step, Trace
+from loadgen.arrivals import Adaptive, Arrival, Closed, Constant, Gamma, Poisson, Ramp, Step, Trace
 from loadgen.content.build import build
 from loadgen.ladder import Rung
 from loadgen.ladder import next_load as next_rung
@@ -37,17 +37,42 @@ class Load:
     rate_per_s: float | None
 
 
-def next_load(workload: Workload, done: Sequence[Level]) -> Load | None:
-    """None when all is measured."""
+def next_load(workload: Workload, done: Sequence[Level], first: float | None = None) -> Load | None:
+    """None when all is measured. `first`: the load, in users or requests per second, to begin with.
+
+    A level at another place in the order has the same arrivals, but other prompts of the same kind.
+    """
     arrival = workload.arrival
     if not isinstance(arrival, Adaptive):
+        order = _order(workload, first)
         index = len(done)
-        return fixed_load(arrival, index, index) if index < level_count(workload) else None
+        return fixed_load(arrival, index, order[index]) if index < len(order) else None
     rungs = [_rung(level, arrival.tiers) for level in done]
-    value = next_rung(arrival, rungs, list(arrival.tiers))
+    value = next_rung(arrival, rungs, list(arrival.tiers), first)
     if value is None:
         return None
     return fixed_load(_arrival_at(arrival, value), len(done), 0)
+
+
+def listed_loads(arrival: Arrival) -> tuple[float, ...]:
+    """Users, or requests per second, of each level of a list; empty where there is no such list."""
+    match arrival:
+        case Closed(concurrency=steps):
+            return tuple(map(float, steps))
+        case Constant(rate_per_s=rates) | Poisson(rate_per_s=rates) | Gamma(rate_per_s=rates):
+            return rates
+        case _:
+            return ()
+
+
+def _order(workload: Workload, first: float | None) -> list[int]:
+    """Indices into the arrival's loads: the nearest to `first` by ratio, then the others as listed."""
+    order = list(range(level_count(workload)))
+    loads = listed_loads(workload.arrival)
+    if first is None or not loads:
+        return order
+    chosen = min(order, key=lambda at: abs(math.log(loads[at] / first)))
+    return [chosen, *(at for at in order if at != chosen)]
 
 
 def fixed_load(arrival: Fixed, index: int, at: int) -> Load:
@@ -87,8 +112,7 @@ def _rung(level: Level, tiers: Mapping[str, Mapping[str, float]]) -> Rung:
         else:
             kept = all((values[metric] or 0.0) <= limit for metric, limit in limits.items())
             inside[name] = kept and not saturated
-    value = float(level.concurrency or level.rate_per_s or 0.0)
-    return Rung(value, throughput, inside, saturated)
+    return Rung(level.load_value or 0.0, throughput, inside, saturated)
 
 
 def plan_of(workload: Workload, load: Load, first_number: int) -> Plan:

@@ -65,15 +65,25 @@ class Level:
     always_busy: bool = True  # closed: users never think, so that all of them are always waiting
     reused_prompts: int = 0  # requests whose prompt was sent before: the data set was too small
 
+    @property
+    def load_value(self) -> float | None:
+        """Users, or requests per second; None where the rate changes inside the level."""
+        return self.rate_per_s if self.concurrency is None else float(self.concurrency)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadReport:
-    """`failure` is what ended the load after the levels that are here."""
+    """Levels in the order in which they were measured.
+
+    `failure` is what ended the load after the levels that are here; `ended_because` says why whoever
+    asked for the load wanted no more of it.
+    """
 
     levels: tuple[Level, ...]
     clock: ClockAnchor
     stopped: bool = False
     failure: LoadError | None = None
+    ended_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from loadgen.shards import Gang, Links, gang, local_links
 from loadgen.workload import Workload, level_count
 
 OnProgress = Callable[[Progress], None]
+AfterLevel = Callable[[Level], str]
 
 
 def run(  # noqa: PLR0913 (what may be set of a load, by name)
@@ -29,11 +30,15 @@ def run(  # noqa: PLR0913 (what may be set of a load, by name)
     links: Links = local_links,
     on_progress: OnProgress | None = None,
     stop: Callable[[], bool] | None = None,
+    first: float | None = None,
+    after_level: AfterLevel | None = None,
 ) -> LoadReport:
     """Blocks until the last level is done, or `stop()` says so. Raises a LoadError.
 
     A level at which the endpoint answers nothing ends the load; it is raised only if there was none
-    before it. `on_progress` and `stop` are called about five times a second.
+    before it. `on_progress` and `stop` are called about five times a second. `first`: the load, in
+    users or requests per second, to measure before the others. `after_level` is asked after each level;
+    what it says, unless it is empty, is why the load ends there.
     """
     Target.parse(url, api_key)
     clock = ClockAnchor.take()
@@ -41,7 +46,7 @@ def run(  # noqa: PLR0913 (what may be set of a load, by name)
     used = 0
     with gang(workload.shards, links) as shards:
         shards.set_up(Setup(url, model, workload, vocabulary, api_key, 0, workload.shards))
-        while (load := next_load(workload, levels)) is not None:
+        while (load := next_load(workload, levels, first)) is not None:
             tick = _progress(workload, load, on_progress)
             try:
                 level, numbers = _level(shards, workload, load, used, tick, stop or _never)
@@ -53,6 +58,8 @@ def run(  # noqa: PLR0913 (what may be set of a load, by name)
             levels.append(level)
             if level.stopped:
                 return LoadReport(tuple(levels), clock, stopped=True)
+            if after_level is not None and (why := after_level(level)):
+                return LoadReport(tuple(levels), clock, ended_because=why)
     return LoadReport(tuple(levels), clock)
 
 

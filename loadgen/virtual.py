@@ -6,7 +6,7 @@ it are the very functions of a load on the wall clock; only sending and receivin
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
@@ -76,11 +76,18 @@ class VirtualServer(Protocol):
         """It is given up. What came of it until now is filled in."""
 
 
-def run_virtual(server: VirtualServer, workload: Workload, *, vocabulary: int) -> LoadReport:
+def run_virtual(
+    server: VirtualServer,
+    workload: Workload,
+    *,
+    vocabulary: int,
+    first: float | None = None,
+    after_level: Callable[[Level], str] | None = None,
+) -> LoadReport:
     """`loadgen.run` on a virtual clock. Raises a LoadError if the first level has no answer at all."""
     source, levels = _source(workload.model_dump_json(), vocabulary), list[Level]()
     used, begin_s = 0, 0.0
-    while (load := next_load(workload, levels)) is not None:
+    while (load := next_load(workload, levels, first)) is not None:
         run = _Level(server, workload, load, plan_of(workload, load, used), source)
         outcomes = run.outcomes(begin_s)
         begin_s = run.now_s
@@ -92,6 +99,8 @@ def run_virtual(server: VirtualServer, workload: Workload, *, vocabulary: int) -
             return LoadReport(tuple(levels), ClockAnchor(0, 0), failure=error)
         levels.append(settled(workload, load, outcomes))
         used += outcomes.used
+        if after_level is not None and (why := after_level(levels[-1])):
+            return LoadReport(tuple(levels), ClockAnchor(0, 0), ended_because=why)
     return LoadReport(tuple(levels), ClockAnchor(0, 0))
 
 
