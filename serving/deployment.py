@@ -49,6 +49,13 @@ class EngineReplica:
             self._stack = stack
             return self._running.endpoint
 
+    async def devices(self, count: int) -> tuple[str, ...] | ServingError:
+        """The GPUs that an engine will be given here, before one is."""
+        try:
+            return _devices(count)
+        except ServingError as error:
+            return error
+
     async def stand_down(self) -> None:
         async with self._turn:
             await self._release()
@@ -154,6 +161,17 @@ class SlotApplication:
 
     def __exit__(self, *_: object) -> None:
         self.delete()
+
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs on which engines will stand, as CUDA_VISIBLE_DEVICES names them. Raises ServingError."""
+        handle = self._handle = self._handle or self._deploy()
+        try:
+            gpus = self._topology.gpus
+            given: tuple[str, ...] = _answer(handle.devices.remote(gpus), CALL_TIMEOUT_S)
+        except EngineRestarted:
+            self.delete()
+            raise
+        return given
 
     @contextmanager
     def engine(self, order: Order) -> Iterator[Endpoint]:

@@ -14,6 +14,8 @@ from serving import environments, models
 from serving.engines import ENGINES, BaseEngine
 from serving.engines.base import ModelFormat
 from serving.probe import free_port
+from serving.telemetry import rapl
+from serving.telemetry.base import SourceError
 from serving.telemetry.nvml import driver
 
 GIB = 1 << 30
@@ -44,6 +46,7 @@ def _machine() -> Iterator[Check]:
     yield _open_files()
     yield Check("ports", "ok", f"loopback gives ports, for example {free_port()}")
     yield _gpus()
+    yield _processor_power()
     free = shutil.disk_usage(_existing(environments.home())).free / GIB
     state: Literal["ok", "warn"] = "ok" if free > 10 else "warn"
     fix = (
@@ -130,6 +133,17 @@ def _version(path: str) -> tuple[bool, str]:
         return False, str(error)
     lines = (outcome.stdout + outcome.stderr).strip().splitlines()
     return outcome.returncode == 0, lines[-1] if lines else f"exit code {outcome.returncode}"
+
+
+def _processor_power() -> Check:
+    """A sample says more than permissions do."""
+    try:
+        with rapl.opened() as source:
+            names = ", ".join(device.name for device in source.devices)
+            return Check("processor power", "ok", f"RAPL counts joules of {names}")
+    except SourceError as error:
+        fix = "without it cpu_power_w and dram_power_w are not known; GPUs' energy is apart from it"
+        return Check("processor power", "warn", str(error).removeprefix("RAPL: "), fix)
 
 
 def _existing(path: Path) -> Path:

@@ -7,6 +7,8 @@ ServingError
 ├── EngineExited             it died by itself, at start or under load
 │   └── OutOfMemory          ... for want of device or host memory
 ├── EngineRestarted          another process answers than the one that was started
+├── PowerCapDenied           a GPU's power limit or clocks could not be set
+├── PowerCapLeft             ... or not be set back: it stays as the trial had it
 └── Unhealthy                it runs, but answers errors
 """
 
@@ -44,3 +46,9 @@ class EngineRestarted(ServingError): ...
 
 
 class Unhealthy(ServingError): ...
+
+
+class PowerCapDenied(ServingError): ...
+
+
+class PowerCapLeft(ServingError): ...

@@ -5,8 +5,9 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,27 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def get(url: str, timeout_s: float = TIMEOUT_S) -> tuple[int, bytes] | None:
-    """Status and body; None when nothing answers. Past every proxy: engines are asked directly."""
-    parts = urllib.parse.urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+def get(
+    url: str,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    headers: Mapping[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
+) -> tuple[int, bytes] | None:
+    """Status and body; None when nothing answers. Past every proxy: engines are asked directly.
+
+    `trust`: which certificates are, where it is https; those of the system by default.
+    """
+    parts, host = urllib.parse.urlsplit(url), urllib.parse.urlsplit(url).hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=trust)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
     try:
-        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        connection.request(
+            "GET", parts.path or "/", headers={"Connection": "close", **(headers or {})}
+        )
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

@@ -56,6 +56,15 @@ def generation(pid: int) -> str | None:
     return None if fields[0] in "ZX" else f"{pid}-{fields[19]}"
 
 
+def parent(pid: int) -> int | None:
+    """Of an engine's first process: its supervisor, above all that the engine starts. None for the dead."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat[stat.rindex(")") + 2 :].split()[1])
+
+
 def generations(pids: Iterable[int]) -> frozenset[str]:
     """Of those that are alive."""
     return frozenset(filter(None, map(generation, pids)))

@@ -1,32 +1,177 @@
-"""Joules of a load level, and what they come to per token. Pure."""
+"""Watts and joules of a load level, inside each boundary, and what they come to per token. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serving.telemetry.base import Boundary
+from serving.telemetry.validity import Verdict
 
 ENERGY = {
-    "power_w_device": "watts per device over the window",
-    "energy_j_per_output_tok": "joules per output token",
-    "energy_j_per_total_tok": "joules per token of prompts and output",
+    "power_valid": "1: power kept the validity contract; 0: it did not, so that there are no joules",
+    "power_w_device": "watts per GPU board over the window",
+    "energy_j_per_output_tok": "joules of GPU boards per output token, gross",
+    "energy_j_per_total_tok": "joules of GPU boards per token of prompts and output, gross",
+    "net_energy_j_per_output_tok": "the same without what the loaded, idle boards draw anyway",
+    "net_energy_j_per_total_tok": "the same without what the loaded, idle boards draw anyway",
+    "power_idle_w_device": "watts per GPU board before the engine was started",
+    "power_loaded_idle_w_device": "watts per GPU board with the model loaded and no load",
+    "power_counter_error": "(energy counter − integral of sampled power) ÷ integral",
 }
+# Told only where they are: of two pools, of a driver that tells clocks, of a source that was configured.
+ROLES = {
+    "prefill_energy_j_per_input_tok": "joules of the boards that compute prompts, per prompt token",
+    "decode_energy_j_per_output_tok": "joules of the boards that compute output, per output token",
+}
+STATE = {
+    "sm_clock_mhz": "mean clock of the boards over the window",
+    "temperature_c_max": "hottest board in the window",
+    "power_capped_share": "share of readings at which a board was held at its power limit",
+}
+HOST = {
+    "node_power_w_device": "watts of the whole machine at its supply, over its devices",
+    "cpu_power_w": "watts of the node's processor packages",
+    "dram_power_w": "watts of the node's memory",
+}
+POWER = {**ENERGY, **ROLES, **STATE, **HOST}
 NOT_METERED = "no power source was metered"
+NOT_ASKED = "idle power was not metered (power.idle_s is 0)"
+NO_COMPARISON = "the source does not tell both an energy counter and measured power"
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Watts per device without load; None, and why."""
+
+    watts: float | None = None
+    because: str = NOT_METERED
+
+
+UNMETERED = Idle()
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """What was metered over one window. A boundary that is not in `verdicts` had no source.
+
+    `idle`: before the engine was started; `loaded`: with it ready, and nobody asking.
+    """
+
+    verdicts: Mapping[Boundary, Verdict]
+    idle: Idle = UNMETERED
+    loaded: Idle = UNMETERED
+    state: Mapping[str, float | None] | None = None
+    unmetered_because: str = NOT_METERED
+
+
+Figures = tuple[dict[str, float | None], dict[str, str]]
 
 
 def energy_figures(
-    metrics: Mapping[str, float | None], joules: float | None, seconds: float, devices: int
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """The figures of `ENERGY`, and for each that is None the reason.
+    metrics: Mapping[str, float | None],
+    metering: Metering,
+    seconds: float,
+    devices: int,
+    devices_per_node: int,
+) -> Figures:
+    """Those of `POWER` that apply, and for each that is None the reason.
 
-    `joules`: of all devices over the `seconds` of the level's window; None where nothing was metered.
-    Gross: what idle devices of the trial draw is in it.
+    `seconds`: of the level's window. Gross is the headline: what idle devices of the trial draw is in it.
     """
-    if joules is None or seconds <= 0:
-        return dict.fromkeys(ENERGY), dict.fromkeys(ENERGY, NOT_METERED)
-    watts = joules / seconds
-    figures: dict[str, float | None] = {"power_w_device": watts / devices}
-    reasons = {}
+    figures, reasons = _boards(metrics, metering, seconds, devices)
+    for found, why in (
+        _idle(metering),
+        _roles(metrics, metering.verdicts.get("gpu"), seconds),
+        _host(metering, seconds, devices, devices_per_node),
+    ):
+        figures |= found
+        reasons |= why
+    state = metering.state or {}
+    figures |= state
+    reasons |= {name: "it was not told" for name, value in state.items() if value is None}
+    return figures, reasons
+
+
+def _boards(
+    metrics: Mapping[str, float | None], metering: Metering, seconds: float, devices: int
+) -> Figures:
+    names = [name for name in ENERGY if "idle" not in name]
+    verdict = metering.verdicts.get("gpu")
+    if verdict is None or seconds <= 0:
+        return dict.fromkeys(names), dict.fromkeys(names, metering.unmetered_because)
+    figures: dict[str, float | None] = dict.fromkeys(names)
+    reasons: dict[str, str] = {}
+    figures["power_counter_error"] = verdict.counter_error
+    if verdict.counter_error is None:
+        reasons["power_counter_error"] = NO_COMPARISON
+    if verdict.total_j is None:
+        figures["power_valid"] = 0.0
+        because = "; ".join(verdict.reasons)
+        lacking = [name for name in names if name not in ("power_valid", "power_counter_error")]
+        return figures, {**reasons, "power_valid": because, **dict.fromkeys(lacking, because)}
+    watts = verdict.total_j / seconds
+    figures |= {"power_valid": 1.0, "power_w_device": watts / devices}
     for tokens in ("output", "total"):
         rate = metrics.get(f"throughput_{tokens}_tok_s")
-        name = f"energy_j_per_{tokens}_tok"
-        figures[name] = watts / rate if rate else None
+        gross, net = f"energy_j_per_{tokens}_tok", f"net_energy_j_per_{tokens}_tok"
         if not rate:
-            reasons[name] = "no throughput was measured"
+            reasons |= dict.fromkeys((gross, net), "no throughput was measured")
+            continue
+        figures[gross] = watts / rate
+        idle_w = metering.loaded.watts
+        if idle_w is None:
+            reasons[net] = metering.loaded.because
+        elif watts < idle_w * devices:
+            reasons[net] = "the boards drew less under load than idle"
+        else:
+            figures[net] = (watts - idle_w * devices) / rate
+    return figures, reasons
+
+
+def _idle(metering: Metering) -> Figures:
+    found = {
+        "power_idle_w_device": metering.idle,
+        "power_loaded_idle_w_device": metering.loaded,
+    }
+    reasons = {name: each.because for name, each in found.items() if each.watts is None}
+    return {name: each.watts for name, each in found.items()}, reasons
+
+
+def _roles(metrics: Mapping[str, float | None], verdict: Verdict | None, seconds: float) -> Figures:
+    """Apart only where prompts and output are computed on different boards."""
+    if verdict is None or not {"prefill", "decode"} <= set(verdict.by_role):
+        return {}, {}
+    output, total = (metrics.get(f"throughput_{each}_tok_s") for each in ("output", "total"))
+    prompt = None if output is None or total is None else total - output
+    figures: dict[str, float | None] = {}
+    for name, role, rate in (
+        ("prefill_energy_j_per_input_tok", "prefill", prompt),
+        ("decode_energy_j_per_output_tok", "decode", output),
+    ):
+        figures[name] = verdict.by_role[role] / seconds / rate if rate else None
+    lacking = [name for name, value in figures.items() if value is None]
+    return figures, dict.fromkeys(lacking, "no throughput was measured")
+
+
+def _host(metering: Metering, seconds: float, devices: int, devices_per_node: int) -> Figures:
+    figures: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    names: dict[Boundary, str] = {"cpu": "cpu_power_w", "dram": "dram_power_w"}
+    for boundary, name in names.items():
+        verdict = metering.verdicts.get(boundary)
+        if verdict is not None:
+            joules = verdict.total_j
+            figures[name] = None if joules is None else joules / seconds
+            if joules is None:
+                reasons[name] = "; ".join(verdict.reasons)
+    node, name = metering.verdicts.get("node"), "node_power_w_device"
+    if node is not None:
+        joules, alone = node.total_j, devices == devices_per_node
+        figures[name] = joules / seconds / devices_per_node if joules and alone else None
+        if joules is None:
+            reasons[name] = "; ".join(node.reasons)
+        elif not alone:
+            reasons[name] = (
+                f"the trial has {devices} of the node's {devices_per_node} devices: "
+                "who draws what at its supply is not known"
+            )
     return figures, reasons

@@ -55,6 +55,8 @@ class BaseEngine(Strict):
     # Path and JSON key under which the engine tells its own version.
     version_at: ClassVar[tuple[str, str]] = ("", "")
     deaths: ClassVar[tuple[Death, ...]] = ()
+    # Knob → what it means in the words that all engines share.
+    meanings: ClassVar[Mapping[str, str]] = {}
 
     executable: str | None = None
     environment: str | None = None

@@ -1,5 +1,6 @@
 """llama.cpp's HTTP server (`llama-server`)."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -26,6 +27,10 @@ class LlamaCpp(BaseEngine):
         (r"failed to load model|failed to open GGUF|unable to load model", EngineExited),
         (r"failed to create context", EngineExited),
     )
+    meanings: ClassVar[Mapping[str, str]] = {
+        "parallel": "max_sequences",
+        "batch_size": "step_tokens",
+    }
 
     kind: Literal["llamacpp"] = "llamacpp"
     environment: str | None = "llamacpp"

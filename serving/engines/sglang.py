@@ -1,5 +1,6 @@
 """SGLang (`sglang serve`)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -26,6 +27,11 @@ class SgLang(BaseEngine):
         (r"launch_server\.py: error: |sglang.*: error: ", BadFlags),
         (r"AssertionError: .*(_size|divisible)", BadFlags),
     )
+    meanings: ClassVar[Mapping[str, str]] = {
+        "max_running_requests": "max_sequences",
+        "chunked_prefill_size": "step_tokens",
+        "mem_fraction_static": "memory_fraction",
+    }
 
     kind: Literal["sglang"] = "sglang"
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None

@@ -1,5 +1,6 @@
 """TensorRT-LLM (`trtllm-serve`), PyTorch backend."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -26,6 +27,11 @@ class TrtLlm(BaseEngine):
         (r"^Error: (No such option|Invalid value|Got unexpected)", BadFlags),
         (r"validation errors? for \w*LlmArgs", BadFlags),
     )
+    meanings: ClassVar[Mapping[str, str]] = {
+        "max_batch_size": "max_sequences",
+        "max_num_tokens": "step_tokens",
+        "kv_cache_free_gpu_memory_fraction": "memory_fraction",
+    }
 
     kind: Literal["trtllm"] = "trtllm"
     backend: Literal["pytorch", "tensorrt", "_autodeploy"] | None = None

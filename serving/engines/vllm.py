@@ -1,5 +1,6 @@
 """vLLM (`vllm serve`), on GPUs or on CPU."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +26,11 @@ class Vllm(BaseEngine):
         (r"KV cache.*larger than the available KV cache memory", OutOfMemory),
         (r"validation errors? for \w+Config", BadFlags),
     )
+    meanings: ClassVar[Mapping[str, str]] = {
+        "max_num_seqs": "max_sequences",
+        "max_num_batched_tokens": "step_tokens",
+        "gpu_memory_utilization": "memory_fraction",
+    }
 
     kind: Literal["vllm"] = "vllm"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = None

@@ -28,7 +28,7 @@ def driver() -> Driver:
     import pynvml
 
     try:
-        with _session() as nvml:
+        with session() as nvml:
             count = nvml.nvmlDeviceGetCount()
             gpus = tuple(_gpu(nvml, index) for index in range(count))
             return Driver(gpus, nvml.nvmlSystemGetDriverVersion())
@@ -41,7 +41,8 @@ def device_count() -> int:
 
 
 @contextmanager
-def _session() -> Iterator[Any]:
+def session() -> Iterator[Any]:
+    """The initialised library. Raises `NVMLError` of what it yields, without a driver."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -51,9 +52,24 @@ def _session() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
+def nvml_error() -> type[Exception]:
+    """What the library raises."""
+    import pynvml
+
+    error: type[Exception] = pynvml.NVMLError
+    return error
+
+
+def handle(nvml: Any, name: str) -> Any:
+    """Of a device as CUDA_VISIBLE_DEVICES names it: an index, `GPU-…` or `MIG-…`."""
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    return nvml.nvmlDeviceGetHandleByUUID(name)
+
+
 def _gpu(nvml: Any, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    device = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(device)
     return Gpu(
-        index, nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle), int(memory.total)
+        index, nvml.nvmlDeviceGetUUID(device), nvml.nvmlDeviceGetName(device), int(memory.total)
     )

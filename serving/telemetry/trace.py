@@ -1,16 +1,31 @@
-"""What a meter saw: counters that only grow, over time. Pure."""
+"""What a meter saw: counters that only grow, and power, over time. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from serving.telemetry.base import Boundary, Device, PowerKind, Reading
+
+Floats = NDArray[np.float64]
+COLUMNS = (
+    "energy_j",
+    "power_w",
+    "limit_w",
+    "sm_clock_mhz",
+    "memory_clock_mhz",
+    "temperature_c",
+    "memory_bytes",
+    "throttle",
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CounterTrace:
     """`at_ns` (n,) on the monotonic clock, rising; `values` (n, names) counted since some beginning.
 
-    Of a power meter `names` are devices, and values joules. `source` says what was read.
+    `source` says what was read.
     """
 
     at_ns: NDArray[np.int64]
@@ -31,3 +46,70 @@ class CounterTrace:
             raise ValueError("the trace does not cover the window")
         ends = [np.interp([begin_ns, end_ns], self.at_ns, column) for column in self.values.T]
         return {name: float(at[1] - at[0]) for name, at in zip(self.names, ends, strict=True)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceTrace:
+    """One device: `at_ns` (n,) rising; `columns` name → (n,), NaN where it was not told.
+
+    `foreign`, `faults`: (moment, what was seen); of the first also the moments when nothing was.
+    """
+
+    device: Device
+    at_ns: NDArray[np.int64]
+    columns: dict[str, Floats]
+    foreign: tuple[tuple[int, str], ...] = ()
+    faults: tuple[tuple[int, str], ...] = ()
+
+    def told(self, column: str) -> tuple[NDArray[np.int64], Floats]:
+        """The moments at which it was told, and the values."""
+        values = self.columns[column]
+        known = ~np.isnan(values)
+        return self.at_ns[known], values[known]
+
+    def inside(self, column: str, begin_ns: int, end_ns: int) -> Floats:
+        """What was told from `begin_ns` to `end_ns`."""
+        at_ns, values = self.told(column)
+        return values[(at_ns >= begin_ns) & (at_ns <= end_ns)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PowerTrace:
+    """All devices of one source. `absent_because`: why there are none, or why it fell silent."""
+
+    source: str
+    power_kind: PowerKind
+    gap_s: float
+    devices: tuple[DeviceTrace, ...] = ()
+    absent_because: str = ""
+    boundaries: frozenset[Boundary] = field(default_factory=frozenset)
+
+    def of(self, boundary: Boundary) -> tuple[DeviceTrace, ...]:
+        return tuple(each for each in self.devices if each.device.boundary == boundary)
+
+
+def device_trace(device: Device, readings: Iterable[Reading]) -> DeviceTrace:
+    """Readings of one device as columns; of two at one moment the first."""
+    kept: dict[int, Reading] = {}
+    for reading in readings:
+        if reading.device == device.name:
+            kept.setdefault(reading.at_ns, reading)
+    ordered = [kept[at_ns] for at_ns in sorted(kept)]
+    return DeviceTrace(
+        device,
+        np.array([each.at_ns for each in ordered], np.int64),
+        {name: _column(ordered, name) for name in COLUMNS},
+        tuple((each.at_ns, each.foreign) for each in ordered if each.foreign is not None),
+        tuple((each.at_ns, each.fault) for each in ordered if each.fault),
+    )
+
+
+def counted(device: Device, at_ns: NDArray[np.int64], energy_j: Floats) -> DeviceTrace:
+    """Of an energy counter alone."""
+    unknown = np.full(len(at_ns), np.nan)
+    return DeviceTrace(device, at_ns, {**dict.fromkeys(COLUMNS, unknown), "energy_j": energy_j})
+
+
+def _column(readings: Sequence[Reading], name: str) -> Floats:
+    values = (getattr(each, name) for each in readings)
+    return np.array([np.nan if value is None else value for value in values], float)

@@ -37,7 +37,7 @@ class Owner:
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    with connected(ClusterConfig(cpus=2, gpus=0)):
+    with connected(ClusterConfig(cpus=2, gpus=2)):
         yield
 
 
@@ -82,6 +82,13 @@ def test_a_trial_after_another_in_one_slot(
         assert leftovers(0) == []
         assert not listening(port_of(endpoint.base_url))
     assert len(generations) == 2
+
+
+def test_a_slot_tells_its_gpus_before_an_engine_is_on_them(application: SlotApplication) -> None:
+    node = ray.get_runtime_context().get_node_id()
+    with SlotApplication(node, Topology(tensor_parallel=2), Owner.remote()) as pair:
+        assert pair.devices() == ("0", "1")
+    assert application.devices() == ()
 
 
 @pytest.mark.parametrize(("mode", "failure"), [("crash", EngineExited), ("oom", OutOfMemory)])

@@ -1,0 +1,66 @@
+"""A trace that was recorded before, played back as if it were drawn now."""
+
+import gzip
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from serving.telemetry import power_file
+from serving.telemetry.base import Device, PowerKind, Reading, SourceError
+
+EVERY_S, GAP_S = 0.1, 2.0
+Recording = tuple[PowerKind, Sequence[Device], Sequence[Reading]]
+
+
+class RecordedSource:
+    """Use `opened`. Its first reading is told at once, each other one as long after as it was then."""
+
+    kind = "recorded"
+    every_s, gap_s = EVERY_S, GAP_S
+
+    def __init__(self, recording: Recording) -> None:
+        self.power_kind, devices, readings = recording
+        self.devices = tuple(devices)
+        self._left = sorted(readings, key=lambda each: each.at_ns)
+        self._shift_ns = time.monotonic_ns() - self._left[0].at_ns
+
+    def read(self) -> list[Reading]:
+        now_ns = time.monotonic_ns() - self._shift_ns
+        due = [each for each in self._left if each.at_ns <= now_ns]
+        self._left = self._left[len(due) :]
+        return [replace(each, at_ns=each.at_ns + self._shift_ns) for each in due]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[RecordedSource]:
+    """A `power.parquet` of a trial, or JSON lines (`.jsonl`, `.jsonl.gz`). Raises SourceError."""
+    try:
+        recording = load(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{path} is no recorded trace: {error}") from error
+    if not recording[2]:
+        raise SourceError(f"{path} has no readings")
+    yield RecordedSource(recording)
+
+
+def load(path: Path) -> Recording:
+    if path.suffix == ".parquet":
+        return power_file.read(path.read_bytes())
+    raw = path.read_bytes()
+    lines = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode().splitlines()
+    head, *rest = (json.loads(line) for line in lines)
+    devices = tuple(Device(**each) for each in head["devices"])
+    return head["power_kind"], devices, [Reading(**each) for each in rest]
+
+
+def dump(recording: Recording, about: dict[str, Any]) -> bytes:
+    """Gzipped JSON lines: `about` (date, machine, …) and the devices, then a reading a line."""
+    power_kind, devices, readings = recording
+    head = {**about, "power_kind": power_kind, "devices": [asdict(each) for each in devices]}
+    told = ({k: v for k, v in asdict(each).items() if v is not None} for each in readings)
+    lines = "".join(json.dumps(each) + "\n" for each in (head, *told))
+    return gzip.compress(lines.encode(), mtime=0)

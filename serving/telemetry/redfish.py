@@ -1,0 +1,86 @@
+"""Watts of a whole machine, as its management controller tells them over Redfish."""
+
+import json
+import os
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serving import probe
+from serving.telemetry.base import Device, PowerKind, Reading, SourceError
+
+EVERY_S, GAP_S, TIMEOUT_S = 1.0, 10.0, 5.0
+NODE = Device("node", "node")
+
+
+class RedfishSource:
+    """Use `opened`. Controllers average over a second and more, and say so nowhere: power is `average`."""
+
+    kind = "redfish"
+    power_kind: PowerKind = "average"
+    every_s, gap_s = EVERY_S, GAP_S
+    devices: tuple[Device, ...] = (NODE,)
+
+    def __init__(self, url: str, headers: dict[str, str], trust: ssl.SSLContext) -> None:
+        self._url, self._headers, self._trust = url, headers, trust
+
+    def read(self) -> list[Reading]:
+        asked_ns = time.monotonic_ns()
+        answer = probe.get(self._url, TIMEOUT_S, headers=self._headers, trust=self._trust)
+        at_ns = (asked_ns + time.monotonic_ns()) // 2
+        if answer is None:
+            raise SourceError(f"Redfish: {self._url} does not answer")
+        status, body = answer
+        if status in (401, 403):
+            raise SourceError(
+                f"Redfish: {self._url} answers {status}: user or password is not right"
+            )
+        if status != 200:
+            raise SourceError(f"Redfish: {self._url} answers {status}")
+        try:
+            watts = watts_of(json.loads(body))
+        except ValueError as error:
+            raise SourceError(f"Redfish: {self._url}: {error}") from error
+        return [Reading(at_ns, NODE.name, power_w=watts)]
+
+
+def watts_of(told: Any) -> float:
+    """Of a Power (DSP0268, PowerControl), EnvironmentMetrics or Sensor resource. Raises ValueError."""
+    if isinstance(told, dict):
+        control = told.get("PowerControl")
+        first = control[0] if isinstance(control, list) and control else {}
+        metrics = told.get("PowerWatts")
+        reading = told.get("Reading") if told.get("ReadingUnits") == "W" else None
+        watts = first.get("PowerConsumedWatts") if isinstance(first, dict) else None
+        for each in (watts, metrics.get("Reading") if isinstance(metrics, dict) else None, reading):
+            if isinstance(each, int | float):
+                return float(each)
+        members = [each.get("@odata.id", "?") for each in told.get("Members", [])]
+        if members:
+            raise ValueError(f"a list; name one of {', '.join(members)} and its …/Power")
+    raise ValueError("neither PowerConsumedWatts nor PowerWatts nor a reading in W is in it")
+
+
+@contextmanager
+def opened(url: str, *, verify: bool, ca_file: str | None) -> Iterator[RedfishSource]:
+    """`{host}` in the URL is this node's name. Raises SourceError if it gives no watts.
+
+    User and password come from the environment of the node: a configuration is kept, and shown.
+    """
+    trust = ssl.create_default_context(cafile=ca_file)
+    if not verify:
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    user = os.environ.get("WATTFRONT_REDFISH_USER")
+    password = os.environ.get("WATTFRONT_REDFISH_PASSWORD", "")
+    headers = {} if user is None else _basic(user, password)
+    source = RedfishSource(url.replace("{host}", socket.gethostname()), headers, trust)
+    source.read()
+    yield source
+
+
+def _basic(user: str, password: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
