@@ -1,47 +1,44 @@
-"""Constants of hardware, each with its source and date, and the arithmetic of money. Pure."""
+"""The figures that are made of what was measured and of constants: money and megawatts. Pure."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
 
-from pydantic import Field
+from tuner.boundaries import EFFICIENCY, TOKENS, efficiency, watts
+from tuner.constants import Constant, Estimate, Hardware
+from tuner.pricing import (
+    EARNINGS,
+    NEEDS_PRICES,
+    SIGNED,
+    Economics,
+    Metrics,
+    Owned,
+    earnings,
+    usd_device_hour,
+)
 
-from serving.topology import Strict
-from serving.twin.config import TwinConfig
+__all__ = [
+    "DERIVED",
+    "SIGNED",
+    "Constant",
+    "Economics",
+    "Estimate",
+    "Hardware",
+    "derive",
+    "earned",
+    "tokens_per_s_per_mw",
+    "unconfigured",
+    "usd_per_million_tokens",
+]
 
-NonNegative = Annotated[float, Field(ge=0)]
-
-# name → what it is: made of a measured throughput and the constants of the hardware.
-DERIVED = {
+# name → what it is. The first two are the public benchmark's own, so that figures compare.
+PER_DEVICE = {
     name.format(tokens): text.format(tokens)
-    for tokens in ("output", "total")
+    for tokens in TOKENS
     for name, text in (
         ("throughput_{}_tok_s_device", "{} tokens a second per device"),
-        ("provisioned_{}_tok_s_mw", "{} tokens a second per provisioned megawatt"),
-        ("usd_per_m_{}_tok", "dollars per million {} tokens"),
+        ("usd_per_m_{}_tok", "dollars per million {} tokens, by the hardware's constant, all sold"),
     )
 }
-
-
-class Constant(Strict):
-    """A figure that was not measured here: it always travels with where it came from, and when."""
-
-    value: NonNegative
-    source: str
-    date: str
-
-
-class Hardware(Strict):
-    """`kw_per_device`: provisioned, all-in. Of a constant that is None no figure is made.
-
-    `twin`: engines are not started but emulated, as if they ran on this machine.
-    """
-
-    name: str
-    device: Literal["GPU", "host"]
-    devices_per_node: Annotated[int, Field(ge=1)]
-    kw_per_device: Constant | None = None
-    usd_per_device_hour: Constant | None = None
-    twin: TwinConfig | None = None
+DERIVED = {**PER_DEVICE, **EFFICIENCY, **EARNINGS}
 
 
 def tokens_per_s_per_mw(tok_s_device: float, hardware: Hardware) -> float | None:
@@ -59,32 +56,95 @@ def usd_per_million_tokens(tok_s_device: float, hardware: Hardware) -> float | N
 
 
 def derive(
-    metrics: Mapping[str, float | None], devices: int, hardware: Hardware
+    metrics: Metrics, devices: int, hardware: Hardware, economics: Economics | None = None
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """The figures of `DERIVED`, and for each that is None the reason.
+    """The figures of `DERIVED` that are configured, and for each that is None the reason.
 
-    `output` counts generated tokens, `total` the prompt's as well.
+    `output` counts generated tokens, `total` the prompt's as well. `metrics` hold the measured watts too.
     """
-    derived: dict[str, float | None] = {}
-    for tokens in ("output", "total"):
+    economics = economics or Economics()
+    figures, reasons = _per_device(metrics, devices, hardware)
+    found, unknown = efficiency(metrics, devices, hardware, economics.facility)
+    off = _not_asked_for(metrics, economics)
+    figures |= {name: value for name, value in found.items() if not name.startswith(off)}
+    reasons |= {name: why for name, why in unknown.items() if not name.startswith(off)}
+    if economics.prices is not None or economics.capacity is not None:
+        money = earned(metrics, devices, hardware, economics)
+        figures |= money
+        reasons |= {
+            name: _why_no_money(name, metrics, hardware, economics)
+            for name, value in money.items()
+            if value is None
+        }
+    return figures, reasons
+
+
+def earned(
+    metrics: Metrics,
+    devices: int,
+    hardware: Hardware,
+    economics: Economics,
+    tier: str | None = None,
+) -> dict[str, float | None]:
+    """The money of an operating point, sold in a tier, or by its own speed."""
+    drawn, _ = watts(metrics, hardware, economics.facility)
+    cost = usd_device_hour(economics, hardware, drawn)
+    return earnings(metrics, devices, economics, cost, drawn, tier)
+
+
+def unconfigured(metric: str, economics: Economics) -> str:
+    """What a study must state before it can have this figure; empty if it can."""
+    if metric.startswith("facility_") and economics.facility is None:
+        return "economics.facility"
+    if metric in NEEDS_PRICES and economics.prices is None:
+        return "economics.prices"
+    if metric in EARNINGS and economics.prices is None and economics.capacity is None:
+        return "economics.capacity"
+    return ""
+
+
+def _not_asked_for(metrics: Metrics, economics: Economics) -> tuple[str, ...]:
+    asked = {
+        "node_": "node_power_w_device" in metrics,
+        "facility_": economics.facility is not None,
+    }
+    return tuple(prefix for prefix, wanted in asked.items() if not wanted)
+
+
+def _per_device(
+    metrics: Metrics, devices: int, hardware: Hardware
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    figures: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for tokens in TOKENS:
         measured = metrics.get(f"throughput_{tokens}_tok_s")
         rate = None if measured is None else measured / devices
-        derived |= {
-            f"throughput_{tokens}_tok_s_device": rate,
-            f"provisioned_{tokens}_tok_s_mw": (
-                None if rate is None else tokens_per_s_per_mw(rate, hardware)
-            ),
-            f"usd_per_m_{tokens}_tok": (
-                None if rate is None else usd_per_million_tokens(rate, hardware)
-            ),
-        }
-    missing = (name for name, value in derived.items() if value is None)
-    return derived, {name: _why_missing(name, metrics, hardware) for name in missing}
+        speed, usd = f"throughput_{tokens}_tok_s_device", f"usd_per_m_{tokens}_tok"
+        figures[speed] = rate
+        figures[usd] = None if rate is None else usd_per_million_tokens(rate, hardware)
+        if rate is None:
+            reasons[speed] = "no throughput was measured"
+        if figures[usd] is None:
+            lacking = f"hardware {hardware.name} states no usd_per_device_hour"
+            reasons[usd] = lacking if rate else "no throughput was measured"
+    return figures, reasons
 
 
-def _why_missing(name: str, metrics: Mapping[str, float | None], hardware: Hardware) -> str:
-    tokens = "output" if "output" in name else "total"
-    if not metrics.get(f"throughput_{tokens}_tok_s"):
+def _why_no_money(
+    name: str, metrics: Mapping[str, float | None], hardware: Hardware, economics: Economics
+) -> str:
+    lacking = unconfigured(name, economics)
+    if lacking:
+        return f"{lacking} is not stated"
+    drawn, unknown = watts(metrics, hardware, economics.facility)
+    costs = "cost" in name or "margin" in name or name == "break_even_utilisation"
+    if costs and usd_device_hour(economics, hardware, drawn) is None:
+        if isinstance(economics.capacity, Owned):
+            return unknown[economics.capacity.energy]
+        return f"hardware {hardware.name} states no usd_per_device_hour"
+    boundary = name.partition("_")[0]
+    if boundary in unknown:
+        return unknown[boundary]
+    if not metrics.get("throughput_output_tok_s") or not metrics.get("throughput_total_tok_s"):
         return "no throughput was measured"
-    constant = "kw_per_device" if name.startswith("provisioned") else "usd_per_device_hour"
-    return f"hardware {hardware.name} states no {constant}"
+    return "no interactivity was measured, and the price depends on it"

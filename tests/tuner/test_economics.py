@@ -5,14 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.metrics import METRICS
+from tuner.boundaries import BOUNDARIES
 from tuner.economics import (
     DERIVED,
     Constant,
+    Economics,
+    Estimate,
     Hardware,
     derive,
     tokens_per_s_per_mw,
     usd_per_million_tokens,
 )
+from tuner.pricing import Facility
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, source="a test", date="2026-07-14")
 
 
 def constant(value: float) -> Constant:
@@ -42,22 +50,63 @@ def test_a_figure_without_its_constant_is_none() -> None:
     assert usd_per_million_tokens(0, B300) is None
 
 
-def test_every_derived_figure_is_there_or_says_why() -> None:
+def test_every_configured_figure_is_there_or_says_why() -> None:
     measured = {"throughput_output_tok_s": 8000.0, "throughput_total_tok_s": None}
     figures, reasons = derive(measured, 8, B300)
-    assert set(figures) == set(DERIVED)
+    assert set(figures) <= set(DERIVED)
     assert {name for name, value in figures.items() if value is None} == set(reasons)
     assert figures["throughput_output_tok_s_device"] == 1000
     assert figures["provisioned_output_tok_s_mw"] == pytest.approx(1e6 / 1.9)
     assert figures["usd_per_m_output_tok"] == pytest.approx(0.7)
-    assert set(reasons) == {name for name in DERIVED if "total" in name}
-    assert set(reasons.values()) == {"no throughput was measured"}
+    assert {reasons[name] for name in reasons if "total" in name} == {"no throughput was measured"}
+    assert not [n for n in figures if n.startswith(("node", "facility", "revenue", "cost"))]
 
 
 def test_the_missing_constant_is_named() -> None:
     _, reasons = derive({"throughput_output_tok_s": 5.0, "throughput_total_tok_s": 9.0}, 1, BARE)
     assert reasons["provisioned_total_tok_s_mw"] == "hardware bare states no kw_per_device"
     assert reasons["usd_per_m_output_tok"] == "hardware bare states no usd_per_device_hour"
+    assert "power_w_device says why" in reasons["board_j_per_output_tok"]
+
+
+def test_boundaries_stay_apart() -> None:
+    """8 boards of 1,000 W in a node of 10,600, 8,000 tok/s out, 16,000 in all."""
+    measured = {
+        "throughput_output_tok_s": 8000.0,
+        "throughput_total_tok_s": 16000.0,
+        "power_w_device": 1000.0,
+        "node_power_w_device": 1325.0,
+    }
+    of_node = Economics(facility=Facility(pue=estimate(1.3)))
+    figures, reasons = derive(measured, 8, B300, of_node)
+    assert not reasons
+    per_output = {b: figures[f"{b}_j_per_output_tok"] for b in BOUNDARIES}
+    assert per_output == pytest.approx(
+        {"board": 1.0, "node": 1.325, "provisioned": 1.9, "facility": 1.3 * 1.325}
+    )
+    # InferenceX's published example: 10,591 W of IT at 8 × 1,000 W of B200, 13,768 W of the facility.
+    of_boards = Economics(facility=Facility(pue=estimate(1.3), host_w_per_device=estimate(323.9)))
+    assert of_boards.facility is not None
+    assert of_boards.facility.watts(1000.0, None) == pytest.approx(13768 / 8, rel=1e-3)
+    assert of_boards.facility.watts(None, 1325.0) is None
+
+
+@given(st.floats(1, 1e6), st.floats(1, 2000), st.integers(1, 72))
+def test_joules_watts_and_megawatts_say_the_same(rate: float, watts: float, devices: int) -> None:
+    measured = {
+        "throughput_output_tok_s": rate * devices,
+        "throughput_total_tok_s": 3 * rate * devices,
+        "power_w_device": watts,
+    }
+    figures, _ = derive(measured, devices, B300)
+    for boundary in ("board", "provisioned"):
+        joules = figures[f"{boundary}_j_per_total_tok"]
+        per_w, per_mw = (figures[f"{boundary}_total_tok_s_{unit}"] for unit in ("w", "mw"))
+        assert joules is not None
+        assert per_w is not None
+        assert joules * per_w == pytest.approx(1)
+        assert per_mw == pytest.approx(1e6 * per_w)
+    assert figures["board_j_per_total_tok"] == pytest.approx(watts / (3 * rate))
 
 
 @given(st.floats(0.1, 1e6), st.integers(1, 72))
