@@ -1,0 +1,135 @@
+"""What is shown of a confirmation: on the screen while it runs and after it, and in MLflow."""
+
+import io
+from pathlib import Path
+
+import mlflow
+import pytest
+from rich.console import Console
+
+from tests.tuner.sample import sample_config
+from tests.tuner.test_cli import Captured, bare_machine
+from tests.tuner.test_confirmation import CONFIG, measured, play
+from tests.tuner.test_simulate import SMALL, only_study
+from tuner.cli import main
+from tuner.confirmed import confirmed, in_unit
+from tuner.display import Display
+from tuner.ledger import Ledger, read
+from tuner.objective import ObjectiveConfig
+from tuner.report import show_report
+from tuner.study import Study
+from tuner.study_config import StudyConfig
+from tuner.tracking import mirror, tracking_uri
+from tuner.winner import Standing
+
+__all__ = ["bare_machine"]
+
+
+def report(folder: Path, config: StudyConfig = CONFIG, width: int = 100) -> str:
+    out = io.StringIO()
+    show_report(folder, config, Console(file=out, width=width))
+    return out.getvalue()
+
+
+def test_the_report_shows_who_is_best_how_surely_and_what_luck_added(tmp_path: Path) -> None:
+    play(tmp_path)
+    said = report(tmp_path)
+    for tier in confirmed(CONFIG, read(tmp_path)):
+        assert f"Confirmed, {tier.tier}: throughput_output_tok_s_device" in said
+        assert f"{tier.tier}: {tier.verdict.text}" in said
+    assert "when measured again" in said[said.index("Best of each tier") :]
+    assert "intervals at 97%" in said
+    assert "P(best)" in said
+    assert said.count("(default)") >= 6
+
+
+def test_the_tables_fit_a_narrow_screen(tmp_path: Path) -> None:
+    play(tmp_path)
+    said = report(tmp_path, width=80)
+    tables = said[said.index("Confirmed, ") : said.index("Measured again:")]
+    assert "…" not in tables
+
+
+def test_a_search_without_repeats_is_reported_as_ever(tmp_path: Path) -> None:
+    play(tmp_path, sample_config().model_copy(update={"search": CONFIG.search}), most=10)
+    assert "Confirmed" not in report(tmp_path)
+
+
+def test_in_its_middle_it_claims_nothing(tmp_path: Path) -> None:
+    play(tmp_path, most=12)
+    said = report(tmp_path)
+    assert "not decided yet" in said or "nothing was measured yet" in said
+    assert "is best after" not in said
+
+
+def test_the_chosen_one_is_recommended_though_the_search_scored_another_higher(
+    tmp_path: Path,
+) -> None:
+    play(tmp_path)
+    said = report(tmp_path)
+    tiers = confirmed(CONFIG, read(tmp_path))
+    for tier in tiers:
+        assert tier.chosen is not None
+        rest = said[said.index("Recommended") :]
+        assert f"trial {tier.chosen.contender.of}" in rest
+
+
+def test_the_display_counts_no_repeat_as_a_trial_or_a_new_best(tmp_path: Path) -> None:
+    out = io.StringIO()
+    with Ledger.open(tmp_path) as ledger:
+        display = Display(CONFIG, 1, Console(file=out, width=200))
+        study = Study(CONFIG, ledger, [display])
+        while proposal := study.ask():
+            study.finished(proposal.number, measured(proposal))
+    lines = out.getvalue().splitlines()
+    first = next(i for i, line in enumerate(lines) if "round 1 of 5 at most" in line)
+    assert "trial 10 of 10" in "\n".join(lines[:first])
+    assert "new best" in "\n".join(lines[:first])
+    assert "new best" not in "\n".join(lines[first:])
+    assert "trial 11" not in out.getvalue()
+    assert "again: llamacpp" in "\n".join(lines[first:])
+
+
+@pytest.mark.filterwarnings("ignore::Warning")  # of mlflow's own dependencies
+def test_mlflow_keeps_repeats_apart_from_points(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    play(folder)
+    config = CONFIG.model_copy(update={"tracking": sample_config().tracking})
+    mirror(folder, config)
+    mirror(folder, config)  # nothing is written twice
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri(config.tracking, folder))
+    experiment = client.get_experiment_by_name("wattfront")
+    assert experiment is not None
+
+    def runs(kind: str) -> list[mlflow.entities.Run]:
+        found = client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
+        return list(found)
+
+    again = [e for e in read(folder) if e.repeat and e.result]
+    assert len(runs("repeat")) == len(again)
+    assert len(runs("trial")) == 10
+    assert len(runs("point")) == 8 * 4
+    assert {run.data.tags["round"] for run in runs("repeat")} >= {"0", "1", "2"}
+    (study,) = runs("study")
+    for tier in confirmed(config, read(folder)):
+        assert tier.chosen is not None
+        name = f"throughput_output_tok_s_device_in_{tier.tier}_confirmed"
+        assert study.data.metrics[name] == pytest.approx(tier.chosen.standing.mean)
+        assert study.data.tags[f"verdict.{tier.tier}"] == tier.verdict.text
+
+
+def test_joules_a_token_are_shown_as_such() -> None:
+    worth = Standing("a", 3, 0, mean=4.0, low=2.0, high=5.0, searched=8.0)
+    joules = ObjectiveConfig(throughput="energy_j_per_output_tok", direction="min")
+    shown = in_unit(worth, joules)
+    assert (shown.mean, shown.low, shown.high, shown.searched) == (0.25, 0.2, 0.5, 0.125)
+    assert in_unit(worth, ObjectiveConfig()) == worth
+
+
+def test_a_simulated_study_confirms_its_best(bare_machine: Path, capsys: Captured) -> None:
+    confirm = ("search.confirm.contenders=1", "search.confirm.repeats_max=3")
+    assert main(["simulate", *SMALL, *confirm, "search.trials=4", "--workers", "1"]) == 0
+    assert "is best after 3 rounds" in capsys.readouterr().out
+    again = [entry for entry in read(only_study(bare_machine)) if entry.repeat and entry.result]
+    assert {entry.repeat.round for entry in again if entry.repeat} == {0, 1, 2}
+    assert all(entry.result.provenance["modelled"] for entry in again if entry.result)

@@ -1,0 +1,115 @@
+"""What a study's repeats showed, tier by tier, from its ledger. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log, sinh
+
+from tuner.confirmation import Confirmation
+from tuner.contenders import Contender, contenders
+from tuner.economics import SIGNED
+from tuner.ledger import Entry, searched
+from tuner.objective import ObjectiveConfig
+from tuner.pareto import Axis
+from tuner.picture import Judged
+from tuner.space import ENGINE
+from tuner.trial import TrialResult
+from tuner.winner import Standing, Verdict, standings, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A contender of a tier; its standing in the unit of what is sold, not as worth."""
+
+    contender: Contender
+    standing: Standing
+    example: TrialResult  # of what it repeats; of an untried default, one of its repeats
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedTier:
+    """`rows`: best first. `rounds`: whole ones."""
+
+    tier: str
+    rows: tuple[Row, ...]
+    verdict: Verdict
+    rounds: int
+
+    @property
+    def chosen(self) -> Row | None:
+        name = self.verdict.chosen
+        return next((row for row in self.rows if row.contender.name == name), None)
+
+
+def confirmed(study: Judged, entries: Sequence[Entry]) -> list[ConfirmedTier]:
+    """Of all lines of a ledger; empty where nothing was measured again."""
+    if not any(entry.repeat for entry in entries):
+        return []
+    confirm, engines = study.search.confirm, list(study.engine)
+    found = searched(entries)
+    chosen = contenders(found, study.slo, study.objective, confirm, engines)
+    confirmation = Confirmation(chosen, study.slo, study.objective, confirm)
+    examples = _retraced(confirmation, entries, engines[0])
+    examples |= {c.name: e.result for c in chosen for e in found if e.number == c.of}
+    return [_tier(confirmation, tier, study, examples) for tier in confirmation.races]
+
+
+def _retraced(
+    confirmation: Confirmation, entries: Sequence[Entry], only_engine: str
+) -> dict[str, TrialResult]:
+    """Through the repeats as they were; for each contender one of its results."""
+    found: dict[str, TrialResult] = {}
+    for entry in entries:
+        if entry.repeat is None:
+            continue
+        turn = confirmation.turn_of(entry.repeat, str(entry.point.get(ENGINE, only_engine)))
+        if turn is None:
+            continue
+        if entry.result is None:
+            confirmation.asked(turn)
+        else:
+            confirmation.finished(turn, entry.result)
+            found[turn.contender.name] = entry.result
+    return found
+
+
+def _tier(
+    confirmation: Confirmation, tier: str, study: Judged, examples: Mapping[str, TrialResult]
+) -> ConfirmedTier:
+    race, values = confirmation.races[tier], confirmation.values[tier]
+    own = {name: each for name, each in confirmation.contenders.items() if name in race.names}
+    of_engine = {each.engine: name for name, each in own.items() if each.is_default}
+    standing = standings(
+        race,
+        values,
+        confirmation.config,
+        {name: each.scores[tier] for name, each in own.items() if tier in each.scores},
+        {name: of_engine[each.engine] for name, each in own.items() if each.engine in of_engine},
+    )
+    judged = verdict(race, values, confirmation.config, list(of_engine.values()))
+    rows = tuple(
+        Row(own[each.name], in_unit(each, study.objective), examples[each.name])
+        for each in standing
+        if each.name in examples
+    )
+    return ConfirmedTier(tier, rows, judged, race.rounds)
+
+
+def in_unit(standing: Standing, objective: ObjectiveConfig) -> Standing:
+    """Worth turned back into what it was made of: tokens a joule into joules a token."""
+    sold = objective.sold
+    low, high = _value(sold, standing.low), _value(sold, standing.high)
+    return replace(
+        standing,
+        mean=_value(sold, standing.mean),
+        low=high if sold.direction == "min" else low,
+        high=low if sold.direction == "min" else high,
+        searched=_value(sold, standing.searched),
+    )
+
+
+def _value(sold: Axis, worth: float | None) -> float | None:
+    if worth is None:
+        return None
+    if sold.direction == "min":
+        return 1 / worth
+    return worth if sold.metric not in SIGNED else sinh(log(worth))
