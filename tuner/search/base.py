@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tuner.hurdle import Hurdle
 from tuner.space import Point
 from tuner.trial import Measured, OperatingPoint, TrialConfig
 
@@ -19,21 +20,26 @@ Resolve = Callable[[Point], TrialConfig]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
+    """`hurdle`: what the trial has to get over to be measured to its end."""
+
     number: int
     point: Point
     config: TrialConfig
+    hurdle: Hurdle | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a finished trial taught: its whole curve, and the best of it in each tier.
 
-    A failed one has no `values`; `failure` is its class. `device_s`: what it cost.
+    A failed one has no `values`; `failure` is its class, and `chance` says that it had nothing to do with the
+    point, which may be tried again. `device_s`: what it cost.
     """
 
     values: Values | None
     points: tuple[OperatingPoint, ...] = ()
     failure: str = ""
+    chance: bool = False
     device_s: float = 0.0
 
 

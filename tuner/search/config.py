@@ -5,14 +5,34 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from serving.topology import Strict
+from serving.twin.config import System
+from tuner.racing import ConfirmConfig
+from tuner.screening import Screening
+from tuner.search.budget import Budget, StopRule
 
 Positive = Annotated[int, Field(ge=1)]
 Kind = Literal["list", "grid", "random", "qmc", "tpe", "nsga2", "gp", "curve"]
 
 
+class PriorConfig(Strict):
+    """`twin`: its closed form; real hardware is like `system`. `ledger`: the folder of an older `study`."""
+
+    kind: Literal["none", "twin", "ledger"] = "none"
+    system: System | None = None
+    study: str | None = None
+
+
 class SearchConfig(Strict):
     """`trials` counts finished trials, failures included. `points` are tried before any sampler is asked:
-    of kind `list` they are all that there is."""
+    of kind `list` they are all that there is.
+
+    Of kind `curve`: `goal` is the volume under the front of all that keeps a tier, or the best of each tier;
+    `cost` is what is to be saved.
+
+    `give_up_risk`: a trial is stopped between two loads once it reaches the front, or betters a tier, with no
+    more than this probability; None measures every curve whole. `screening` shortens the search's
+    measurements, and leaves the confirmation's as they are.
+    """
 
     kind: Kind = "tpe"
     trials: Positive = 10
@@ -20,3 +40,11 @@ class SearchConfig(Strict):
     startup_trials: Positive = 4
     default_first: bool = True
     points: tuple[dict[str, Any], ...] = ()
+    goal: Literal["front", "tiers"] = "front"
+    cost: Literal["trials", "device_hours"] = "trials"
+    prior: PriorConfig = PriorConfig()
+    give_up_risk: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    screening: Screening | None = None
+    budget: Budget = Budget()
+    stop: StopRule = StopRule()
+    confirm: ConfirmConfig = ConfirmConfig()

@@ -14,7 +14,7 @@ DRAWS = 2000  # even draws without a new point after which the space counts as e
 
 
 class Proposer:
-    """Proposes each configuration at most once, default configurations first.
+    """Proposes each configuration once, default configurations first; what failed by chance, once more.
 
     `defaults`: engine → the point that leaves everything as configured. `fixed`: what the study fixes, by path.
     `resolve` turns a point into a configuration or raises `ImpossiblePoint`. `sampler`: None where all points
@@ -35,7 +35,9 @@ class Proposer:
         self._fixed, self._sampler = fixed, sampler
         self._seen: dict[str, Outcome | None] = {}
         self._live: dict[int, tuple[Proposal, Suggestion | None]] = {}
+        self._again: set[str] = set()  # what failed by chance, once
         self._asked = 0
+        self.expected_gain: float | None = None  # of the last proposal, if its sampler knows
         self._listed = _listed(search, space, defaults, fixed)
         self._startup = search.startup_trials if search.kind in ("tpe", "nsga2", "gp") else 0
         even = search.model_copy(update={"kind": "qmc"})
@@ -64,7 +66,12 @@ class Proposer:
 
     def tell(self, number: int, outcome: Outcome) -> None:
         proposal, suggestion = self._live.pop(number)
-        self._seen[proposal.config.fingerprint] = outcome
+        fingerprint = proposal.config.fingerprint
+        if outcome.chance and fingerprint not in self._again:
+            self._again.add(fingerprint)
+            del self._seen[fingerprint]
+        else:
+            self._seen[fingerprint] = outcome
         if self._sampler is not None:
             self._sampler.learn(proposal.point, suggestion, outcome)
 
@@ -82,6 +89,8 @@ class Proposer:
             return None
         number, self._asked = self._asked, self._asked + 1
         self._seen[config.fingerprint] = None
+        told = None if suggestion is None else self._sampler
+        self.expected_gain = getattr(told, "expected_gain", None)
         proposal = Proposal(number, point, config)
         self._live[number] = (proposal, suggestion)
         return proposal

@@ -1,0 +1,123 @@
+"""What is known of a study's curves beforehand: the twin's prediction, or an older study."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from serving.twin.config import TwinConfig
+from tuner.complaint import ConfigError
+from tuner.ledger import Finished, LedgerError, results
+from tuner.predict import Refused, predicted_curve
+from tuner.search.curve.belief import Believer, Curve
+from tuner.search.curve.encode import Encoder
+from tuner.search.curve.goal import Floats
+from tuner.search.curve.prior import Prior, interpolated
+from tuner.space import Point
+from tuner.study_config import StudyConfig, fixed_values, trial_config
+from tuner.trial import Completed
+
+LEAST_TRIALS = 5  # of an older study that says anything
+Loads = Sequence[tuple[float, Mapping[str, float | None]]]
+
+
+def prior_of(config: StudyConfig, meanings: Mapping[str, str]) -> Prior | None:
+    """Raises ConfigError for a prior that can't be had."""
+    prior = config.search.prior
+    match prior.kind:
+        case "none":
+            return None
+        case "twin":
+            return TwinPrior(config)
+        case "ledger":
+            return LedgerPrior(config, meanings)
+
+
+class TwinPrior:
+    """The twin's closed form. Real hardware is taken for the system that the prior names."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        hardware, system = config.hardware, config.search.prior.system
+        if hardware.twin is None and system is None:
+            raise ConfigError(
+                f"search.prior: {hardware.name} is real: say which of the twin's machines it is like "
+                "(search.prior.system=b300_sxm)"
+            )
+        if hardware.twin is None and system is not None:
+            hardware = hardware.model_copy(update={"twin": TwinConfig(system=system)})
+        self._config = config.model_copy(update={"hardware": hardware})
+
+    def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+        return np.array([self._curve(point, loads, metrics) for point in points])
+
+    def _curve(self, point: Point, loads: Floats, metrics: Sequence[str]) -> Floats:
+        try:
+            trial = trial_config(self._config, point)
+        except ConfigError:
+            return np.full((len(loads), len(metrics)), np.nan)
+        predicted = predicted_curve(trial)
+        if isinstance(predicted, Refused):
+            return np.full((len(loads), len(metrics)), np.nan)
+        rows = [(each.users, each.metrics) for each in predicted]
+        return _at(rows, trial.devices, loads, metrics)
+
+
+class LedgerPrior:
+    """What the search on curves would believe after an older study: another model's, last night's."""
+
+    def __init__(self, config: StudyConfig, meanings: Mapping[str, str]) -> None:
+        folder = Path(config.search.prior.study or "")
+        if not config.search.prior.study:
+            raise ConfigError("search.prior.study: which study? a folder with a ledger")
+        try:
+            found = [each for each in results(folder) if isinstance(each.result, Completed)]
+        except LedgerError as error:
+            raise ConfigError(f"search.prior.study: {error}") from error
+        if len(found) < LEAST_TRIALS:
+            raise ConfigError(
+                f"search.prior.study: {folder} has {len(found)} completed trials: "
+                f"{LEAST_TRIALS} at least tell something"
+            )
+        self._found = found
+        self._encoder = Encoder(config.space, list(config.engine), fixed_values(config), meanings)
+
+    def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+        curves = [c for i, e in enumerate(self._found) if (c := _measured(i, e, metrics))]
+        if len(curves) < LEAST_TRIALS:
+            return np.full((len(points), len(loads), len(metrics)), np.nan)
+        x = self._encoder.encode([*(each.point for each in self._found), *points])
+        believer = Believer(self._encoder.groups, len(metrics))
+        belief = believer.believe(x, loads, None, curves, refit=True)
+        return belief.means(np.arange(len(self._found), len(x)))
+
+
+def _measured(index: int, entry: Finished, metrics: Sequence[str]) -> Curve | None:
+    assert isinstance(entry.result, Completed)
+    devices = entry.result.config.devices
+    rows = [(p.load_value, p.metrics) for p in entry.result.points if p.valid and p.load_value]
+    known = [(load, values) for load, values in rows if all(values.get(m) for m in metrics)]
+    if not known:
+        return None
+    u = np.log2([load / devices for load, _ in known if load])
+    y = np.log([[float(values[m] or 0) for m in metrics] for _, values in known])
+    return Curve(index, u, y)
+
+
+def _at(rows: Loads, devices: int, loads: Floats, metrics: Sequence[str]) -> Floats:
+    """A predicted curve at other loads; NaN for what is not predicted."""
+    out = np.full((len(loads), len(metrics)), np.nan)
+    at = np.log2([users / devices for users, _ in rows])
+    for column, metric in enumerate(metrics):
+        values = [values.get(_stand_in(metric)) for _, values in rows]
+        if all(value is not None and value > 0 for value in values):
+            known = np.log(np.array(values, np.float64))
+            out[:, column] = interpolated(known[:, None], at, loads)[:, 0]
+    return out
+
+
+def _stand_in(metric: str) -> str:
+    """The prediction is of means: any percentile of a latency goes as its median does."""
+    for name in ("ttft", "tpot", "itl", "e2e"):
+        if metric.startswith(f"{name}_p"):
+            return f"{'tpot' if name == 'itl' else name}_p50_ms"
+    return metric

@@ -1,0 +1,208 @@
+"""Chooses the configuration whose whole curve promises most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.search.base import Outcome, Suggestion
+from tuner.search.curve.belief import Belief, Believer, Curve
+from tuner.search.curve.design import rarity
+from tuner.search.curve.feasible import likely
+from tuner.search.curve.goal import Goal, gains, yardstick
+from tuner.search.curve.pool import Pool
+from tuner.search.curve.prior import Prior, deviations
+from tuner.space import Point
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+DRAWS = 32  # curves of each finalist
+FINALISTS = 96
+OPTIMISM = 0.7  # standard deviations with which finalists are chosen
+LIMITS_OPTIMISM = 0.1  # the same of what tiers limit
+REFIT_EVERY = 3  # trials
+LEAST_TRIALS = 3  # before a curve is believed
+GRID = 16  # loads at most on which curves are compared
+BOLD_EVERY, BOLDNESS, DARING = 3, 1.5, 0.95  # each third trial goes where most might be gained
+EDGE = 1e-6
+SPREAD_AMONG = 2000
+STARTUP_TRIES = (
+    1.5  # times as many trials, failures included, before the search goes on with what it has
+)
+PRIOR_TRIALS = 3  # that a prior chooses before its word is weighed
+TRUSTED = 0.5  # from here on a prior stands in for the rest of the start
+KEPT = 64  # suggestions of one ranking
+
+
+class CurveSampler:
+    """`pool` holds the points to choose among. `startup` trials are spread so that each dimension's own effect
+    shows; later ones are chosen by the expected gain of their whole curve. `price`: the power of a trial's
+    device seconds that its gain is divided by; 0 counts trials, 1 device-hours."""
+
+    def __init__(
+        self,
+        goal: Goal,
+        pool: Pool,
+        seed: int,
+        startup: int = 8,
+        price: float = 0.0,
+        prior: Prior | None = None,
+    ) -> None:
+        self._goal, self._pool, self._seed = goal, pool, seed
+        self._startup, self._price, self._prior = startup, price, prior
+        self._curves: list[Curve] = []
+        self._failed: dict[int, bool] = {}
+        self._gone: set[int] = set()
+        self._unlucky: set[int] = set()  # failed by chance, once
+        self._asked = self._fitted_at = 0
+        self._believer = Believer(pool.groups, len(goal.axes))
+        self._ranked: list[int] = []
+        self._told = np.empty((0, 0, 0))  # the prior's curves of the pool
+        self.expected_gain: float | None = None
+
+    def suggest(self, running: Sequence[Point]) -> Suggestion | None:
+        if not self._ranked:
+            self._ranked = self._rank([self._pool.index(point) for point in running])
+        if not self._ranked:
+            return None
+        chosen = self._ranked.pop(0)
+        return Suggestion(self._pool.points[chosen], chosen)
+
+    def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
+        self._gone.add(suggestion.token)
+
+    def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
+        index = self._pool.index(point)
+        self._ranked = []
+        if outcome.chance and index not in self._unlucky:
+            self._unlucky.add(index)
+            return
+        self._gone.add(index)
+        self._failed[index] = bool(outcome.failure)
+        curve = self._curve(index, outcome)
+        if curve is not None:
+            self._curves.append(curve)
+
+    def _curve(self, index: int, outcome: Outcome) -> Curve | None:
+        devices = 2 ** (3 * self._pool.x[index, -1])
+        rows = [
+            (np.log2(load / devices), [point.metrics.get(metric) for metric in self._goal.metrics])
+            for point in outcome.points
+            if point.valid and (load := point.load_value)
+        ]
+        known = [(u, values) for u, values in rows if all(v is not None and v > 0 for v in values)]
+        if not known:
+            return None
+        logs = np.log(np.array([values for _, values in known], np.float64))
+        return Curve(index, np.array([u for u, _ in known]), logs)
+
+    def _rank(self, running: list[int]) -> list[int]:
+        """Points from the most promising on. Another call ranks anew: it has other luck, or knows more."""
+        rng = np.random.default_rng([self._seed, self._asked])
+        self._asked += 1
+        out = self._gone | set(running)
+        free = np.array([i for i in range(len(self._pool.points)) if i not in out], np.int64)
+        self.expected_gain = None
+        if not len(free):
+            return []
+        begun, tried = len(self._curves) + len(running), len(self._failed) + len(running)
+        starting = begun < self._startup and tried < STARTUP_TRIES * self._startup
+        if self._prior is not None and starting and tried < PRIOR_TRIALS:
+            return self._foretold(free, running)
+        if len(self._curves) < LEAST_TRIALS or (starting and self._prior is None):
+            return self._spread(free, running, rng)
+        belief = self._believed()
+        if starting and belief.trust < TRUSTED:
+            return self._spread(free, running, rng)
+        return self._promising(belief, free, running, rng)
+
+    def _spread(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[int]:
+        """Points whose levels, and pairs of levels, were seen least so far; by the odds of working."""
+        some = rng.permutation(free)[:SPREAD_AMONG]
+        tried = np.array([*(curve.index for curve in self._curves), *running], np.int64)
+        rare = rarity(self._pool.x, self._believer.dimensions, tried, some)
+        worth = rare * self._odds(some) * (1 + 0.01 * rng.random(len(some)))
+        return [int(i) for i in some[np.argsort(-worth)][:KEPT]]
+
+    def _foretold(self, free: Ints, running: list[int]) -> list[int]:
+        """What the prior holds to add most to what it holds of those that were begun."""
+        grid = self._grid()
+        told = np.nan_to_num(self._prior_curves(grid), nan=-np.inf)
+        measure = yardstick(self._goal, told, self._counted(np.arange(len(told)), grid))
+        begun = np.array([*self._failed, *running], np.int64)
+        front = np.zeros((1, measure.width))
+        if len(begun):
+            front = measure.worth(told[begun], self._counted(begun, grid)).max(0)[None]
+        worth = measure.worth(told[free], self._counted(free, grid))
+        gain = np.maximum(worth - front, 0).mean(-1) * self._odds(free)
+        return [int(i) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
+
+    def _believed(self) -> Belief:
+        grid, trials = self._grid(), len(self._curves)
+        refit = trials - self._fitted_at >= REFIT_EVERY or not self._fitted_at
+        self._fitted_at = trials if refit else self._fitted_at
+        shift = None if self._prior is None else deviations(self._prior_curves(grid))
+        return self._believer.believe(self._pool.x, grid, shift, self._curves, refit)
+
+    def _promising(
+        self, belief: Belief, free: Ints, running: list[int], rng: np.random.Generator
+    ) -> list[int]:
+        """By the gain over the front, of curves drawn together with those already begun."""
+        bold = self._asked % BOLD_EVERY == 0
+        seen = np.array([curve.index for curve in self._curves])
+        begun = np.array(running, np.int64)
+        counted = self._counted(seen, belief.grid)
+        measure = yardstick(self._goal, means := belief.means(seen), counted)
+        front = measure.worth(means, counted).max(0)
+        odds = self._odds(free)
+        hopeful = measure.worth(
+            self._hopeful(belief, free, BOLDNESS if bold else OPTIMISM),
+            self._counted(free, belief.grid),
+        )
+        hope = gains(hopeful[None], front[None])[0] * odds
+        best = np.argsort(-self._priced(hope, free))[:FINALISTS]
+        finalists = free[best]
+        new, old = belief.draws(np.append(finalists, begun), seen, DRAWS, rng)
+        known = np.concatenate([old, new[:, len(finalists) :]], 1)
+        front = measure.worth(known, self._counted(np.append(seen, begun), belief.grid)).max(1)
+        worths = measure.worth(new[:, : len(finalists)], self._counted(finalists, belief.grid))
+        drawn = gains(worths, front)
+        self.expected_gain = float((drawn.mean(0) * odds[best]).max())
+        gain = (np.quantile(drawn, DARING, axis=0) if bold else drawn.mean(0)) * odds[best]
+        return [int(i) for i in finalists[np.argsort(-self._priced(gain, finalists))]][:KEPT]
+
+    def _hopeful(self, belief: Belief, of: Ints, by: float) -> Floats:
+        """Means, better by some standard deviations."""
+        axes = len(self._goal.axes)
+        better = np.full(len(self._goal.metrics), -LIMITS_OPTIMISM)
+        better[:axes] = [by * sign for sign in self._goal.axes.values()]
+        means, doubts = belief.means_and_doubts(of)
+        return np.asarray(means + (doubts * better)[:, None])
+
+    def _prior_curves(self, grid: Floats) -> Floats:
+        """(pool, loads, metrics) of what the prior says; asked once for each point."""
+        assert self._prior is not None
+        known = len(self._told)
+        if fresh := self._pool.points[known:]:
+            told = self._prior.curves(fresh, grid, self._goal.metrics)
+            self._told = told if not known else np.concatenate([self._told, told])
+        return self._told
+
+    def _counted(self, of: Ints, loads: Floats) -> Bools:
+        """(n, loads): whether a curve is of use there."""
+        low, high = self._pool.lowest[of, None], self._pool.highest[of, None]
+        return np.asarray((loads >= low - EDGE) & (loads <= high + EDGE))
+
+    def _grid(self) -> Floats:
+        """Loads on each device (log₂): a doubling apart, or further where there would be too many."""
+        low, high = float(self._pool.lowest.min()), float(self._pool.highest.max())
+        count = int(min(max(round(high - low), 1) + 1, GRID))
+        return np.linspace(low, high, count)
+
+    def _odds(self, of: Ints) -> Floats:
+        return likely(self._pool.x, self._failed, of)
+
+    def _priced(self, gain: Floats, of: Ints) -> Floats:
+        return np.asarray(gain / self._pool.device_s[of] ** self._price)
