@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks install clean
+.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search install clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ test: install
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest -q
 
-bench: bench-loadgen bench-precision bench-twin bench-twin-clocks
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.bench_loadgen --write docs/loadgen.md
@@ -28,6 +28,9 @@ bench-twin: install
 
 bench-twin-clocks: install
 	$(BIN)/python -m tests.benchmarks.bench_twin_clocks --write docs/twin.md
+
+bench-search: install
+	$(BIN)/python -m tests.benchmarks.bench_search --write docs/search.md
 
 lint: install
 	$(BIN)/ruff check .
