@@ -10,12 +10,16 @@ from serving.engines import ENGINES
 from tuner.cluster import Capacity
 from tuner.compose import compose, conf_dir
 from tuner.config import fixed_values, load, trial_config
+from tuner.fleets import load_fleet
 from tuner.plan import estimate, known_trials
+from tuner.sensitivity import inputs
 from tuner.space import enumerate_points
 
 CONF = conf_dir()
 OPTIONS = sorted(
-    path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.glob("*/*.yaml")
+    path.relative_to(CONF).with_suffix("").as_posix()
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "fleet"  # no part of a study: `wattfront fleet` composes it
 )
 TRACE = Path(__file__).parent / "trace.jsonl"
 # What an option can't do without.
@@ -25,6 +29,10 @@ NEEDS = {
     "topology/cpu": ["topology.cpus=4"],
     "space/llama33_70b_precision": ["model=llama33_70b", "topology=tp8", "hardware=b300"],
     "space/moe_layouts": ["model=deepseek_r1", "topology=tp8", "hardware=b300"],
+    **{
+        f"objective/{name}": ["economics=b300_owned", "topology=tp8", "hardware=b300"]
+        for name in ("revenue_per_megawatt", "margin_per_megawatt", "margin_per_device_hour")
+    },
     "space/power_cap": ["model=llama33_70b", "topology=tp8", "hardware=b300_twin"],
 }
 GPU = ["topology=tp8", "hardware=b300"]
@@ -112,6 +120,20 @@ def test_constants_of_hardware_say_where_they_come_from() -> None:
                 assert constant is not None
                 assert constant.source
                 assert constant.date.startswith("2026-")
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "fleet").glob("*.yaml")))
+def test_every_fleet_loads(option: str) -> None:
+    fleet = load_fleet([f"fleet={option}"])
+    assert set(fleet.demand) <= set(load(["slo=interactive"]).slo.tiers)
+    assert all(each.usd_per_m_output_tok.source for each in fleet.demand.values())
+
+
+def test_every_input_of_the_economics_says_where_it_comes_from() -> None:
+    for path in (CONF / "economics").glob("*.yaml"):
+        for name, value in inputs(load([f"economics={path.stem}"]).economics).items():
+            assert value.source, name
+            assert value.date.startswith("202"), name
 
 
 def test_conf_is_data() -> None:

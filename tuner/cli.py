@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 from serving.errors import ServingError
-from tuner import commands, machine, twins
+from tuner import commands, fleets, machine, twins
 from tuner.config import ConfigError
 
 DONE, BAD_CONFIG, MISSING = 0, 2, 4
@@ -64,6 +64,14 @@ def _add_results(to: Subparsers) -> None:
     report.add_argument("study", type=Path, metavar="STUDY", help=study)
     more = "write what MLflow does not have yet"
     report.add_argument("--to-mlflow", action="store_true", help=more)
+    text = "how many replicas of which measured configuration serve a day's demand on a budget"
+    fleet = _add(
+        to, "fleet", fleets.fleet, text, "wattfront fleet studies/b300_energy-1 fleet.megawatts=20"
+    )
+    fleet.add_argument("study", type=Path, metavar="STUDY", help=study)
+    fleet.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of conf/fleet_plan.yaml")
+    mine = "a folder of your own configs, laid over conf/"
+    fleet.add_argument("--config-dir", "-cd", type=Path, help=mine)
     text, example = "go on with a study that was stopped", "wattfront resume studies/laptop-1"
     resume = _add(to, "resume", commands.resume, text, example)
     resume.add_argument("study", type=Path, metavar="STUDY", help=study)

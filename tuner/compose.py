@@ -8,6 +8,7 @@ from typing import Any
 from tuner.complaint import ConfigError, suggestion
 
 ROOT = "config"
+APART = {"fleet_plan": {"fleet"}}  # another command's: its root, and the groups of that alone
 SETTINGS = {"name", "output_dir"}  # what is no group
 # One of several kinds, each with keys of its own: given whole, it replaces what Hydra would merge it into.
 KINDS = {"workload.arrival"}
@@ -19,12 +20,14 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parent.parent / "conf"
 
 
-def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
+def compose(
+    overrides: Sequence[str], config_dir: Path | None = None, root: str = ROOT
+) -> dict[str, Any]:
     """The composed configuration, interpolations resolved. `config_dir` adds to our groups."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    config = _compose(overrides, config_dir)
+    config = _compose(overrides, config_dir, root)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -91,32 +94,35 @@ def _parse(overrides: Sequence[str], loader: Any) -> list[Any]:
         ) from error
 
 
-def _compose(overrides: Sequence[str], config_dir: Path | None) -> Any:
+def _compose(overrides: Sequence[str], config_dir: Path | None, root: str = ROOT) -> Any:
     import hydra
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
     private = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.resolve()}]"]
     with _loader(config_dir) as loader:
-        groups = _groups(loader, config_dir)
+        groups = _groups(loader, config_dir, root)
         given = [
             word
             for override in _parse(overrides, loader)
             for word in (*_replaced(override), _settable(override, groups))
         ]
         try:
-            return hydra.compose(ROOT, [*private, *given])
+            return hydra.compose(root, [*private, *given])
         except MissingConfigException as error:
             raise ConfigError(_no_option(error, loader)) from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_composition(error)) from error
 
 
-def _groups(loader: Any, config_dir: Path | None) -> set[str]:
+def _groups(loader: Any, config_dir: Path | None, root: str) -> set[str]:
+    """What may be chosen there: of a study all groups but those of other commands."""
+    if root in APART:
+        return APART[root]
     own = (
         () if config_dir is None else (path.name for path in config_dir.iterdir() if path.is_dir())
     )
-    return {*loader.list_groups(""), *own} - {"hydra"}
+    return {*loader.list_groups(""), *own}.difference({"hydra"}, *APART.values())
 
 
 def _settable(override: Any, groups: set[str]) -> str:

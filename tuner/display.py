@@ -15,7 +15,8 @@ from rich.text import Text
 from loadgen import Adaptive, Progress
 from tuner.config import StudyConfig
 from tuner.ledger import Finished, knobs
-from tuner.objective import tier_values
+from tuner.objective import Winner, best_per_tier, worth
+from tuner.repeats import RepeatProposal
 from tuner.search import Proposal
 from tuner.trial import VIRTUAL, Completed, TrialResult
 
@@ -33,8 +34,8 @@ class Display:
         self._running: dict[int, tuple[Proposal, float]] = {}
         self._progress: dict[int, Progress | None] = {}
         self._walls_s: list[float] = []
-        self._done = self._failed = 0
-        self._best: dict[str, tuple[float, int]] = {}
+        self._done = self._failed = self._given_up = 0
+        self._best: dict[str, tuple[float, float, int]] = {}  # worth, value, trial
         self._note = ""
         self._stop = threading.Event()
         self._poller: threading.Thread | None = None
@@ -70,7 +71,7 @@ class Display:
     def started(self, proposal: Proposal) -> None:
         self._running[proposal.number] = (proposal, time.monotonic())
         if not self._terminal:
-            which = f"trial {proposal.number + 1} of {self._config.search.trials}"
+            which = self._which(proposal)
             clock, name = _clock(time.monotonic() - self._began), self._name(proposal)
             head = f"[{clock}] {which}: #{proposal.number} {name}"
             said = [head, self._left(), self._best_so_far()]
@@ -79,12 +80,13 @@ class Display:
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
         _, began = self._running.pop(proposal.number, (proposal, time.monotonic()))
         self._progress.pop(proposal.number, None)
-        gains = self._count(proposal.number, result)
+        gains = self._count(proposal.number, result, again=isinstance(proposal, RepeatProposal))
         if result.provenance.get("clock") == VIRTUAL:
             self._walls_s[-1] = time.monotonic() - began
         line = Text(f"#{proposal.number:<3}", style="bold")
         if isinstance(result, Completed):
-            line.append("✓ ", style="green").append(self._name(proposal))
+            mark, style = ("○ ", "yellow") if result.given_up else ("✓ ", "green")
+            line.append(mark, style=style).append(self._name(proposal))
             line.append(f"  {_summary(result)}", style="cyan")
             if gains:
                 line.append(f"  new best: {', '.join(gains)}", style="bold green")
@@ -98,45 +100,68 @@ class Display:
         if not self._terminal:
             self._console.print(self._note)
 
-    def _count(self, number: int, result: TrialResult) -> list[str]:
-        """The tiers of which this trial is the best so far."""
-        self._done += 1
+    def ended(self, why: str) -> None:
+        self._note = f"the search is over: {why}"
+        if not self._terminal:
+            self._console.print(Text(self._note), soft_wrap=True)
+
+    def _count(self, number: int, result: TrialResult, *, again: bool = False) -> list[str]:
+        """The tiers of which this trial is the best so far; a repeat of one is none that competes."""
         self._walls_s.append(result.timings.wall_s)
+        if again:
+            return []
+        self._done += 1
         if not isinstance(result, Completed):
             self._failed += 1
             return []
-        values = tier_values(self._config.slo, self._config.objective, result)
-        gains = [tier for tier, value in values.items() if value > self._best_value(tier)]
-        self._best |= {tier: (values[tier], number) for tier in gains}
+        self._given_up += bool(result.given_up)
+        objective, gains = self._config.objective, []
+        for tier, best in best_per_tier(self._config.slo, objective, [result]).items():
+            if isinstance(best, Winner):
+                good = worth(objective.sold, best.throughput)
+                if tier not in self._best or good > self._best[tier][0]:
+                    self._best[tier] = good, best.throughput, number
+                    gains.append(tier)
         return gains
 
-    def _best_value(self, tier: str) -> float:
-        return self._best.get(tier, (0.0, -1))[0]
-
     def _name(self, proposal: Proposal) -> str:
-        return f"{proposal.config.engine.kind} {knobs(proposal.point)}"
+        again = "again: " if isinstance(proposal, RepeatProposal) else ""
+        return f"{again}{proposal.config.engine.kind} {knobs(proposal.point)}"
+
+    def _which(self, proposal: Proposal) -> str:
+        if not isinstance(proposal, RepeatProposal):
+            return f"trial {proposal.number + 1} of {self._config.search.trials}"
+        return f"round {proposal.repeat.round + 1} of {self._config.search.confirm.repeats_max} at most"
 
     def _left(self) -> str:
         if not self._walls_s:
             return "time left: known after the first trial"
         left = self._config.search.trials - self._done
+        if any(isinstance(proposal, RepeatProposal) for proposal, _ in self._running.values()):
+            return "until the best is known"
         mean_s = sum(self._walls_s) / len(self._walls_s)
         now_s, running = time.monotonic(), list(self._running.values())
         running_s = sum(min(now_s - began, mean_s) for _, began in running)
         return f"about {_clock(max(left * mean_s - running_s, 0) / self._slots)} left"
 
     def _best_so_far(self) -> str:
-        best = [f"{tier} {value:.1f} (#{n})" for tier, (value, n) in list(self._best.items())]
+        best = [
+            f"{tier} {_short(value)} (#{n})" for tier, (_, value, n) in list(self._best.items())
+        ]
         said = f"best so far ({self._config.objective.throughput}): {'  '.join(best)}"
         return said if best else ""
 
     def _render(self) -> RenderableType:
         total = self._config.search.trials
+        running = [proposal for proposal, _ in list(self._running.values())]
+        again = [proposal for proposal in running if isinstance(proposal, RepeatProposal)]
+        at = min(self._done + len(running), total)
         head = Text.assemble(
             (f"{self._config.name}  ", "bold"),
-            f"trial {min(self._done + len(self._running), total)} of {total}",
+            self._which(again[0]) if again else f"trial {at} of {total}",
             f"  ·  {_clock(time.monotonic() - self._began)} gone, {self._left()}",
             (f"  ·  {self._failed} failed" if self._failed else "", "red"),
+            (f"  ·  {self._given_up} given up" if self._given_up else "", "yellow"),
         )
         rows: list[RenderableType] = [
             ProgressBar(total=total, completed=self._done, width=40),
@@ -168,6 +193,8 @@ class Display:
 def _summary(result: Completed) -> str:
     valid = [point for point in result.points if point.valid]
     took = f"{result.timings.wall_s:.0f} s"
+    if result.given_up:
+        took = f"given up {result.given_up}, {took}"
     if not valid:
         why = result.points[0].invalid_because if result.points else ("no level was measured",)
         return f"nothing valid ({why[0]}), {took}"
@@ -180,3 +207,7 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"

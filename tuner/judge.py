@@ -10,14 +10,15 @@ from loadgen import Adaptive
 from loadgen.metrics import METRICS
 from serving.engines import ENGINES, External
 from tuner.complaint import ConfigError, refusal, suggestion
-from tuner.economics import DERIVED
-from tuner.energy import ENERGY
+from tuner.economics import DERIVED, SIGNED, unconfigured
+from tuner.energy import POWER
 from tuner.space import ENGINE, Categorical, Float, Int, Parameter
 from tuner.study_config import StudyConfig, default_points, trial_config
 from tuner.trial import TrialConfig
 
 # A search over the workload would compare answers to different questions.
 VARIED = ("engine", "topology", "model")
+SET_ON_GPUS = ("power.limit_w", "power.sm_clock_mhz")
 EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # of a machine that is none
 
 
@@ -27,7 +28,9 @@ def judge(study: StudyConfig) -> None:
         *_space(study),
         *_engines(study),
         *_search(study),
+        *_limits(study),
         *_objective(study),
+        *_economics(study),
         *_workload(study),
     ]
     if faults:
@@ -54,7 +57,8 @@ def _space(study: StudyConfig) -> Iterator[str]:
 
 
 def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[str]:
-    if path.split(".", maxsplit=1)[0] not in VARIED and not path.startswith(EMULATED):
+    varied = path.split(".", maxsplit=1)[0] in VARIED or path in SET_ON_GPUS
+    if not varied and not path.startswith(EMULATED):
         yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
         return
     if path.startswith(EMULATED) and study.hardware.twin is None:
@@ -101,14 +105,38 @@ def _search(study: StudyConfig) -> Iterator[str]:
         yield "search.points: a list without points is a study without trials"
 
 
+def _limits(study: StudyConfig) -> Iterator[str]:
+    search = study.search
+    if search.budget.usd is not None and study.hardware.usd_per_device_hour is None:
+        name = study.hardware.name
+        yield (
+            f"search.budget.usd: hardware {name} has no price: state hardware.usd_per_device_hour, "
+            "or give the budget in device_hours"
+        )
+    if search.stop.on and search.kind != "curve":
+        yield f"search.stop: {search.kind} can't tell what a trial will add: search.kind=curve can"
+
+
 def _objective(study: StudyConfig) -> Iterator[str]:
     named = {"objective.throughput": study.objective.throughput} | {
         f"objective.axes.{i}.metric": axis.metric for i, axis in enumerate(study.objective.axes)
     }
-    known = {*(metric.name for metric in METRICS), *DERIVED, *ENERGY}
+    known = {*(metric.name for metric in METRICS), *DERIVED, *POWER}
     for path, metric in named.items():
         if metric not in known:
             yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
+        elif lacking := unconfigured(metric, study.economics):
+            yield f"{path}: {metric} needs {lacking}: state it, or choose an economics=… that does"
+    if study.objective.direction == "min" and study.objective.throughput in SIGNED:
+        yield f"objective.direction: {study.objective.throughput} is to be maximised: max"
+
+
+def _economics(study: StudyConfig) -> Iterator[str]:
+    prices = study.economics.prices
+    for tier in () if prices is None else prices.tiers:
+        if tier not in study.slo.tiers:
+            known = suggestion(tier, study.slo.tiers, "tiers")
+            yield f"economics.prices.tiers.{tier}: the study sells no such tier; {known}"
 
 
 def _workload(study: StudyConfig) -> Iterator[str]:

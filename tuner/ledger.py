@@ -4,7 +4,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +14,14 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from tuner.repeats import Repeat
 from tuner.space import ENGINE, Point
 from tuner.trial import Completed, Failed, Measured, TrialResult
 
 LEDGER = "ledger.jsonl"
 TRIALS = "trials"
+ENDED = "ended"  # the status of a line that says why a search made no more trials
+CONFIRM = "confirm"  # the role of a line that is no trial of the search, but measures one again
 
 _RESULT: TypeAdapter[TrialResult] = TypeAdapter(
     Annotated[Completed | Failed, Discriminator("status")]
@@ -42,7 +45,10 @@ def knobs(point: Point) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: a trial that was asked for (`result` is None), or what it gave."""
+    """One line: a trial that was asked for (`result` is None), or what it gave.
+
+    `repeat`: of which trial, where it only measures one again.
+    """
 
     number: int
     point: Point
@@ -50,6 +56,7 @@ class Entry:
     result: TrialResult | None
     folder: Path
     time: datetime
+    repeat: Repeat | None = None
 
     @property
     def knobs(self) -> str:
@@ -83,8 +90,9 @@ class Finished(Entry):
 class Ledger:
     """A study's ledger while it is written. The lines already in it are kept in memory too."""
 
-    def __init__(self, study: Path, file: BinaryIO, entries: list[Entry]) -> None:
+    def __init__(self, study: Path, file: BinaryIO, entries: list[Entry], why_ended: str) -> None:
         self._study, self._file, self._entries = study, file, entries
+        self.why_ended = why_ended
 
     @classmethod
     @contextmanager
@@ -99,23 +107,27 @@ class Ledger:
             file.seek(0)
             data = file.read()
             whole = _whole(study, data)
-            entries = list(_entries(study, whole))
+            entries, ended = list(_entries(study, whole)), _why_ended(whole)
             if len(whole) < len(data):
                 file.truncate(len(whole))
             elif data and not data.endswith(b"\n"):
                 file.write(b"\n")
             _sync(file)
             _sync_folder(study)
-            yield cls(study, file, entries)
+            yield cls(study, file, entries, ended)
 
-    def asked(self, number: int, point: Point, fingerprint: str) -> None:
+    def asked(
+        self, number: int, point: Point, fingerprint: str, repeat: Repeat | None = None
+    ) -> None:
         folder = _folder(self._study, number, fingerprint)
-        entry = Entry(number, dict(point), fingerprint, None, folder, datetime.now(UTC))
+        entry = Entry(number, dict(point), fingerprint, None, folder, datetime.now(UTC), repeat)
         self._append(entry, "asked")
 
-    def finished(self, number: int, point: Point, measured: Measured) -> Path:
+    def finished(
+        self, number: int, point: Point, measured: Measured, repeat: Repeat | None = None
+    ) -> Path:
         """Keeps the files, then the line: a line never speaks of files that are not there."""
-        if any(entry.number == number for entry in self.results()):
+        if any(e.number == number and e.result is not None for e in self._entries):
             raise ValueError(f"trial {number} is finished already")
         result = measured.result
         fingerprint = result.config.fingerprint
@@ -127,16 +139,25 @@ class Ledger:
                 _sync(file)
         _sync_folder(folder)
         _sync_folder(folder.parent)
-        entry = Finished(number, dict(point), fingerprint, result, folder, datetime.now(UTC))
+        now = datetime.now(UTC)
+        entry = Finished(number, dict(point), fingerprint, result, folder, now, repeat)
         self._append(entry, result.status)
         return folder
+
+    def ended(self, why: str) -> None:
+        """The search makes no more trials, though it has not made all of them."""
+        line = {"status": ENDED, "time": datetime.now(UTC).isoformat(), "why": why}
+        self._file.write(to_json(line) + b"\n")
+        _sync(self._file)
+        self.why_ended = why
 
     def entries(self) -> tuple[Entry, ...]:
         """Every line, in the order of writing."""
         return tuple(self._entries)
 
     def results(self) -> list[Finished]:
-        return [entry for entry in self._entries if isinstance(entry, Finished)]
+        """The finished trials of the search; its repeats are no trials of it."""
+        return searched(self._entries)
 
     def _append(self, entry: Entry, status: str) -> None:
         line: dict[str, Any] = {
@@ -146,6 +167,8 @@ class Ledger:
             "time": entry.time.isoformat(),
             "point": dict(entry.point),
         }
+        if entry.repeat is not None:
+            line |= {"role": CONFIRM, "of": entry.repeat.of, "round": entry.repeat.round}
         if entry.result is not None:
             # NaN and Infinity would come back as None: they are written as they are.
             line["result"] = _RESULT.dump_python(entry.result)
@@ -156,19 +179,39 @@ class Ledger:
 
 def read(study: Path) -> list[Entry]:
     """Every whole line, in the order of writing; without a lock, so also while the study runs."""
-    path = study / LEDGER
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}") from error
-    return list(_entries(study, _whole(study, data)))
+    return list(_entries(study, _whole(study, _bytes(study))))
+
+
+def why_ended(study: Path) -> str:
+    """What a study's search said when it stopped early by its own rule; empty if it did not."""
+    return _why_ended(_whole(study, _bytes(study)))
 
 
 def results(study: Path) -> list[Finished]:
-    """The finished trials of a study, in the order in which they ended."""
-    return [entry for entry in read(study) if isinstance(entry, Finished)]
+    """The finished trials of a study's search, in the order in which they ended."""
+    return searched(read(study))
+
+
+def searched(entries: Iterable[Entry]) -> list[Finished]:
+    """Without what is no result, and without the repeats."""
+    return [e for e in entries if isinstance(e, Finished) and e.repeat is None]
+
+
+def _bytes(study: Path) -> bytes:
+    path = study / LEDGER
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}") from error
+
+
+def _why_ended(data: bytes) -> str:
+    """Of lines that were read before."""
+    mark = b'"status":"ended"'
+    said = [json.loads(line) for line in data.splitlines() if mark in line[: len(mark) + 8]]
+    return str(said[-1]["why"]) if said else ""
 
 
 def _whole(study: Path, data: bytes) -> bytes:
@@ -187,7 +230,9 @@ def _whole(study: Path, data: bytes) -> bytes:
 def _entries(study: Path, data: bytes) -> Iterator[Entry]:
     for number, line in enumerate(data.splitlines(), 1):
         try:
-            yield _entry(study, json.loads(line))
+            read_line = json.loads(line)
+            if read_line["status"] != ENDED:
+                yield _entry(study, read_line)
         except (ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{study / LEDGER}:{number}: {_reason(error)}") from error
 
@@ -195,10 +240,11 @@ def _entries(study: Path, data: bytes) -> Iterator[Entry]:
 def _entry(study: Path, line: dict[str, Any]) -> Entry:
     number, fingerprint = line["number"], line["fingerprint"]
     folder, time = _folder(study, number, fingerprint), datetime.fromisoformat(line["time"])
+    repeat = Repeat(line["of"], line["round"]) if line.get("role") == CONFIRM else None
     if line["status"] == "asked":
-        return Entry(number, line["point"], fingerprint, None, folder, time)
+        return Entry(number, line["point"], fingerprint, None, folder, time, repeat)
     result = _RESULT.validate_python(line["result"])
-    return Finished(number, line["point"], fingerprint, result, folder, time)
+    return Finished(number, line["point"], fingerprint, result, folder, time, repeat)
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuner.ledger import LEDGER, Finished, results
+from tuner.confirm_runs import confirmed_metrics, confirmed_tags, repeat_run
+from tuner.ledger import LEDGER, Finished, read, searched
 from tuner.picture import Judged
 from tuner.plots import write_plots
 from tuner.runs import RunData, point_run, study_metrics, study_tags, trial_run, verdicts
@@ -41,11 +42,11 @@ class Mirror:
     def catch_up(self) -> None:
         """Writes the trials that MLflow lacks, and who is on the front now."""
         with _reported():
-            entries = results(self._folder)
-            for entry in entries:
-                if entry.number not in self._trials:
+            lines = read(self._folder)
+            for entry in lines:
+                if isinstance(entry, Finished) and entry.number not in self._trials:
                     self._write_trial(entry)
-            for key, tags in verdicts(self._study, entries).items():
+            for key, tags in verdicts(self._study, searched(lines)).items():
                 run_id, known = self._points[key]
                 if known != tags:
                     self._client.log_batch(run_id, tags=_tags(tags))
@@ -55,9 +56,11 @@ class Mirror:
         """Catches up, and closes the study's run: metrics, plots, ledger, configuration."""
         self.catch_up()
         with _reported():
-            entries = results(self._folder)
-            metrics = study_metrics(self._study, entries)
-            self._client.log_batch(self._run_id, metrics=_metrics(metrics, _now_ms()))
+            lines = read(self._folder)
+            entries = searched(lines)
+            metrics = study_metrics(self._study, entries) | confirmed_metrics(self._study, lines)
+            tags = _tags(confirmed_tags(self._study, lines))
+            self._client.log_batch(self._run_id, metrics=_metrics(metrics, _now_ms()), tags=tags)
             plots = write_plots(self._study, entries, self._folder)
             for path in (*plots, self._folder / LEDGER, self._folder / "study.yaml"):
                 if path.exists():
@@ -80,7 +83,7 @@ class Mirror:
 
     def _mirrored_trials(self) -> set[int]:
         whole, points = set[int](), list(self._search("point"))
-        for run in self._search("trial"):
+        for run in (*self._search("trial"), *self._search("repeat")):
             if run.info.status != "RUNNING":
                 whole.add(int(run.data.tags["trial"]))
                 continue
@@ -110,9 +113,11 @@ class Mirror:
                 return
 
     def _write_trial(self, entry: Finished) -> None:
-        data = trial_run(self._study, self._name, entry)
+        as_run = trial_run if entry.repeat is None else repeat_run
+        data = as_run(self._study, self._name, entry)
         run_id = self._begin(data, self._run_id)
-        for point in entry.result.points if isinstance(entry.result, Completed) else ():
+        result, alone = entry.result, entry.repeat is not None  # of repeats no points to compare
+        for point in result.points if isinstance(result, Completed) and not alone else ():
             each = point_run(self._study, self._name, entry, point)
             point_id = self._begin(each, run_id)
             self._client.set_terminated(point_id, "FINISHED", each.end_ms)

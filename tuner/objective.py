@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import asinh, exp
 from typing import Annotated
 
 from pydantic import Field
 
 from serving.topology import Strict
-from tuner.pareto import Axis
+from tuner.economics import SIGNED
+from tuner.pareto import Axis, Direction
 from tuner.trial import OperatingPoint, TrialResult
 
 Limit = Annotated[float, Field(gt=0)] | None
@@ -37,18 +39,28 @@ class Slo(Strict):
 
 
 class ObjectiveConfig(Strict):
-    """`throughput`: what is sold, and maximised in each tier. `axes`: those of the Pareto front."""
+    """`throughput`: the metric that each tier is judged by: tokens, dollars or joules; `direction`: which way
+    is better. `axes`: those of the Pareto front.
+    """
 
     throughput: str = "throughput_output_tok_s_device"
+    direction: Direction = "max"
     axes: Annotated[tuple[Axis, ...], Field(min_length=2)] = (
         Axis(metric="interactivity_tok_s_user"),
         Axis(metric="throughput_output_tok_s_device"),
     )
 
+    @property
+    def sold(self) -> Axis:
+        return Axis(metric=self.throughput, direction=self.direction)
+
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The operating point with the most throughput inside a tier; `index` is that of its result."""
+    """The best operating point inside a tier; `index` is that of its result.
+
+    `throughput`: the metric that it is judged by, in its unit.
+    """
 
     index: int
     result: TrialResult
@@ -64,8 +76,11 @@ class Closest:
     result: TrialResult | None = None
     point: OperatingPoint | None = None
     over: tuple[tuple[str, float, float], ...] = ()  # metric, measured, promised
+    unknown: str = ""  # why none of the points inside can be judged
 
     def __str__(self) -> str:
+        if self.unknown:
+            return f"can't be judged: {self.unknown}"
         if self.point is None:
             return "can't be met: nothing valid was measured"
         misses = (
@@ -95,42 +110,60 @@ def in_tier(tier: Tier, point: OperatingPoint) -> bool:
 
 
 def tier_values(slo: Slo, objective: ObjectiveConfig, result: TrialResult) -> dict[str, float]:
-    """For each tier the best throughput of the trial inside it. 0: nothing can be sold there."""
+    """For each tier how good the trial is in it: more is better. 0: nothing can be sold there."""
     winners = best_per_tier(slo, objective, [result])
     return {
-        name: winner.throughput if isinstance(winner, Winner) else 0.0
+        name: worth(objective.sold, winner.throughput) if isinstance(winner, Winner) else 0.0
         for name, winner in winners.items()
     }
+
+
+def worth(sold: Axis, value: float) -> float:
+    """What samplers maximise, above 0: the value itself; of one that is minimised (joules or dollars a token)
+    its reciprocal, tokens a joule; of one that may be below 0 (margins) v + √(v² + 1), which orders alike.
+    """
+    if sold.direction == "min":
+        return 1 / value
+    return value if sold.metric not in SIGNED else exp(asinh(value))
 
 
 def best_per_tier(
     slo: Slo, objective: ObjectiveConfig, results: Sequence[TrialResult]
 ) -> dict[str, Winner | Closest]:
     """For each tier who serves it best; of equals the first."""
+    sold = objective.sold
     found = [
-        Winner(index, result, point, point.metrics.get(objective.throughput) or 0.0)
+        Winner(index, result, point, point.metrics.get(sold.metric) or 0.0)
         for index, result in enumerate(results)
         if result.status == "completed"
         for point in result.points
         if point.valid
     ]
-    return {name: _best(tier, found) for name, tier in slo.tiers.items()}
+    return {name: _best(tier, sold, found) for name, tier in slo.tiers.items()}
 
 
-def _best(tier: Tier, found: Sequence[Winner]) -> Winner | Closest:
-    inside = [each for each in found if each.throughput > 0 and in_tier(tier, each.point)]
+def _best(tier: Tier, sold: Axis, found: Sequence[Winner]) -> Winner | Closest:
+    inside = [each for each in found if each.throughput and in_tier(tier, each.point)]
     if inside:
-        return max(inside, key=lambda each: each.throughput)
+        return max(inside, key=lambda each: worth(sold, each.throughput))
     outside = [each for each in found if not in_tier(tier, each.point)]
+    if len(outside) < len(found):
+        return Closest(unknown=_unknown(tier, sold, found))
     if not outside:
         return Closest()
-    return _closest(tier, min(outside, key=lambda each: _distance(tier, each)))
+    return _closest(tier, min(outside, key=lambda each: _distance(tier, each, sold)))
 
 
-def _distance(tier: Tier, each: Winner) -> tuple[float, float, float]:
-    """The worst broken promise first, then all of them; of equals the one that serves more."""
+def _unknown(tier: Tier, sold: Axis, found: Sequence[Winner]) -> str:
+    point = next(each.point for each in found if in_tier(tier, each.point))
+    why = point.reasons.get(sold.metric, "it was not measured, or is 0")
+    return f"{sold.metric} of the points that keep the promises is not known: {why}"
+
+
+def _distance(tier: Tier, each: Winner, sold: Axis) -> tuple[float, float, float]:
+    """The worst broken promise first, then all of them; of equals the better one."""
     off = shortfall(tier, each.point).values()
-    return max(off), sum(off), -each.throughput
+    return max(off), sum(off), -worth(sold, each.throughput) if each.throughput else 0.0
 
 
 def _closest(tier: Tier, nearest: Winner) -> Closest:

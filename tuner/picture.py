@@ -1,15 +1,17 @@
 """What the Pareto plot of a study shows, before anything draws it. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from loadgen.workload import Workload, lengths_text
+from serving.engines import Engine
 from serving.topology import Model
-from tuner.economics import Hardware
+from tuner.economics import Economics, Hardware
 from tuner.ledger import Finished
 from tuner.objective import ObjectiveConfig, Slo, Winner, best_per_tier
 from tuner.pareto import Axis, pareto_set
+from tuner.search.config import SearchConfig
 from tuner.trial import Completed, OperatingPoint
 
 LABELS = {
@@ -42,6 +44,12 @@ class Judged(Protocol):
     def slo(self) -> Slo: ...
     @property
     def objective(self) -> ObjectiveConfig: ...
+    @property
+    def economics(self) -> Economics: ...
+    @property
+    def search(self) -> SearchConfig: ...
+    @property
+    def engine(self) -> Mapping[str, Engine]: ...
 
 
 @dataclass(frozen=True, slots=True)

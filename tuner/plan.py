@@ -8,21 +8,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadgen import Adaptive, Ramp, Step, Workload
 from loadgen.workload import level_count, loads_text
 from serving.engines import External
 from serving.launch import plan_command
 from serving.topology import Topology
+from tuner.affordable import Bought, affordable, confirmation_starts
 from tuner.cluster import Capacity, ClusterError, local_capacity
 from tuner.config import StudyConfig
+from tuner.durations import OVERHEAD_S, load_s
 from tuner.ledger import knobs
 from tuner.search import Proposal
 from tuner.study import proposer
 from tuner.trial import TrialConfig
 
-OVERHEAD_S = 3.0  # a trial beyond engine start and load
 ADAPTIVE = ("tpe", "nsga2")  # choose by what was measured
-FEWEST_FOUND = 2  # levels of an adaptive ladder: the lowest, and one that shows no gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +93,7 @@ def planned_capacity(config: StudyConfig, known: Sequence[Proposal]) -> tuple[Ca
 def estimate(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal]) -> Estimate:
     """Trials not known yet cost as little as the least of the known ones, or as much as the most."""
     more = unknown_trials(config, known)
-    shortest_s, longest_s = load_s(config.workload)
-    low = [_cost(proposal.config, shortest_s) for proposal in known]
-    high = [_cost(proposal.config, longest_s) for proposal in known]
-    low += [min(low, key=lambda cost: cost.device_s)] * more
-    high += [max(high, key=lambda cost: cost.device_s)] * more
+    low, high = _costs(config, known, more)
     wall_s = (packed_s(capacity, low), packed_s(capacity, high))
     hours = (_hours(low), _hours(high))
     price = config.hardware.usd_per_device_hour
@@ -106,21 +101,46 @@ def estimate(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal])
     return Estimate(len(low), wall_s, hours, usd)
 
 
-def load_s(workload: Workload) -> tuple[float, float]:
-    """The least and the most that all levels of a trial take; what drains after them comes on top."""
-    longest_s = workload.warmup_s + workload.level_max_s
-    shortest_s = workload.warmup_s + workload.level_s
-    levels = fewest = level_count(workload)
-    match workload.arrival:
-        case Adaptive():
-            fewest = min(FEWEST_FOUND, levels)
-        case Ramp(over_s=over_s):
-            shortest_s = longest_s = min(over_s, longest_s)
-        case Step():
-            shortest_s = longest_s  # its last rate goes on
-    if workload.max_requests is not None:
-        shortest_s = min(shortest_s, workload.warmup_s)
-    return fewest * shortest_s, levels * longest_s
+def bought(config: StudyConfig, capacity: Capacity, known: Sequence[Proposal]) -> Bought:
+    """How many of the trials the budget is enough for, and which limit ends the search."""
+    both = _costs(config, known, unknown_trials(config, known))
+    price = config.hardware.usd_per_device_hour
+    return affordable(
+        config.search.budget,
+        ([cost.device_s for cost in both[0]], [cost.device_s for cost in both[1]]),
+        (lambda n: packed_s(capacity, both[0][:n]), lambda n: packed_s(capacity, both[1][:n])),
+        None if price is None else price.value,
+    )
+
+
+def confirmation(
+    config: StudyConfig, known: Sequence[Proposal]
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """What confirming the best takes on top, at least and at most: engine starts, and device-hours."""
+    confirm, tiers = config.search.confirm, len(config.slo.tiers)
+    rounds = confirm.repeats_min, confirm.repeats_max
+    starts = confirmation_starts(
+        confirm.contenders, rounds, tiers, len(config.engine), config.search.trials
+    )
+    levels, (shortest_s, longest_s) = level_count(config.workload), load_s(config.workload)
+    # Of a tier its best load and the next lower one: at most two levels.
+    most = min(levels, 2 * tiers) if confirm.loads == "tier" else levels
+    least = 1 if confirm.loads == "tier" else levels
+    low = min(_cost(each.config, shortest_s * least / levels).device_s for each in known)
+    high = max(_cost(each.config, longest_s * most / levels).device_s for each in known)
+    return starts, (starts[0] * low / 3600, starts[1] * high / 3600)
+
+
+def _costs(
+    config: StudyConfig, known: Sequence[Proposal], more: int
+) -> tuple[list[Cost], list[Cost]]:
+    """Of each trial in order, at least and at most."""
+    shortest_s, longest_s = load_s(config.workload)
+    low = [_cost(proposal.config, shortest_s) for proposal in known]
+    high = [_cost(proposal.config, longest_s) for proposal in known]
+    low += [min(low, key=lambda cost: cost.device_s)] * more
+    high += [max(high, key=lambda cost: cost.device_s)] * more
+    return low, high
 
 
 def packed_s(capacity: Capacity, costs: Sequence[Cost]) -> float:
@@ -179,7 +199,7 @@ def _show_trials(known: Sequence[Proposal], console: Console) -> None:
 def _command(trial: TrialConfig) -> str:
     if isinstance(trial.engine, External):
         return f"# nothing to start: {trial.engine.url} runs already"
-    return plan_command(trial.engine, trial.model, trial.topology, trial.hardware.twin)
+    return plan_command(trial.engine, trial.model, trial.topology, trial.twin)
 
 
 def _show_estimate(
@@ -211,6 +231,40 @@ def _show_estimate(
         spent = f"{figures.usd[0]:.2f} to {figures.usd[1]:.2f}"
         rate = f"${price.value:g} per {device}-hour ({price.source}, {price.date})"
         _say(console, f"dollars: {spent} at {rate}")
+    _show_budget(config, capacity, known, console)
+    _show_confirmation(config, known, console)
+
+
+def _show_budget(
+    config: StudyConfig, capacity: Capacity, known: Sequence[Proposal], console: Console
+) -> None:
+    """What is left out of a budget has no limit, and a search without one makes all its trials."""
+    if not config.search.budget.limited:
+        return
+    buys, total = bought(config, capacity, known), config.search.trials
+    (fewest, most), names = buys.trials, buys.binding
+    said = str(most) if fewest == most else f"{fewest} to {most}"
+    ends = " or ".join(dict.fromkeys(_limit_text(config, name) for name in names))
+    _say(console, f"budget: enough for {said} of {total} trials; what ends the search is {ends}")
+
+
+def _limit_text(config: StudyConfig, name: str) -> str:
+    if name == "trials":
+        return f"search.trials ({config.search.trials})"
+    return f"search.budget.{name} ({getattr(config.search.budget, name):g})"
+
+
+def _show_confirmation(config: StudyConfig, known: Sequence[Proposal], console: Console) -> None:
+    if not config.search.confirm.contenders:
+        return
+    starts, (low, high) = confirmation(config, known)
+    hours = f"{low:.2f} to {high:.2f} {config.hardware.device}-hours"
+    price = config.hardware.usd_per_device_hour
+    usd = "" if price is None else f", ${low * price.value:.2f} to ${high * price.value:.2f}"
+    _say(
+        console,
+        f"on top, to confirm the best: {starts[0]} to {starts[1]} engine starts, {hours}{usd}",
+    )
 
 
 def _cost(trial: TrialConfig, loaded_s: float) -> Cost:

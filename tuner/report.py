@@ -1,7 +1,7 @@
 """What a person reads at the end of a study, from its ledger alone: tables, commands, paths."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -10,12 +10,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tuner.confirm_report import again_text, chosen_winners, show_confirmed
+from tuner.confirmed import ConfirmedTier, confirmed
 from tuner.economics import Hardware, tokens_per_s_per_mw, usd_per_million_tokens
-from tuner.ledger import LEDGER, Finished, results
-from tuner.objective import Closest, Tier, Winner, best_per_tier, tier_values
+from tuner.economy_report import show_economy
+from tuner.explain_report import show_explained
+from tuner.ledger import LEDGER, Finished, read, searched, why_ended
+from tuner.objective import Closest, Tier, Winner, best_per_tier, tier_values, worth
 from tuner.pareto import pareto_set
+from tuner.payback_report import show_payback
 from tuner.picture import Judged
 from tuner.plots import write_plots
+from tuner.prediction_report import show_predictions
 from tuner.trial import Completed, Failed, OperatingPoint
 
 MODELLED = "modelled"
@@ -23,7 +29,8 @@ MODELLED = "modelled"
 
 def show_report(folder: Path, study: Judged, console: Console) -> bool:
     """Prints the report and draws the plots. False if no configuration is fit for any tier."""
-    entries = results(folder)
+    lines = read(folder)
+    entries, again = searched(lines), {each.tier: each for each in confirmed(study, lines)}
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
     if sources := sorted({entry.modelled for entry in entries if entry.modelled}):
@@ -41,9 +48,15 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
-    feasible = _show_tiers(study, measured, console)
-    if not measured:
+    feasible = _show_tiers(study, measured, again, console)
+    show_confirmed(study, again, console)
+    show_explained(study, entries, again, console)
+    show_predictions(entries, console)
+    if measured:
+        show_economy(folder, study, measured, console)
+    else:
         console.print("Nothing was measured: no trial came to its end.", style="bold red")
+    show_payback(study, lines, again, why_ended(folder), console)
     _show_timings(entries, console)
     _show_paths(folder, study, entries, console)
     return feasible
@@ -123,6 +136,15 @@ def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
         if isinstance(entry.result, Completed) and entry.result.cut_short:
             levels, why = len(entry.result.points), entry.result.cut_short
             _say(console, f"trial {_name(entry)}: the load ended after {levels} levels: {why}")
+    given_up = [entry for entry in measured if _given_up(entry)]
+    if given_up:
+        _say(console, f"{len(given_up)} of {len(measured)} measured trials were given up early")
+    for entry in given_up:
+        _say(console, f"trial {_name(entry)}: given up {_given_up(entry)}")
+
+
+def _given_up(entry: Finished) -> str:
+    return entry.result.given_up if isinstance(entry.result, Completed) else ""
 
 
 def _show_constants(hardware: Hardware, console: Console) -> None:
@@ -157,15 +179,23 @@ def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) 
     console.print()
 
 
-def _show_tiers(study: Judged, measured: Sequence[Finished], console: Console) -> bool:
+def _show_tiers(
+    study: Judged,
+    measured: Sequence[Finished],
+    again: Mapping[str, ConfirmedTier],
+    console: Console,
+) -> bool:
+    """By what was measured again where something was: that chooses, whatever the search scored."""
     found = [entry.result for entry in measured]
     best = best_per_tier(study.slo, study.objective, found)
+    best |= chosen_winners(study, measured, again)
     table = _table(f"Best of each tier, by {study.objective.throughput}")
     table.add_column("tier")
     table.add_column("promises", overflow="fold")
     table.add_column("best", overflow="fold", ratio=1)
     for name, tier in study.slo.tiers.items():
-        table.add_row(escape(name), _promise(tier), _verdict(best[name], measured))
+        verdict = again_text(again.get(name)) or _verdict(best[name], measured)
+        table.add_row(escape(name), _promise(tier), verdict)
     console.print(table)
     console.print()
     winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
@@ -200,7 +230,8 @@ def _show_recommended(
 
     def shares(index: int) -> dict[str, float]:
         values = tier_values(study.slo, study.objective, measured[index].result)
-        return {tier: values[tier] / winner.throughput for tier, winner in winners.items()}
+        sold = study.objective.sold
+        return {tier: values[tier] / worth(sold, won.throughput) for tier, won in winners.items()}
 
     chosen = max(range(len(measured)), key=lambda i: (sum(shares(i).values()), -i))
     told = (

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from serving.topology import Topology
+from tuner.economics import SIGNED
 from tuner.ledger import Finished
-from tuner.objective import Winner, best_per_tier, tier_values
+from tuner.objective import Winner, best_per_tier
 from tuner.pareto import hypervolume, pareto_set
 from tuner.picture import Judged
 from tuner.space import ENGINE
-from tuner.trial import Completed, Failed, OperatingPoint
+from tuner.trial import Completed, Failed, OperatingPoint, TrialResult
 
 EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
 TOLD = ("host", "cpu", "driver", "engine_version", "wattfront")
@@ -63,15 +64,24 @@ def study_metrics(study: Judged, entries: Sequence[Finished]) -> dict[str, float
         "trials_failed": float(sum(isinstance(result, Failed) for result in found)),
         "front_points": float(len(front)),
     }
-    for tier, best in best_per_tier(study.slo, study.objective, found).items():
-        value = best.throughput if isinstance(best, Winner) else 0.0
-        metrics[f"{study.objective.throughput}_in_{tier}"] = value
+    metrics |= _in_tiers(study, found)
     if all(axis.direction == "max" for axis in axes):
         volume = hypervolume(
             [each.values for each in front], [0.0] * len(axes), [axis.direction for axis in axes]
         )
         metrics["hypervolume"] = volume
     return metrics
+
+
+def _in_tiers(study: Judged, results: Sequence[TrialResult]) -> dict[str, float]:
+    """The best of each tier. Of a tier that can't be met: no throughput is 0, no joules are none."""
+    sold = study.objective.sold
+    best = best_per_tier(study.slo, study.objective, results)
+    return {
+        f"{sold.metric}_in_{tier}": each.throughput if isinstance(each, Winner) else 0.0
+        for tier, each in best.items()
+        if isinstance(each, Winner) or (sold.direction == "max" and sold.metric not in SIGNED)
+    }
 
 
 def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
@@ -86,9 +96,9 @@ def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
     if isinstance(result, Failed):
         tags |= {"failure": result.failure, "evidence": result.evidence[:EVIDENCE_LENGTH]}
     else:
-        values = tier_values(study.slo, study.objective, result)
-        metrics |= {f"{study.objective.throughput}_in_{tier}": v for tier, v in values.items()}
+        metrics |= _in_tiers(study, [result])
         tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
+        tags |= {"given_up": result.given_up} if result.given_up else {}
     tags |= {
         key: str(value)
         for key, value in result.provenance.items()

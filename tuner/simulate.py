@@ -8,6 +8,7 @@ import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
 from tuner.config import ConfigError, StudyConfig
+from tuner.hurdle import Hurdle
 from tuner.search import Source
 from tuner.trial import Measured, TrialConfig
 from tuner.virtual_trial import simulate_trial
@@ -63,9 +64,9 @@ def _fill(
         if proposal is None:
             return False
         text = proposal.config.model_dump_json()
-        running[pool.submit(_simulated, text)] = proposal.number
+        running[pool.submit(_simulated, text, proposal.hurdle)] = proposal.number
     return True
 
 
-def _simulated(trial: str) -> Measured:
-    return simulate_trial(TrialConfig.model_validate_json(trial))
+def _simulated(trial: str, hurdle: Hurdle | None) -> Measured:
+    return simulate_trial(TrialConfig.model_validate_json(trial), hurdle)

@@ -17,6 +17,7 @@ from loadgen import Progress
 from serving.deployment import SlotApplication
 from serving.topology import Topology
 from tuner.cluster import BENCH_CPU, BENCH_GPU, Capacity, size
+from tuner.hurdle import from_json, to_json
 from tuner.search import Source
 from tuner.trial import Measured, TrialConfig, run_trial, with_wall
 
@@ -67,7 +68,8 @@ class Slot(tune.Trainable):
                 self._board.post.remote(number, progress)
 
         self._board.post.remote(number, None)
-        measured = run_trial(trial, self._stand(trial.topology), post)
+        hurdle = from_json(told) if (told := self.config["hurdle"]) else None
+        measured = run_trial(trial, self._stand(trial.topology), post, hurdle)
         ray.get(self._board.deliver.remote(number, measured))
         return {"done": True, "number": number}
 
@@ -121,8 +123,8 @@ class StudySearcher(_Unsaved, Searcher):
         if self._live and not self._room():
             return None
         proposal = self._source.ask()
-        if proposal is None:
-            return str(Searcher.FINISHED)
+        if proposal is None:  # while trials run, their results may lead to more
+            return None if self._live else str(Searcher.FINISHED)
         topology = proposal.config.topology
         self._capacity.check(topology)
         self._live[trial_id] = topology
@@ -131,6 +133,7 @@ class StudySearcher(_Unsaved, Searcher):
         return {
             "number": proposal.number,
             "trial": proposal.config.model_dump_json(),
+            "hurdle": to_json(proposal.hurdle) if proposal.hurdle else "",
             "gpus": topology.gpus,
             "cpus": topology.cpus,
         }

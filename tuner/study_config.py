@@ -7,12 +7,14 @@ from pydantic import Field, ValidationError
 
 from loadgen import Adaptive
 from loadgen.workload import Workload, longest_tokens
-from serving.engines import Engine
+from serving.engines import Engine, External
+from serving.telemetry.sources import PowerConfig
 from serving.topology import Model, Strict, Topology
 from tuner.cluster import ClusterConfig
 from tuner.complaint import ConfigError, explain
-from tuner.economics import Hardware
+from tuner.economics import Economics, Hardware
 from tuner.objective import ObjectiveConfig, Slo
+from tuner.screening import screened
 from tuner.search import SearchConfig
 from tuner.space import ENGINE, Point, Space
 from tuner.tracking import TrackingConfig
@@ -28,10 +30,12 @@ class StudyConfig(Strict):
     topology: Topology
     hardware: Hardware
     workload: Workload
+    power: PowerConfig = PowerConfig()
     slo: Slo
     space: Space
     search: SearchConfig
     objective: ObjectiveConfig
+    economics: Economics = Economics()
     cluster: ClusterConfig
     tracking: TrackingConfig
     output_dir: str = "studies"
@@ -53,7 +57,7 @@ def default_points(study: StudyConfig) -> dict[str, Point]:
 def fixed_values(study: StudyConfig) -> dict[str, Any]:
     """What the study says of each path; one with no value (the engine's default) is left out."""
     parts = study.model_dump(
-        mode="json", include={"engine", "model", "topology", "hardware", "workload"}
+        mode="json", include={"engine", "model", "topology", "hardware", "workload", "power"}
     )
     return {path: value for path, value in _leaves(parts, "") if value is not None}
 
@@ -73,7 +77,10 @@ def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
     name = _chosen(study, point)
     data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
     data[ENGINE] = {name: study.engine[name].model_dump()}
-    data["workload"] = measured_workload(study).model_dump()
+    workload = measured_workload(study)
+    if study.search.screening is not None:
+        workload = screened(workload, study.search.screening)
+    data["workload"] = workload.model_dump()
     for path, value in point.items():
         if path != ENGINE:
             _put(data, path, value)
@@ -106,6 +113,24 @@ def fits(trial: TrialConfig) -> None:
             f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
             f"which has {hardware.devices_per_node}"
         )
+    _powered(trial)
+
+
+def _powered(trial: TrialConfig) -> None:
+    """Whether what is to be set of GPUs can be."""
+    power, twin = trial.power, trial.hardware.twin
+    asked = [name for name in ("limit_w", "sm_clock_mhz") if getattr(power, name) is not None]
+    if not asked:
+        return
+    name = f"power.{asked[0]}"
+    if not trial.topology.gpus:
+        raise ConfigError(f"{name}: the trial runs on no GPU (topology=… hardware=…)")
+    if isinstance(trial.engine, External):
+        raise ConfigError(f"{name}: an engine that runs already has its GPUs as they are")
+    if twin is not None and "sm_clock_mhz" in asked:
+        raise ConfigError("power.sm_clock_mhz: emulated GPUs know no clocks: use power.limit_w")
+    if twin is not None and twin.power.cap_w is not None:
+        raise ConfigError("power.limit_w: hardware.twin.power.cap_w says it too: leave one out")
 
 
 def _chosen(study: StudyConfig, point: Point) -> str:

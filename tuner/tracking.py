@@ -85,6 +85,9 @@ class Tracker:
     def closing(self) -> None:
         """What still runs is mirrored when it is finished."""
 
+    def ended(self, why: str) -> None:
+        """It is in the ledger, and no figure."""
+
     def _work(self) -> None:
         """Any number of results waiting are one job: the ledger says which MLflow lacks."""
         self._attempt(self._open)

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -19,17 +20,23 @@ from loadgen.shards import local_links
 from loadgen.stats import summarize
 from loadgen.workload import Workload
 from serving.endpoint import Endpoint
-from serving.engines import Engine
+from serving.engines import Engine, External
 from serving.errors import ServingError
 from serving.launch import Order, shell_command
-from serving.telemetry.meter import metered
+from serving.telemetry import power_file
 from serving.telemetry.provenance import provenance
+from serving.telemetry.sources import PowerConfig
 from serving.telemetry.trace import CounterTrace
-from serving.telemetry.twin import LATE, STEPS, energy_reader, lateness_reader
+from serving.telemetry.twin import LATE, STEPS
 from serving.topology import Model, Strict, Topology
-from tuner.economics import Hardware, derive
+from serving.twin.config import TwinConfig
+from tuner.economics import Economics, Hardware, derive
 from tuner.energy import energy_figures
+from tuner.hurdle import Hurdle
+from tuner.looks import looker
+from tuner.metering import Traces, load_metered, prepared
 
+_STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
 LATE_SHARE_MAX = 0.1
 VIRTUAL = "virtual"  # in the provenance of a result: its times are not those that it took
 LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
@@ -43,6 +50,8 @@ class TrialConfig(Strict):
     topology: Topology
     hardware: Hardware
     workload: Workload
+    power: PowerConfig = PowerConfig()  # how it meters is no part of the fingerprint
+    economics: Economics = Economics()  # judges what was measured: no part of the fingerprint
 
     @property
     def devices(self) -> int:
@@ -52,10 +61,21 @@ class TrialConfig(Strict):
             return self.topology.devices
         return twin.pools.devices(self.topology)
 
+    @property
+    def twin(self) -> TwinConfig | None:
+        """The emulation under the trial's power limit; None on real hardware."""
+        twin, limit_w = self.hardware.twin, self.power.limit_w
+        if twin is None or limit_w is None:
+            return twin
+        return twin.model_copy(update={"power": twin.power.model_copy(update={"cap_w": limit_w})})
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        data = self.model_dump(mode="json")
+        data = self.model_dump(mode="json", exclude={"economics", "power"})
+        limits = self.power.model_dump(include={"limit_w", "sm_clock_mhz"}, exclude_none=True)
+        if limits:
+            data["power"] = limits
         if self.hardware.twin is None:
             del data["hardware"]["twin"]  # as it was before there were twins
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
@@ -76,6 +96,12 @@ class OperatingPoint:
     def valid(self) -> bool:
         return not self.invalid_because
 
+    @property
+    def load_value(self) -> float | None:
+        """Users, or requests per second; None where the rate changes inside the level."""
+        found = _STEADY_LOAD.fullmatch(self.load)
+        return float(found[1]) if found else None
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -92,7 +118,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`points` rise with the load, in whatever order they were measured."""
+    """`points` rise with the load, in whatever order they were measured.
+
+    `given_up`: after how many levels, and why, the study wanted no more of them; no failure.
+    """
 
     config: TrialConfig
     points: tuple[OperatingPoint, ...]
@@ -100,6 +129,7 @@ class Completed:
     command: str  # the launch command, as a person would type it
     provenance: Mapping[str, Any] = field(default_factory=dict)
     cut_short: str = ""  # what ended the load before its last level
+    given_up: str = ""
     status: Literal["completed"] = "completed"
 
 
@@ -128,26 +158,37 @@ class Measured:
 class Application(Protocol):
     """Where engines stand: `serving.deployment.SlotApplication`, or a double of it."""
 
+    def devices(self) -> tuple[str, ...]: ...  # the GPUs on which engines will stand
+
     def engine(self, order: Order) -> AbstractContextManager[Endpoint]: ...
 
     def confirm(self, endpoint: Endpoint) -> None: ...
 
 
 def run_trial(
-    config: TrialConfig, application: Application, on_progress: Callable[[Progress], None]
+    config: TrialConfig,
+    application: Application,
+    on_progress: Callable[[Progress], None],
+    hurdle: Hurdle | None = None,
 ) -> Measured:
-    """Stand up, load, confirm, tear down, score. A known failure is a result; anything else is raised."""
+    """Stand up, load, confirm, tear down, score. A known failure is a result; anything else is raised.
+
+    `hurdle`: what the trial has to get over, or it is given up.
+    """
     began, startup_s, load_s, command = time.monotonic(), 0.0, 0.0, ""
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
-            twin = config.hardware.twin
-            order = Order(config.engine, config.model, config.topology, log, twin)
-            with application.engine(order) as endpoint:
+            order = Order(config.engine, config.model, config.topology, log, config.twin)
+            gpus, twin = _gpus(config, application), config.twin is not None
+            with (
+                prepared(config.power, gpus) as idle,
+                application.engine(order) as endpoint,
+                load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
+            ):
                 startup_s, command = endpoint.startup_s, shell_command(endpoint)
                 load_began = time.monotonic()
-                with _metered(config, endpoint) as meters:
-                    report = _load(config, application, endpoint, on_progress)
+                report = _load(config, application, endpoint, on_progress, hurdle)
                 load_s = time.monotonic() - load_began
         except (ServingError, loadgen.LoadError) as error:
             timings = Timings(time.monotonic() - began, startup_s, load_s)
@@ -157,11 +198,13 @@ def run_trial(
             return Measured(failed, _files(log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
         stood = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
-        facts = {**provenance(), **stood, **_modelled(config, endpoint)}
         traces = meters()
+        metered = {"power": traces.told()}
+        facts = {**provenance(), **stood, **metered, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
-        completed = Completed(config, points, timings, command, facts, cut_short(report))
-        return Measured(completed, _files(log, report))
+        ended = cut_short(report), report.ended_because
+        completed = Completed(config, points, timings, command, facts, *ended)
+        return Measured(completed, _files(log, report, traces))
 
 
 def _load(
@@ -169,6 +212,7 @@ def _load(
     application: Application,
     endpoint: Endpoint,
     on_progress: Callable[[Progress], None],
+    hurdle: Hurdle | None,
 ) -> LoadReport:
     """An engine that died under load is the cause, and the client's errors only its symptom."""
     try:
@@ -179,6 +223,9 @@ def _load(
             vocabulary=config.model.vocabulary,
             links=local_links if config.workload.placement == "beside" else links_apart(),
             on_progress=on_progress,
+            first=hurdle.first_load if hurdle else None,
+            # Energy is known after the load only: by it no trial is given up.
+            after_level=looker(hurdle, config.workload, partial(score, config)) if hurdle else None,
         )
     except loadgen.LoadError:
         application.confirm(endpoint)
@@ -187,26 +234,10 @@ def _load(
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class Traces:
-    """What was metered beside the load. None: there was nothing to read."""
-
-    energy: CounterTrace | None = None  # joules by device
-    lateness: CounterTrace | None = None  # of an emulated engine
-
-
-@contextmanager
-def _metered(config: TrialConfig, endpoint: Endpoint) -> Iterator[Callable[[], Traces]]:
-    """Of an emulated engine what it tells itself. The traces are whole after the block."""
-    if config.hardware.twin is None:
-        yield Traces
-        return
-    url = endpoint.base_url
-    with (
-        metered(energy_reader(url), "twin") as energy,
-        metered(lateness_reader(url), "twin") as lateness,
-    ):
-        yield lambda: Traces(energy.trace(), lateness.trace())
+def _gpus(config: TrialConfig, application: Application) -> tuple[str, ...]:
+    """The real ones, that can be metered and set before an engine is on them."""
+    ours = config.topology.gpus and config.twin is None and not isinstance(config.engine, External)
+    return application.devices() if ours else ()
 
 
 def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
@@ -220,7 +251,7 @@ def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
 
 def load_of(level: Level) -> tuple[float, int]:
     """By which levels are put in order: the load, then when it was measured."""
-    return float(level.concurrency or level.rate_per_s or 0.0), level.index
+    return level.load_value or 0.0, level.index
 
 
 def cut_short(report: LoadReport) -> str:
@@ -233,15 +264,16 @@ def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> Op
     """One load level as an operating point: the load's metrics, and those per device, MW, $ and J."""
     stats, traces = summarize(level), traces or Traces()
     devices = config.devices
-    derived, missing = derive(stats.metrics, devices, config.hardware)
-    joules = _grown(traces.energy, level)
-    total_j = None if joules is None else sum(joules.values())
-    energy, unknown = energy_figures(stats.metrics, total_j, level.window.seconds, devices)
+    window, per_node = level.window, config.hardware.devices_per_node
+    metering = traces.within(window.start_ns, window.end_ns, devices)
+    energy, unknown = energy_figures(stats.metrics, metering, window.seconds, devices, per_node)
+    measured = {**stats.metrics, **energy}
+    derived, missing = derive(measured, devices, config.hardware, config.economics)
     doubts = [*stats.invalid_because, *_late(_grown(traces.lateness, level))]
     return OperatingPoint(
         level.index,
         level.load,
-        {**stats.metrics, **derived, **energy},
+        {**measured, **derived},
         {**stats.reasons, **missing, **unknown},
         tuple(doubts),
     )
@@ -264,7 +296,7 @@ def _late(counted: Mapping[str, float] | None) -> list[str]:
     return [f"the emulation was late in {share:.0%} of its steps: this machine is too slow for it"]
 
 
-def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
+def _files(log: Path, report: LoadReport | None, traces: Traces | None = None) -> dict[str, bytes]:
     files = {}
     if log.exists():
         files["engine.log"] = log.read_bytes()[-LOG_BYTES:]
@@ -272,6 +304,8 @@ def _files(log: Path, report: LoadReport | None) -> dict[str, bytes]:
         files["records.parquet"] = to_parquet_bytes(
             concat([level.records for level in report.levels])
         )
+    if traces is not None and any(each.devices for each in traces.power):
+        files[power_file.FILE] = power_file.to_bytes(traces.power)
     return files
 
 

@@ -32,13 +32,15 @@ from serving.twin.faces import FACES, Face
 from serving.twin.flags import Parsed, Refused, read
 from serving.twin.request import Request
 from serving.twin.setup import FlagError, Setup
+from tuner.hurdle import Hurdle
+from tuner.looks import looker
+from tuner.metering import Traces, emulated, pool_roles
 from tuner.trial import (
     VIRTUAL,
     Completed,
     Failed,
     Measured,
     Timings,
-    Traces,
     TrialConfig,
     cut_short,
     load_of,
@@ -50,12 +52,13 @@ SAMPLE_S = 0.1  # between two readings of the energy counters
 PORT = 8000  # nobody listens there
 
 
-def simulate_trial(config: TrialConfig) -> Measured:
+def simulate_trial(config: TrialConfig, hurdle: Hurdle | None = None) -> Measured:
     """A known failure is a result; anything else is raised. Its times are those on the virtual clock.
 
-    The records are not kept: the same configuration gives the same ones again.
+    `hurdle`: what the trial has to get over, or it is given up. The records are not kept: the same
+    configuration gives the same ones again.
     """
-    twin = config.hardware.twin
+    twin = config.twin
     assert twin is not None, "judged before"
     command = plan_command(config.engine, config.model, config.topology, twin)
     facts = {**_provenance(), "clock": VIRTUAL, "modelled": f"twin of {twin.system}"}
@@ -73,7 +76,7 @@ def simulate_trial(config: TrialConfig) -> Measured:
             chat=config.workload.endpoint == "chat",
             too_long=partial(_face(setup).too_long, setup),
         )
-        report = _loaded(config, server, setup)
+        report = _loaded(config, server, setup, hurdle)
         load_s = server.emulation.now_s
     except (ServingError, loadgen.LoadError) as error:
         evidence = (str(error).strip().splitlines() or [""])[0]
@@ -81,29 +84,44 @@ def simulate_trial(config: TrialConfig) -> Measured:
         failure = type(error).__name__
         return Measured(Failed(config, failure, evidence, timings, command, facts), {})
     timings = Timings(startup_s + load_s, startup_s, load_s)
-    trace = server.trace(max(level.window.end_ns for level in report.levels))
-    return Measured(_completed(config, report, trace, timings, command, facts), {})
+    until_ns = max(level.window.end_ns for level in report.levels)
+    traces = _traces(config, server, until_ns)
+    return Measured(_completed(config, report, traces, timings, command, facts), {})
 
 
-def _loaded(config: TrialConfig, server: "TwinServer", setup: Setup) -> LoadReport:
+def _loaded(
+    config: TrialConfig, server: "TwinServer", setup: Setup, hurdle: Hurdle | None
+) -> LoadReport:
     try:
-        return run_virtual(server, config.workload, vocabulary=config.model.vocabulary)
+        return run_virtual(
+            server,
+            config.workload,
+            vocabulary=config.model.vocabulary,
+            first=hurdle.first_load if hurdle else None,
+            after_level=looker(hurdle, config.workload, partial(score, config)) if hurdle else None,
+        )
     except DeviceMemoryExhausted as error:
         said = _face(setup).died_under_load(error)
         raise config.engine.diagnose(1, said) from error
 
 
+def _traces(config: TrialConfig, server: "TwinServer", until_ns: int) -> Traces:
+    roles = pool_roles(config.twin, config.topology)
+    return emulated(server.trace(until_ns), server.idle_w_device, roles)
+
+
 def _completed(
     config: TrialConfig,
     report: LoadReport,
-    trace: CounterTrace,
+    traces: Traces,
     timings: Timings,
     command: str,
     facts: dict[str, object],
 ) -> Completed:
     levels = sorted(report.levels, key=load_of)
-    points = tuple(score(config, level, Traces(trace)) for level in levels)
-    return Completed(config, points, timings, command, facts, cut_short(report))
+    points = tuple(score(config, level, traces) for level in levels)
+    ended = cut_short(report), report.ended_because
+    return Completed(config, points, timings, command, facts, *ended)
 
 
 def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Parsed, Assembled]:
@@ -188,6 +206,7 @@ class TwinServer:
         self._requests: dict[Sent, Request] = {}
         self._count = 0
         self._energy: list[tuple[float, list[float]]] = [(0.0, emulation.energy_j(0.0))]
+        self.idle_w_device = sum(emulation.watts()) / emulation.gpus  # nothing has been asked yet
 
     @property
     def now_s(self) -> float:

@@ -14,7 +14,7 @@ from tuner.config import StudyConfig, load, save
 from tuner.plan import known_trials
 
 COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")
-COMMANDS += ("twin", "doctor")
+COMMANDS += ("twin", "doctor", "fleet")
 PLANNED = ("laptop", "laptop_frameworks", "b300_vllm")
 Captured = pytest.CaptureFixture[str]
 
@@ -92,7 +92,7 @@ def test_overrides_may_stand_around_options() -> None:
 @pytest.mark.parametrize(
     ("override", "path", "hint"),
     [
-        ("nosuch=1", "nosuch", "keys: cluster, engine"),
+        ("nosuch=1", "nosuch", "keys: cluster, economics, engine"),
         ("engine.llamacpp.paralel=4", "engine.llamacpp.paralel", "did you mean parallel?"),
         ("search.trials=0", "search.trials", "greater than or equal to 1"),
         ("engine=nosuch", "engine=nosuch", "vllm_cpu"),

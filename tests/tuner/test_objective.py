@@ -1,6 +1,8 @@
 """Tiers: who is inside, who serves most there, and who comes closest where nobody is."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from tuner.objective import (
     in_tier,
     shortfall,
     tier_values,
+    worth,
 )
 
 OBJECTIVE = ObjectiveConfig(throughput="tok_s")
@@ -107,3 +110,64 @@ def test_impossible_objectives() -> None:
         Tier(ttft_p99_ms=0)
     with pytest.raises(ValidationError):
         ObjectiveConfig(axes=())
+
+
+LEAST = ObjectiveConfig(throughput="j", direction="min")
+EARNED = ObjectiveConfig(throughput="margin_usd_device_hour")
+
+
+def judged(level: int, name: str, value: float | None, ttft: float = 50, **more: object) -> Any:
+    metrics = {name: value, "ttft_p99_ms": ttft, "tpot_p50_ms": 5, "error_rate": 0.0}
+    return point(level, **metrics, **more)
+
+
+def test_the_fewest_joules_win_and_samplers_see_tokens_a_joule() -> None:
+    one = completed(judged(0, "j", 0.5), judged(1, "j", 0.25, ttft=500))
+    two = completed(judged(0, "j", 0.4))
+    best = best_per_tier(SLO, LEAST, [one, two])
+    fast, slow = best["fast"], best["slow"]
+    assert isinstance(fast, Winner)
+    assert isinstance(slow, Winner)
+    assert (fast.index, fast.throughput) == (1, 0.4)
+    assert (slow.index, slow.throughput) == (0, 0.25)
+    assert tier_values(SLO, LEAST, one) == {"fast": 2.0, "slow": 4.0}
+    assert tier_values(SLO, LEAST, failed()) == {"fast": 0, "slow": 0}
+
+
+def test_a_loss_is_better_than_nothing_and_worse_than_a_gain() -> None:
+    name = EARNED.throughput
+    values = [
+        tier_values(SLO, EARNED, completed(judged(0, name, usd)))["fast"]
+        for usd in (-9e6, -3.0, -0.5, 0.25, 7.0, 9e6)
+    ]
+    assert values == sorted(values)
+    assert len(set(values)) == len(values)
+    unmet = tier_values(SLO, EARNED, completed(judged(0, name, 7.0, ttft=1e9)))["fast"]
+    assert unmet == 0 < values[0]
+
+
+@given(st.lists(st.floats(0.001, 1e6), min_size=2, max_size=2, unique=True))
+def test_what_samplers_maximise_orders_as_the_tier_does(values: list[float]) -> None:
+    low, high = sorted(values)
+    for objective, better, worse in (
+        (LEAST, low, high),
+        (OBJECTIVE, high, low),
+        (EARNED, high, low),
+    ):
+        sold = objective.sold
+        assert worth(sold, better) > worth(sold, worse) > 0
+        best = best_per_tier(
+            SLO, objective, [completed(judged(0, sold.metric, v)) for v in (worse, better)]
+        )["fast"]
+        assert isinstance(best, Winner)
+        assert best.throughput == better
+
+
+def test_a_tier_whose_metric_is_not_known_says_why() -> None:
+    unmetered = replace(judged(0, "j", None), reasons={"j": "no power source was metered"})
+    best = best_per_tier(SLO, LEAST, [completed(unmetered)])["fast"]
+    assert isinstance(best, Closest)
+    assert str(best) == (
+        "can't be judged: j of the points that keep the promises is not known: "
+        "no power source was metered"
+    )

@@ -26,7 +26,7 @@ from tuner.plan import (
     show_plan,
     unknown_trials,
 )
-from tuner.search import Proposal, SearchConfig
+from tuner.search import Outcome, Proposal, SearchConfig
 from tuner.space import Point
 from tuner.study import proposer
 
@@ -151,7 +151,8 @@ def test_what_is_said_to_be_certain_is_what_a_study_tries(overrides: list[str]) 
         asked = study.ask()
         assert asked is not None
         assert asked.point == proposal.point
-        study.tell(asked.number, {tier: results.random() for tier in config.slo.tiers})
+        worths = {tier: results.random() for tier in config.slo.tiers}
+        study.tell(asked.number, Outcome(worths))
     assert len(known) + unknown_trials(config, known) == config.search.trials
 
 

@@ -67,7 +67,13 @@ def test_real_hardware_is_not_simulated(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (("experiment=b300_vllm", "space=power_cap"), "is real"),
+        (
+            (
+                "experiment=b300_vllm",
+                "+space.parameters.hardware.twin.power.cap_w={type: float, low: 500, high: 900}",
+            ),
+            "is real",
+        ),
         (
             (
                 "experiment=b300",
