@@ -19,7 +19,7 @@ from tuner.search.stock import Stock
 from tuner.space import ENGINE, Point, engine_of, enumerate_points, size, violated
 from tuner.study_config import StudyConfig, fixed_values
 
-POOL = 6000  # points that a search chooses among; of a larger space an even sample
+POOL, FORETOLD = 6000, 2500  # points that a search chooses among; and where each has to be foretold
 DRAWS = 4 * POOL
 MAX_SEQUENCES = "max_sequences"  # the meaning of the knob that bounds what an engine admits
 
@@ -54,12 +54,13 @@ def pool_of(config: StudyConfig) -> Pool:
     encoder = Encoder(config.space, engines, fixed, meanings_of(config))
     pool = Pool(encoder, traits_of(config))
     space = config.space
+    most = POOL if config.search.prior.kind == "none" else FORETOLD
     if size(space, engines, fixed, limit=DRAWS) is not None:
         points: list[Point] = list(enumerate_points(space, engines, fixed))
-        if len(points) > POOL:
-            points = random.Random(config.search.seed).sample(points, POOL)
+        if len(points) > most:
+            points = random.Random(config.search.seed).sample(points, most)
     else:
-        points = list(islice(_even(config, fixed), POOL))
+        points = list(islice(_even(config, fixed), most))
     pool.add(points)
     return pool
 

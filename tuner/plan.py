@@ -21,7 +21,7 @@ from tuner.search import Proposal
 from tuner.study import proposer
 from tuner.trial import TrialConfig
 
-ADAPTIVE = ("tpe", "nsga2")  # choose by what was measured
+ADAPTIVE = ("tpe", "nsga2", "gp", "curve")  # choose by what was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def known_trials(config: StudyConfig) -> list[Proposal]:
     if search.kind in ADAPTIVE:
         defaults = len(config.engine) if search.default_first else 0
         # A point given counts as one of those to start with, if it lies inside the space.
-        certain = min(certain, defaults + max(len(search.points), search.startup_trials))
+        spread = search.startup_trials if search.prior.kind == "none" else 0
+        certain = min(certain, defaults + max(len(search.points), spread))
     known: list[Proposal] = []
     while len(known) < certain and (proposal := source.ask()):
         known.append(proposal)

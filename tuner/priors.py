@@ -1,51 +1,54 @@
-"""What is known of a study's curves beforehand: the twin's prediction, or an older study."""
+"""What is known of a study's curves beforehand: the twin's prediction, a roofline, or an older study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from serving.errors import ServingError
+from serving.twin.assemble import precision
+from serving.twin.catalog import SYSTEMS
 from serving.twin.config import TwinConfig
+from serving.twin.setup import FlagError
+from serving.twin.steady import NoClosedForm
 from tuner.complaint import ConfigError
 from tuner.ledger import Finished, LedgerError, results
-from tuner.predict import Refused, predicted_curve
+from tuner.predict import Refused, mean_lengths, predicted_curve
+from tuner.roofline import Laid, roofline
 from tuner.search.curve.belief import Believer, Curve
 from tuner.search.curve.encode import Encoder
 from tuner.search.curve.goal import Floats
 from tuner.search.curve.prior import Prior, interpolated
 from tuner.space import Point
 from tuner.study_config import StudyConfig, fixed_values, trial_config
-from tuner.trial import Completed
+from tuner.trial import Completed, TrialConfig
+from tuner.virtual_trial import read_flags
 
 LEAST_TRIALS = 5  # of an older study that says anything
-Loads = Sequence[tuple[float, Mapping[str, float | None]]]
+DOUBLINGS = 13  # of users, from one on, that a roofline is drawn for
 
 
 def prior_of(config: StudyConfig, meanings: Mapping[str, str]) -> Prior | None:
     """Raises ConfigError for a prior that can't be had."""
-    prior = config.search.prior
-    match prior.kind:
+    match config.search.prior.kind:
         case "none":
             return None
         case "twin":
-            return TwinPrior(config)
+            return Foretold(on_twin(config), by_twin)
+        case "roofline":
+            return Foretold(on_twin(config), by_roofline)
         case "ledger":
             return LedgerPrior(config, meanings)
 
 
-class TwinPrior:
-    """The twin's closed form. Real hardware is taken for the system that the prior names."""
+Rows = Sequence[tuple[float, Mapping[str, float]]]  # users, and the figures at so many
 
-    def __init__(self, config: StudyConfig) -> None:
-        hardware, system = config.hardware, config.search.prior.system
-        if hardware.twin is None and system is None:
-            raise ConfigError(
-                f"search.prior: {hardware.name} is real: say which of the twin's machines it is like "
-                "(search.prior.system=b300_sxm)"
-            )
-        if hardware.twin is None and system is not None:
-            hardware = hardware.model_copy(update={"twin": TwinConfig(system=system)})
-        self._config = config.model_copy(update={"hardware": hardware})
+
+class Foretold:
+    """A prediction for each configuration; none where it has none."""
+
+    def __init__(self, config: StudyConfig, predict: Callable[[TrialConfig], Rows | None]) -> None:
+        self._config, self._predict = config, predict
 
     def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
         return np.array([self._curve(point, loads, metrics) for point in points])
@@ -55,11 +58,45 @@ class TwinPrior:
             trial = trial_config(self._config, point)
         except ConfigError:
             return np.full((len(loads), len(metrics)), np.nan)
-        predicted = predicted_curve(trial)
-        if isinstance(predicted, Refused):
+        if not (rows := self._predict(trial)):
             return np.full((len(loads), len(metrics)), np.nan)
-        rows = [(each.users, each.metrics) for each in predicted]
         return _at(rows, trial.devices, loads, metrics)
+
+
+def on_twin(config: StudyConfig) -> StudyConfig:
+    """Real hardware is taken for the system that the prior names. Raises ConfigError if it names none."""
+    hardware, system = config.hardware, config.search.prior.system
+    if hardware.twin is not None:
+        return config
+    if system is None:
+        raise ConfigError(
+            f"search.prior: {hardware.name} is real: say which of the twin's machines it is like "
+            f"(search.prior.system={', '.join(SYSTEMS)})"
+        )
+    changed = hardware.model_copy(update={"twin": TwinConfig(system=system)})
+    return config.model_copy(update={"hardware": changed})
+
+
+def by_twin(trial: TrialConfig) -> Rows | None:
+    predicted = predicted_curve(trial)
+    if isinstance(predicted, Refused):
+        return None
+    return [(each.users, each.metrics) for each in predicted]
+
+
+def by_roofline(trial: TrialConfig) -> Rows | None:
+    twin = trial.hardware.twin
+    assert twin is not None, "taken for one before"
+    try:
+        prompt, output, _ = mean_lengths(trial.workload)
+        setup = read_flags(trial, trial.topology).setup
+        facts, weights = precision(setup)
+    except (NoClosedForm, ServingError, FlagError):
+        return None
+    kv = "fp8" if "fp8" in setup.kv else "bf16"
+    laid = Laid(facts, SYSTEMS[twin.system], weights, kv, trial.topology.gpus)
+    users = [float(2**i) for i in range(DOUBLINGS)]
+    return [(each, roofline(laid, prompt, output, each)) for each in users]
 
 
 class LedgerPrior:
@@ -87,8 +124,10 @@ class LedgerPrior:
             return np.full((len(points), len(loads), len(metrics)), np.nan)
         x = self._encoder.encode([*(each.point for each in self._found), *points])
         believer = Believer(self._encoder.groups, len(metrics))
-        belief = believer.believe(x, loads, None, curves, refit=True)
-        return belief.means(np.arange(len(self._found), len(x)))
+        grid = np.unique(np.concatenate([loads, *(curve.u for curve in curves)]))
+        belief = believer.believe(x, grid, None, curves, refit=True)
+        means = belief.means(np.arange(len(self._found), len(x)))
+        return np.asarray(means[:, np.searchsorted(grid, loads)])
 
 
 def _measured(index: int, entry: Finished, metrics: Sequence[str]) -> Curve | None:
@@ -103,7 +142,7 @@ def _measured(index: int, entry: Finished, metrics: Sequence[str]) -> Curve | No
     return Curve(index, u, y)
 
 
-def _at(rows: Loads, devices: int, loads: Floats, metrics: Sequence[str]) -> Floats:
+def _at(rows: Rows, devices: int, loads: Floats, metrics: Sequence[str]) -> Floats:
     """A predicted curve at other loads; NaN for what is not predicted."""
     out = np.full((len(loads), len(metrics)), np.nan)
     at = np.log2([users / devices for users, _ in rows])

@@ -126,12 +126,12 @@ def _completed(
 
 def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Parsed, Assembled]:
     """The engine's own command line, read by its twin. Raises ServingError as the engine would fail."""
-    parsed, pools = _read(config, config.topology), twin.pools
+    parsed, pools = read_flags(config, config.topology), twin.pools
     setup = parsed.setup
     try:
         if pools is None:
             return parsed, assemble(setup, twin)
-        first = _read(config, pools.prefill_topology or config.topology).setup
+        first = read_flags(config, pools.prefill_topology or config.topology).setup
         pair = assemble_disaggregated(
             first, setup, twin, prefill_engines=pools.prefill, decode_engines=pools.decode
         )
@@ -142,7 +142,8 @@ def stand(config: TrialConfig, twin: TwinConfig) -> tuple[Parsed, Assembled]:
         raise config.engine.diagnose(1, _face(setup).died(setup, error)) from error
 
 
-def _read(config: TrialConfig, topology: Topology) -> Parsed:
+def read_flags(config: TrialConfig, topology: Topology) -> Parsed:
+    """Raises ServingError as the engine would."""
     engine, model, twin = config.engine, config.model, config.hardware.twin
     assert twin is not None, "judged before"
     if isinstance(engine, External):

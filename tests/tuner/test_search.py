@@ -9,7 +9,7 @@ from tuner.config import StudyConfig, load
 from tuner.search import Outcome, Proposal, Proposer
 from tuner.study import proposer
 
-KINDS = ["grid", "random", "qmc", "tpe", "nsga2"]
+KINDS = ["grid", "random", "qmc", "tpe", "nsga2", "curve"]
 
 
 def study(kind: str, *more: str) -> StudyConfig:

@@ -15,9 +15,10 @@ Kind = Literal["list", "grid", "random", "qmc", "tpe", "nsga2", "gp", "curve"]
 
 
 class PriorConfig(Strict):
-    """`twin`: its closed form; real hardware is like `system`. `ledger`: the folder of an older `study`."""
+    """`twin`: its closed form; `roofline`: bandwidth and arithmetic alone. Real hardware is taken for `system`.
+    `ledger`: the folder of an older `study`."""
 
-    kind: Literal["none", "twin", "ledger"] = "none"
+    kind: Literal["none", "twin", "roofline", "ledger"] = "none"
     system: System | None = None
     study: str | None = None
 

@@ -6,6 +6,7 @@ Names, defaults and complaints were read in SGLang 0.5.23 (srt/arg_groups/), wit
 
 import argparse
 from collections.abc import Sequence
+from functools import cache
 
 from serving.twin.flags.base import KV_TYPES, Parsed, Parser, Refused, as_typed, traceback, whole
 from serving.twin.setup import Setup
@@ -94,6 +95,7 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
     return Parsed(setup, tuple(noted))
 
 
+@cache
 def _parser() -> Parser:
     parser = Parser("sglang serve", USAGE)
     add, positive = parser.add_argument, whole()

@@ -7,6 +7,7 @@ Names, defaults and complaints were read in TensorRT-LLM's main branch between 1
 import argparse
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -126,6 +127,7 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
     return Parsed(setup, tuple(noted))
 
 
+@cache
 def _parser() -> Click:
     parser = Click(PROG, f"{PROG} [OPTIONS] MODEL")
     add = parser.add_argument

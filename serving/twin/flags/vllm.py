@@ -7,6 +7,7 @@ older than that: a GPU with 160 GB or more gets 16,384 tokens a step since 2026-
 import argparse
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from serving.twin.flags.base import KV_TYPES, Parsed, Parser, Refused, fraction, traceback, whole
@@ -79,6 +80,7 @@ def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
     return Parsed(setup, tuple(noted))
 
 
+@cache
 def _parser() -> Parser:
     parser = Parser("vllm serve", USAGE)
     add = parser.add_argument

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TREES = 25
-DOUBT = 2.0  # failures that it takes to believe the forest half
+DOUBT = 1.0  # failures that it takes to believe the forest half
 LEAST = 0.02  # no point is ruled out: failures happen by chance as well
 
 
@@ -24,7 +24,7 @@ def likely(x: Floats, failed: Mapping[int, bool], of: NDArray[np.int64]) -> Floa
     from sklearn.ensemble import RandomForestClassifier
 
     known = np.array(sorted(failed), np.int64)
-    forest = RandomForestClassifier(TREES, random_state=0, min_samples_leaf=1)
+    forest = RandomForestClassifier(TREES, random_state=0, min_samples_leaf=1, max_features=None)
     forest.fit(x[known], [failed[i] for i in known])
     failures = sum(failed.values())
     belief, plain = failures / (failures + DOUBT), 1 - failures / len(failed)

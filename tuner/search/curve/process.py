@@ -74,6 +74,8 @@ class Process:
         prior = self._prior_draws(everyone, self._scaled(grid), count, rng)
         rows = prior[:, len(x) + self.seen.trial, np.searchsorted(grid, self.seen.loads)]
         noise = rng.standard_normal(rows.shape) * np.sqrt(self.noise)
+        starts = rng.standard_normal((count, len(self.seen.x), rows.shape[-1]))
+        noise += np.sqrt(self.hyper.tail[5]) * starts[:, self.seen.trial]
         weights = self._solved((self.z[None] - rows - noise).transpose(1, 0, 2))
         update = self._crossed(everyone, self._alike(everyone), loads, weights)
         drawn = prior[:, :, np.searchsorted(grid, loads)] + update
