@@ -64,11 +64,7 @@ def _show_gains(study: Judged, found: Sequence[Gain], took: Spent, console: Cons
     device, own = study.hardware.device, study.search.stop.payback_devices
     fleets = sorted({*FLEETS, *([own] if own else [])})
     countable = counts_devices(study.objective.throughput)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headers = ["tier", "default", "best", "better"]
-    headers += [f"{device}s\nsaved", *(f"pays back\non {n}" for n in fleets)] if countable else []
-    for header in headers:
-        table.add_column(header, justify="left" if header == "tier" else "right", no_wrap=True)
+    table = _table(device, fleets if countable else [])
     for gain in found:
         if gain.share is not None and gain.best is not None:
             cells = [escape(gain.tier), _number(gain.default), _number(gain.best), _better(gain)]
@@ -94,6 +90,17 @@ def _show_gains(study: Judged, found: Sequence[Gain], took: Spent, console: Cons
     else:
         metric = study.objective.throughput
         _say(console, f"{metric} counts no {device}s: no pay-back is told.{how}")
+
+
+def _table(device: str, fleets: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headers = ["tier", "default", "best", "better"]
+    if fleets:
+        headers += [f"{device}s\nsaved", f"pays back\non {fleets[0]}"]
+        headers += [f"\non {count}" for count in fleets[1:]]
+    for header in headers:
+        table.add_column(header, justify="left" if header == "tier" else "right", no_wrap=True)
+    return table
 
 
 def _better(gain: Gain) -> str:

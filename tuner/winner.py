@@ -10,6 +10,7 @@ import numpy as np
 from tuner.racing import ConfirmConfig, Difference, Fit, Race, Values, fit, leader, level_of
 
 DRAWS = 20_000  # from the posterior: a chance is good to 0.4 %
+TELLING = 0.5  # a least detectable difference above this tells nothing
 POWER = 0.8  # with which the least detectable difference would have been seen
 
 
@@ -147,9 +148,11 @@ def verdict(
         return Verdict("equal", names, kept, text)
     level = level_of(race, config)
     least = max(detectable(pair, level) for pair in pairs)
-    text = (
-        f"no difference shown between {_listed(names)} {rounds}: "
+    text = f"no difference shown between {_listed(names)} {rounds}: "
+    text += (
         f"{least:.1%} is the least that could have been seen"
+        if least < TELLING
+        else "their repeats differ too much to tell anything"
     )
     text += ", and more rounds would hardly tell" if race.ended == "hopeless" else ""
     return Verdict("equal", names, names[0], text)
