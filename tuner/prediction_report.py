@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from serving.twin.config import TwinConfig
 from tuner.ledger import Finished
+from tuner.picture import Judged
 from tuner.predictions import prediction_report, twin_pairs
 
 
-def show_predictions(entries: Sequence[Finished], console: Console) -> None:
-    """Silent where nothing was predicted."""
-    errors = prediction_report(twin_pairs(entries))
+def show_predictions(study: Judged, entries: Sequence[Finished], console: Console) -> None:
+    """Silent where nothing was predicted. Real hardware is foretold where the search had it foretold."""
+    prior = study.search.prior
+    foretold = prior.kind == "twin" and prior.system is not None
+    like = TwinConfig(system=prior.system) if foretold and prior.system else None
+    errors = prediction_report(twin_pairs(entries, like))
     if not errors:
         return
     table = Table(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
+from serving.twin.config import TwinConfig
 from tuner.ledger import Finished
 from tuner.predict import Refused, predicted_curve
 from tuner.trial import Completed
@@ -55,13 +56,26 @@ def prediction_report(pairs: Iterable[Pair]) -> list[PredictionError]:
     return [_error(metric, each) for metric, each in of_metric.items()]
 
 
-def twin_pairs(entries: Sequence[Finished], metrics: Sequence[str] = METRICS) -> list[Pair]:
-    """What the twin foretells of each completed trial, at the loads that were measured; none without a twin."""
+def twin_pairs(
+    entries: Sequence[Finished],
+    like: TwinConfig | None = None,
+    metrics: Sequence[str] = METRICS,
+) -> list[Pair]:
+    """What the twin foretells of each completed trial, at the loads that were measured.
+
+    `like`: what real hardware is taken for; None: nothing is foretold of it.
+    """
     found = []
     for entry in entries:
-        if not isinstance(entry.result, Completed) or entry.result.config.twin is None:
+        if not isinstance(entry.result, Completed):
             continue
-        curve = predicted_curve(entry.result.config)
+        config = entry.result.config
+        if config.twin is None and like is None:
+            continue
+        if config.hardware.twin is None:
+            hardware = config.hardware.model_copy(update={"twin": like})
+            config = config.model_copy(update={"hardware": hardware})
+        curve = predicted_curve(config)
         if isinstance(curve, Refused):
             continue
         told = {each.load: each.metrics for each in curve}

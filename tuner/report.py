@@ -51,7 +51,7 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
     feasible = _show_tiers(study, measured, again, console)
     show_confirmed(study, again, console)
     show_explained(study, entries, again, console)
-    show_predictions(entries, console)
+    show_predictions(study, entries, console)
     if measured:
         show_economy(folder, study, measured, console)
     else:

@@ -1,9 +1,16 @@
 """Errors of predictions against figures worked out by hand; those of the twin on a real trial of it."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from scipy.stats import spearmanr
 
-from tuner.predictions import Pair, prediction_report
+from serving.twin.config import TwinConfig
+from tuner.config import load, trial_config
+from tuner.ledger import Finished
+from tuner.predictions import Pair, prediction_report, twin_pairs
+from tuner.trial import Completed, OperatingPoint, Timings, TrialConfig
 
 
 def pairs(metric: str, load: str, *both: tuple[float, float]) -> list[Pair]:
@@ -42,3 +49,21 @@ def test_metrics_are_apart_and_what_measured_nothing_is_left_out() -> None:
     assert [(each.metric, each.pairs) for each in found] == [("a", 1), ("b", 1)]
     assert found[0].median_error == 1.0
     assert prediction_report([]) == []
+
+
+def test_real_hardware_is_foretold_as_what_it_is_said_to_be_like() -> None:
+    """The same trial, once as an emulation and once as if it had been measured."""
+    trial = trial_config(load(["experiment=b300", "engine=vllm", "space=none"]), {})
+    real = trial.model_copy(update={"hardware": trial.hardware.model_copy(update={"twin": None})})
+    speed = "interactivity_tok_s_user"
+    point = OperatingPoint(0, "closed 8", {speed: 50.0})
+
+    def entry(config: TrialConfig) -> Finished:
+        result = Completed(config, (point,), Timings(1, 1, 1), "")
+        return Finished(0, {}, "f", result, Path(), datetime.now(UTC))
+
+    assert not twin_pairs([entry(real)])
+    like = twin_pairs([entry(real)], TwinConfig(system="b300_sxm"), [speed])
+    (own,) = twin_pairs([entry(trial)], None, [speed])
+    assert like == [own]
+    assert own.measured == 50.0
