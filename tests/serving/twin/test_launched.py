@@ -11,7 +11,7 @@ from serving.engines import SgLang, TrtLlm, Vllm
 from serving.engines.base import BaseEngine
 from serving.errors import BadFlags, OutOfMemory, ServingError
 from serving.launch import Order, launched, shell_command
-from serving.telemetry.twin import LATE, STEPS, energy_reader, lateness_reader
+from serving.telemetry.twin import LATE, STEPS, lateness_reader, opened
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
@@ -40,10 +40,13 @@ def order(tmp_path: Path) -> Callable[..., Order]:
 def test_each_framework_stands_up_answers_and_tells_its_joules(
     engine: BaseEngine, order: Callable[..., Order]
 ) -> None:
-    with launched(order(engine), devices=("0", "1")) as running:
+    with (
+        launched(order(engine), devices=("0", "1")) as running,
+        opened(running.endpoint.base_url) as power,
+    ):
         endpoint = running.endpoint
-        read, late = energy_reader(endpoint.base_url), lateness_reader(endpoint.base_url)
-        before = read()
+        late = lateness_reader(endpoint.base_url)
+        before = {each.device: each for each in power.read()}
         asked = {"model": "served", "prompt": list(range(100)), "max_tokens": 20}
         request = urllib.request.Request(
             f"{endpoint.base_url}/v1/completions",
@@ -52,7 +55,7 @@ def test_each_framework_stands_up_answers_and_tells_its_joules(
         )
         with urllib.request.urlopen(request, timeout=20) as response:
             answer = json.load(response)
-        after, steps = read(), late()
+        after, steps = power.read(), late()
         running.check()
     assert answer["usage"]["prompt_tokens"] == 100
     assert answer["usage"]["completion_tokens"] == 20
@@ -60,12 +63,13 @@ def test_each_framework_stands_up_answers_and_tells_its_joules(
     assert "aiconfigurator" in endpoint.modelled
     assert endpoint.engine_version is not None
     assert "-m serving.twin --system b300_sxm -- " in shell_command(endpoint)
-    assert before is not None
-    assert after is not None
-    assert len(after.values) == 2
-    seconds = (after.at_ns - before.at_ns) / 1e9
-    for device, joules in after.values.items():
-        assert 100 * seconds < joules - before.values[device] < 1100 * seconds
+    assert len(after) == 2
+    for now in after:
+        then = before[now.device]
+        assert now.energy_j is not None
+        assert then.energy_j is not None
+        seconds = (now.at_ns - then.at_ns) / 1e9
+        assert 100 * seconds < now.energy_j - then.energy_j < 1100 * seconds
     assert steps is not None
     assert steps.values[STEPS] >= 20
     assert 0 <= steps.values[LATE] <= steps.values[STEPS]

@@ -17,6 +17,9 @@ from tuner.space import Point
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Ranked = tuple[
+    int, float | None
+]  # a point of the pool, and its expected gain where one is believed
 
 DRAWS = 32  # curves of each finalist
 FINALISTS = 96
@@ -58,24 +61,29 @@ class CurveSampler:
         self._unlucky: set[int] = set()  # failed by chance, once
         self._asked = self._fitted_at = 0
         self._believer = Believer(pool.groups, len(goal.axes))
-        self._ranked: list[int] = []
+        self._ranked: list[Ranked] = []
+        self._dropped = False  # the last suggestion: the next in rank comes after it
         self._told = np.empty((0, 0, 0))  # the prior's curves of the pool
-        self.expected_gain: float | None = None
+        self.expected_gain: float | None = None  # of the last suggestion, as a share of the front
 
     def suggest(self, running: Sequence[Point]) -> Suggestion | None:
-        if not self._ranked:
+        if (
+            not self._dropped or not self._ranked
+        ):  # what was taken of the last ranking changes what is worth most now
             self._ranked = self._rank([self._pool.index(point) for point in running])
+        self._dropped = False
         if not self._ranked:
             return None
-        chosen = self._ranked.pop(0)
+        chosen, self.expected_gain = self._ranked.pop(0)
         return Suggestion(self._pool.points[chosen], chosen)
 
     def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
         self._gone.add(suggestion.token)
+        self._dropped = True
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
         index = self._pool.index(point)
-        self._ranked = []
+        self._dropped = False
         if outcome.chance and index not in self._unlucky:
             self._unlucky.add(index)
             return
@@ -98,13 +106,12 @@ class CurveSampler:
         logs = np.log(np.array([values for _, values in known], np.float64))
         return Curve(index, np.array([u for u, _ in known]), logs)
 
-    def _rank(self, running: list[int]) -> list[int]:
+    def _rank(self, running: list[int]) -> list[Ranked]:
         """Points from the most promising on. Another call ranks anew: it has other luck, or knows more."""
         rng = np.random.default_rng([self._seed, self._asked])
         self._asked += 1
         out = self._gone | set(running)
         free = np.array([i for i in range(len(self._pool.points)) if i not in out], np.int64)
-        self.expected_gain = None
         if not len(free):
             return []
         begun, tried = len(self._curves) + len(running), len(self._failed) + len(running)
@@ -118,15 +125,15 @@ class CurveSampler:
             return self._spread(free, running, rng)
         return self._promising(belief, free, running, rng)
 
-    def _spread(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[int]:
+    def _spread(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[Ranked]:
         """Points whose levels, and pairs of levels, were seen least so far; by the odds of working."""
         some = rng.permutation(free)[:SPREAD_AMONG]
         tried = np.array([*(curve.index for curve in self._curves), *running], np.int64)
         rare = rarity(self._pool.x, self._believer.dimensions, tried, some)
         worth = rare * self._odds(some) * (1 + 0.01 * rng.random(len(some)))
-        return [int(i) for i in some[np.argsort(-worth)][:KEPT]]
+        return [(int(i), None) for i in some[np.argsort(-worth)][:KEPT]]
 
-    def _foretold(self, free: Ints, running: list[int]) -> list[int]:
+    def _foretold(self, free: Ints, running: list[int]) -> list[Ranked]:
         """What the prior holds to add most to what it holds of those that were begun."""
         grid = self._grid()
         told = np.nan_to_num(self._prior_curves(grid), nan=-np.inf)
@@ -137,7 +144,7 @@ class CurveSampler:
             front = measure.worth(told[begun], self._counted(begun, grid)).max(0)[None]
         worth = measure.worth(told[free], self._counted(free, grid))
         gain = np.maximum(worth - front, 0).mean(-1) * self._odds(free)
-        return [int(i) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
+        return [(int(i), None) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
 
     def _believed(self) -> Belief:
         grid, trials = self._grid(), len(self._curves)
@@ -148,7 +155,7 @@ class CurveSampler:
 
     def _promising(
         self, belief: Belief, free: Ints, running: list[int], rng: np.random.Generator
-    ) -> list[int]:
+    ) -> list[Ranked]:
         """By the gain over the front, of curves drawn together with those already begun."""
         bold = self._asked % BOLD_EVERY == 0
         seen = np.array([curve.index for curve in self._curves])
@@ -169,9 +176,10 @@ class CurveSampler:
         front = measure.worth(known, self._counted(np.append(seen, begun), belief.grid)).max(1)
         worths = measure.worth(new[:, : len(finalists)], self._counted(finalists, belief.grid))
         drawn = gains(worths, front)
-        self.expected_gain = float((drawn.mean(0) * odds[best]).max())
-        gain = (np.quantile(drawn, DARING, axis=0) if bold else drawn.mean(0)) * odds[best]
-        return [int(i) for i in finalists[np.argsort(-self._priced(gain, finalists))]][:KEPT]
+        expected = drawn.mean(0) * odds[best]
+        gain = np.quantile(drawn, DARING, axis=0) * odds[best] if bold else expected
+        order = np.argsort(-self._priced(gain, finalists))[:KEPT]
+        return [(int(finalists[i]), float(expected[i])) for i in order]
 
     def _hopeful(self, belief: Belief, of: Ints, by: float) -> Floats:
         """Means, better by some standard deviations."""
