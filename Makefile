@@ -1,4 +1,5 @@
-.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search install clean
+.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner
+.PHONY: bench-fleet bench-caps install clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +16,7 @@ test: install
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest -q
 
-bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.bench_loadgen --write docs/loadgen.md
@@ -31,6 +32,15 @@ bench-twin-clocks: install
 
 bench-search: install
 	$(BIN)/python -m tests.benchmarks.bench_search --write docs/search.md
+
+bench-winner: install
+	$(BIN)/python -m tests.benchmarks.bench_winner --write docs/search.md
+
+bench-fleet: install
+	$(BIN)/python -m tests.benchmarks.bench_fleet
+
+bench-caps: install
+	$(BIN)/python -m tests.benchmarks.bench_caps --write docs/energy.md --picture docs/power_caps.png
 
 lint: install
 	$(BIN)/ruff check .

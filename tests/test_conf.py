@@ -33,6 +33,7 @@ NEEDS = {
         f"objective/{name}": ["economics=b300_owned", "topology=tp8", "hardware=b300"]
         for name in ("revenue_per_megawatt", "margin_per_megawatt", "margin_per_device_hour")
     },
+    **{f"objective/{name}": ["topology=tp8", "hardware=b300"] for name in ("cost", "per_megawatt")},
     "space/power_cap": ["model=llama33_70b", "topology=tp8", "hardware=b300_twin"],
 }
 GPU = ["topology=tp8", "hardware=b300"]

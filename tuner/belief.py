@@ -31,7 +31,8 @@ LEAST_TRIALS = 8
 LADDER = 16  # loads, up to which trials are held to have been measured at the same ones
 GRID = 33  # loads on which a curve is looked at, where each trial had its own
 STEPS = 40  # in which hyperparameters are fitted
-DRAWS = 32
+DRAWS = 64
+MATTERS = 0.01  # a share by which a trial has to better the best to count
 SHARE = "error_rate"  # a limit that has no logarithm: points that break it are left out
 
 
@@ -43,6 +44,15 @@ class Fit:
     trials: int
     correlation: float | None
     median_error: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Of one more trial: the `probability` that it betters the best by `MATTERS` or more, and the share that
+    it adds in the middle draw."""
+
+    probability: float
+    median: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,21 +82,21 @@ class Belief:
         means = self._process.means(self._encoded(points), u)
         return self._best(means, self._counted(points, u))
 
-    def next_gain(self, candidates: Sequence[Point], seed: int = 0) -> Floats:
-        """(tiers,) the share that the most promising of these would add to the best so far, by the mean over
-        curves drawn from what is believed."""
+    def next_trial(self, candidates: Sequence[Point], seed: int = 0) -> tuple[Chance, ...]:
+        """By tier, what the most promising of these would bring, over curves drawn from what is believed.
+
+        No mean: what is believed is log-normal, and a few wild draws would make it.
+        """
         seen = [trial.point for trial in self._trials]
         candidates = [point for point in candidates if self.domain.kept(point) not in seen]
         if not candidates:
-            return np.zeros(len(self.tiers))
+            return (Chance(0.0, 0.0),) * len(self.tiers)
         u = self._grid([*candidates, *seen])
         random = np.random.default_rng(seed)
         new, old = self._process.draws(self._encoded(candidates), u, DRAWS, random)
         now = self._best(old, self._counted(seen, u)).max(axis=1)  # (draws, tiers)
         then = self._best(new, self._counted(candidates, u))  # (draws, n, tiers)
-        added = np.maximum(then - now[:, None], 0).mean(axis=0).max(axis=0)
-        best = now.mean(axis=0)
-        return np.asarray(np.divide(added, best, out=np.zeros_like(best), where=best > 0))
+        return tuple(_chance(then[..., i], now[:, i]) for i in range(len(self.tiers)))
 
     def fit_quality(self) -> dict[str, Fit]:
         """By tier."""
@@ -253,3 +263,13 @@ def _fit(told: Floats, real: Floats) -> Fit:
     error = float(np.median(np.abs(told[both] / real[both] - 1))) if both.any() else None
     correlation = float(spearmanr(told, real).statistic) if varied else None
     return Fit(len(told), correlation, error)
+
+
+def _chance(then: Floats, now: Floats) -> Chance:
+    """Of the candidate that adds most to the logarithm of the best. `then`: (draws, n); `now`: (draws,)"""
+    known = now > 0
+    if not known.any():
+        return Chance(0.0, 0.0)
+    gains = np.maximum(then[known] / now[known, None] - 1, 0)
+    chosen = gains[:, np.log1p(gains).mean(axis=0).argmax()]
+    return Chance(float((chosen >= MATTERS).mean()), float(np.median(chosen)))

@@ -1,6 +1,7 @@
 """Tokens against watts, inside each boundary that power can be drawn at. Pure.
 
 No boundary stands in for another: a figure carries the name of its own, and is None where it is not known.
+Joules per token of the boards are no figure of this file: `tuner.energy` has them, as they were metered.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,15 @@ EFFICIENCY = {
         ("{}_{}_tok_s_w", "{1} tokens a second per watt of {0}"),
         ("{}_{}_tok_s_mw", "{1} tokens a second per megawatt of {0}"),
     )
+    if (name, boundary) != ("{}_j_per_{}_tok", "board")
 }
+METERED = {f"board_j_per_{tokens}_tok": f"energy_j_per_{tokens}_tok" for tokens in TOKENS}
+
+
+def joules_per_token(boundary: str, tokens: str) -> str:
+    """The metric's name."""
+    name = f"{boundary}_j_per_{tokens}_tok"
+    return METERED.get(name, name)
 
 
 def watts(
@@ -72,11 +81,11 @@ def efficiency(
                 f"{boundary}_j_per_{tokens}_tok",
                 *(f"{boundary}_{tokens}_tok_s_{unit}" for unit in ("w", "mw")),
             )
-            if rate and watt:
-                joules = watt * devices / rate
-                figures |= zip(names, (joules, 1 / joules, 1e6 / joules), strict=True)
-            else:
+            joules = watt * devices / rate if rate and watt else None
+            values = (None,) * 3 if joules is None else (joules, 1 / joules, 1e6 / joules)
+            found = {n: v for n, v in zip(names, values, strict=True) if n in EFFICIENCY}
+            figures |= found
+            if joules is None:
                 why = unknown.get(boundary, "no throughput was measured")
-                figures |= dict.fromkeys(names)
-                reasons |= dict.fromkeys(names, why if rate else "no throughput was measured")
+                reasons |= dict.fromkeys(found, why if rate else "no throughput was measured")
     return figures, reasons

@@ -7,6 +7,7 @@ import shlex
 from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -73,6 +74,7 @@ def simulate(arguments: argparse.Namespace) -> int:
         return _print_config(arguments, arguments.overrides)
     config = load(arguments.overrides, arguments.config_dir)
     check_simulable(config)
+    check_search(config)
     folder = new_folder(config)
     (folder / SIMULATED).touch()
     code = _simulate(config, folder, arguments.workers)
@@ -139,6 +141,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     """Runs a study to its end, new or resumed, and reports. Returns the exit code."""
     console = Console()
     check_one_engine(config)
+    check_search(config)
     check_machine(config)
     folder = folder or new_folder(config)
     _say(console, f"study {folder}: starting Ray, {config.search.trials} trials")
@@ -185,6 +188,12 @@ def check_one_engine(config: StudyConfig) -> None:
             "hardware.twin.pools: several engines together run on the virtual clock alone: "
             "`wattfront simulate` with the same arguments"
         )
+
+
+def check_search(config: StudyConfig) -> None:
+    """Raises Missing before the first trial, not at the first that the sampler chooses."""
+    if config.search.kind == "gp" and find_spec("torch") is None:
+        raise Missing("search=gp needs torch: pip install 'wattfront[gp]'; search=curve needs none")
 
 
 def check_machine(config: StudyConfig) -> None:

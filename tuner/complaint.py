@@ -90,7 +90,14 @@ def fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     annotation: Any = model
     for part in loc:
         annotation = _inner(annotation, part)
+    annotation = _stated(annotation)
     return list(annotation.model_fields) if _is_model(annotation) else []
+
+
+def _stated(annotation: Any) -> Any:
+    """The model of a field that may be None instead."""
+    forms = [form for form in _flat(annotation) if form is not type(None)]
+    return forms[0] if len(forms) == 1 else annotation
 
 
 def _inner(annotation: Any, part: str | int) -> Any:

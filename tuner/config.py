@@ -10,6 +10,7 @@ from loadgen.workload import Content, Workload
 from tuner.complaint import ConfigError, explain
 from tuner.compose import compose, compose_yaml, from_yaml, multirun, to_yaml
 from tuner.judge import judge
+from tuner.search import SearchConfig
 from tuner.study_config import (
     StudyConfig,
     default_points,
@@ -76,7 +77,16 @@ def _rooted(study: StudyConfig, base: Path) -> StudyConfig:
     tokenizer = None if workload.tokenizer is None else base / workload.tokenizer.expanduser()
     mixture = tuple(_content_rooted(part, base) for part in workload.mixture)
     changed = {"tokenizer": tokenizer, "mixture": mixture}
-    return study.model_copy(update={"workload": workload.model_copy(update=changed)})
+    parts = {"workload": workload.model_copy(update=changed), "search": _search_rooted(study, base)}
+    return study.model_copy(update=parts)
+
+
+def _search_rooted(study: StudyConfig, base: Path) -> SearchConfig:
+    search, older = study.search, study.search.prior.study
+    if older is None:
+        return search
+    prior = search.prior.model_copy(update={"study": str(base / Path(older).expanduser())})
+    return search.model_copy(update={"prior": prior})
 
 
 def _content_rooted(content: AContent, base: Path) -> AContent:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tuner.config import StudyConfig, trial_config
 from tuner.confirmation import Confirmation, Turn
 from tuner.contenders import contenders
 from tuner.ledger import Finished
 from tuner.repeats import RepeatProposal, repeat_config
+from tuner.study_config import StudyConfig, trial_config, unscreened
 from tuner.trial import TrialResult
 
 
@@ -30,10 +30,8 @@ class Confirmer:
         self._confirmation.asked(turn)
         number, self._next = self._next, self._next + 1
         self._turns[number] = turn
-        whole, seed = (
-            trial_config(self._config, turn.contender.point),
-            self._config.search.confirm.seed,
-        )
+        whole = trial_config(unscreened(self._config), turn.contender.point)
+        seed = self._config.search.confirm.seed
         config = repeat_config(whole, turn.contender.loads, seed, turn.round)
         return RepeatProposal(number, turn.contender.point, config, repeat=turn.repeat)
 

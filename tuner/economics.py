@@ -92,15 +92,28 @@ def earned(
     return earnings(metrics, devices, economics, cost, drawn, tier)
 
 
-def unconfigured(metric: str, economics: Economics) -> str:
-    """What a study must state before it can have this figure; empty if it can."""
+def unconfigured(metric: str, economics: Economics, hardware: Hardware | None = None) -> str:
+    """What a study must state before it can have this figure; empty if it can. Without `hardware` its
+    constants are taken to be there.
+    """
     if metric.startswith("facility_") and economics.facility is None:
         return "economics.facility"
     if metric in NEEDS_PRICES and economics.prices is None:
         return "economics.prices"
     if metric in EARNINGS and economics.prices is None and economics.capacity is None:
         return "economics.capacity"
-    return ""
+    return _no_constant(metric, economics, hardware)
+
+
+def _no_constant(metric: str, economics: Economics, hardware: Hardware | None) -> str:
+    if hardware is None:
+        return ""
+    if metric.startswith("provisioned_") and hardware.kw_per_device is None:
+        return "hardware.kw_per_device"
+    rests = metric.startswith("usd_per_m_")
+    if economics.capacity is None:
+        rests |= "margin" in metric or metric.startswith("cost_") or metric.startswith("break_even")
+    return "hardware.usd_per_device_hour" if rests and hardware.usd_per_device_hour is None else ""
 
 
 def _not_asked_for(metrics: Metrics, economics: Economics) -> tuple[str, ...]:

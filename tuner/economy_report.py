@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tuner.boundaries import watts
+from tuner.boundaries import joules_per_token, watts
 from tuner.economics import derive
 from tuner.goldilocks import GoldilocksZone, Spot, TierEarnings, knee, tier_earnings, zone
 from tuner.ledger import Finished
@@ -32,7 +32,13 @@ def show_economy(
         return
     found = zone(results, study.economics)
     if found is None:
-        console.print(f"No point can be priced by {study.economics.zone.figure}.", style="yellow")
+        figure = study.economics.zone.figure
+        points = (p for each in results if isinstance(each, Completed) for p in each.points)
+        why = next((why for p in points if (why := p.reasons.get(figure))), "")
+        told = (
+            f"No point can be priced by {figure} (economics.zone.figure){': ' if why else ''}{why}"
+        )
+        console.print(told, style="yellow", markup=False, soft_wrap=not console.is_terminal)
         return
     tiers = tier_earnings(results, study.slo, study.economics)
     _show_tiers(study, measured, tiers, console)
@@ -66,13 +72,14 @@ def _show_boundaries(study: Judged, measured: Sequence[Finished], console: Conso
         for entry in measured
         if isinstance(entry.result, Completed)
         for point in entry.result.points
-        if point.valid and point.metrics.get("board_j_per_output_tok")
+        if point.valid and point.metrics.get("energy_j_per_output_tok")
     ]
     if not points:
         return
-    entry, point = min(points, key=lambda each: each[1].metrics["board_j_per_output_tok"] or 0.0)
+    entry, point = min(points, key=lambda each: each[1].metrics["energy_j_per_output_tok"] or 0.0)
     config, facility = entry.result.config, study.economics.facility
-    figures, _ = derive(point.metrics, config.devices, config.hardware, study.economics)
+    derived, _ = derive(point.metrics, config.devices, config.hardware, study.economics)
+    figures = {**point.metrics, **derived}
     drawn, unknown = watts(point.metrics, config.hardware, facility)
     table = _table(f"Energy by boundary: trial {_name(entry)}, {entry.engine}, {point.load}")
     for header in ("boundary", "W per device", "J/output tok", "J/total tok"):
@@ -90,8 +97,8 @@ def _show_boundaries(study: Judged, measured: Sequence[Finished], console: Conso
     for boundary, watt in drawn.items():
         if watt is not None:
             names = (
-                f"{boundary}_j_per_output_tok",
-                f"{boundary}_j_per_total_tok",
+                joules_per_token(boundary, "output"),
+                joules_per_token(boundary, "total"),
                 f"{boundary}_output_tok_s_mw",
                 f"{boundary}_total_tok_s_mw",
             )

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tuner.belief import MATTERS
 from tuner.confirmed import ConfirmedTier
 from tuner.economics import SIGNED
 from tuner.explained import Explained, Knob, explained
@@ -16,6 +17,9 @@ from tuner.space import ENGINE
 from tuner.study_config import StudyConfig
 
 LEAST = 0.005  # of importance, below which a knob that was left alone is not listed
+UNLIKELY = 0.05
+NAME = 30  # columns that a knob's name gets whole, in 80
+WHOLE = 999.5  # from here on a difference is written without decimals, never as 2e+03
 AS_SET = "engine's own"  # of a knob that nobody sets
 
 
@@ -59,28 +63,29 @@ def _show_tier(study: StudyConfig, each: Explained, console: Console) -> None:
         _say(console, f"{each.tier}: what moved it can't be told: {each.unknown}.")
     else:
         console.print()
-        console.print(_table(study, each))
+        console.print(_table(study, each, console.width))
         _say(console, _changed_text(study, each))
         _say(console, _fit_text(each))
     if each.improved:
         _say(console, _more_text(each))
 
 
-def _table(study: StudyConfig, each: Explained) -> Table:
+def _table(study: StudyConfig, each: Explained, columns: int) -> Table:
     title = f"What moved {each.tier}: {study.objective.throughput}"
     table = Table(
         title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    table.add_column("knob", overflow="fold")
+    listed = [knob for knob in each.knobs if knob.changed is not None or knob.importance >= LEAST]
+    names = [knob.path.removeprefix(f"{ENGINE}.") for knob in listed]
+    widest = min(max(map(len, names), default=0), max(NAME, columns // 3))
+    table.add_column("knob", overflow="fold", width=widest)
     table.add_column("importance", justify="right", no_wrap=True)
     mark = " modelled" if each.modelled else ""
     table.add_column(f"default → trial {each.winner}{mark}", overflow="fold")
     table.add_column("brings", justify="right", no_wrap=True)
-    for knob in each.knobs:
-        if knob.changed is not None or knob.importance >= LEAST:
-            name = knob.path.removeprefix(f"{ENGINE}.")
-            cells = f"{min(knob.importance, 1):.0%}", _change(knob), _brings(study, each, knob)
-            table.add_row(escape(name), cells[0], escape(cells[1]), cells[2])
+    for name, knob in zip(names, listed, strict=True):
+        cells = f"{min(knob.importance, 1):.0%}", _change(knob), _brings(study, each, knob)
+        table.add_row(escape(name), cells[0], escape(cells[1]), cells[2])
     return table
 
 
@@ -110,7 +115,8 @@ def _relative(study: StudyConfig, difference: float, each: Explained, base: floa
     told = "" if share is None else f"{share:+.1%}"
     if not _in_unit(study):
         return told or (f"{difference / each.best:+.0%} of the best" if each.best else "–")
-    return f"{difference:+.3g}" + (f" ({told})" if told else "")
+    digits = ",.0f" if abs(difference) >= WHOLE else ".3g"
+    return f"{difference:+{digits}}" + (f" ({told})" if told else "")
 
 
 def _in_unit(study: StudyConfig) -> bool:
@@ -152,10 +158,22 @@ def _fit_text(each: Explained) -> str:
 
 
 def _more_text(each: Explained) -> str:
-    found = f"{each.tier}: its best was found by trial {each.improved} of {each.trials}"
-    if each.next_gain is None:
+    found = f"{each.tier}: the {_ordinal(each.improved)} of {each.trials} trials found its best"
+    if each.further is None:
         return f"{found}."
-    return f"{found}; one more is expected to add {each.next_gain:.2%}."
+    chance, median = each.further.probability, each.further.median
+    if chance < UNLIKELY:
+        return (
+            f"{found}; one more would hardly better it (by the model, chance below {UNLIKELY:.0%})."
+        )
+    told = f"{found}; by the model, one more betters it by {MATTERS:.0%} or more with chance {chance:.0%}"
+    return f"{told}, as likely as not by {median:.0%} or more." if median >= MATTERS else f"{told}."
+
+
+def _ordinal(number: int) -> str:
+    teen = number % 100 in (11, 12, 13)
+    ending = "th" if teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _say(console: Console, text: str) -> None:

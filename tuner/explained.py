@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.belief import LEAST_TRIALS, Belief, Fit, believed
+from tuner.belief import LEAST_TRIALS, Belief, Chance, Fit, believed
 from tuner.explain import importance, shapley, spread
 from tuner.ledger import Finished
 from tuner.objective import tier_values
@@ -37,7 +37,7 @@ class Explained:
 
     `measured`: the same two, as trials measured them; None: the default was not. `outside`: what the best
     changes beside the space, of which the model knows nothing. `improved`: after how many trials the best
-    was found, of `trials`; `next_gain`: the share that the next trial is expected to add.
+    was found, of `trials`; `further`: what one more trial might bring.
     """
 
     tier: str
@@ -52,7 +52,7 @@ class Explained:
     trials: int = 0
     improved: int = 0
     modelled: bool = False  # not measured: by an emulator
-    next_gain: float | None = None
+    further: Chance | None = None
 
 
 def explained(
@@ -66,7 +66,7 @@ def explained(
         return [_told(tier, values, Explained(tier, why)) for tier in study.slo.tiers]
     quality = belief.fit_quality()
     shares = importance(belief.value, belief.domain, BASES, SEED)
-    gains = belief.next_gain(spread(belief.domain, CANDIDATES, SEED + 1))
+    chances = belief.next_trial(spread(belief.domain, CANDIDATES, SEED + 1))
     found = []
     for place, tier in enumerate(study.slo.tiers):
         winner = _winner(tier, entries, values, chosen or {})
@@ -77,8 +77,11 @@ def explained(
             both = None if default is None else (default[tier], _of(winner, entries, values)[tier])
             each = replace(each, measured=both, modelled=bool(winner.modelled))
             if not each.unknown:
-                each = replace(each, next_gain=float(gains[place]))
-        found.append(_told(tier, values, each))
+                each = replace(each, further=chances[place])
+        told = _told(tier, values, each)
+        if winner is not None:
+            told = replace(told, improved=[e.number for e in entries].index(winner.number) + 1)
+        found.append(told)
     return found
 
 

@@ -117,7 +117,7 @@ def show_plan(
         text = "The operating points are modelled by an emulator, not measured on a machine."
         console.print(text, style="bold red")
     _show_replicas(config, made, console)
-    _show_tiers(config, made, console)
+    _show_tiers(config, made, found, console)
     _show_money(config, made, found, console)
 
 
@@ -144,7 +144,9 @@ def _show_replicas(config: FleetConfig, made: Plan, console: Console) -> None:
     console.print()
 
 
-def _show_tiers(config: FleetConfig, made: Plan, console: Console) -> None:
+def _show_tiers(
+    config: FleetConfig, made: Plan, found: Sequence[Candidate], console: Console
+) -> None:
     table = _table("Served over the day")
     for header in ("tier", "asked, G tok", "served, G tok", "unserved", "worst hour", "$ a day"):
         table.add_column(header, justify="left" if header == "tier" else "right")
@@ -162,6 +164,13 @@ def _show_tiers(config: FleetConfig, made: Plan, console: Console) -> None:
             f"{tokens / 1e6 * demand.usd_per_m_output_tok.value:,.0f}",
         )
     console.print(table)
+    for tier in config.demand:
+        if not any(each.tier == tier for each in found):
+            _say(console, f"{tier}: no measured point keeps its promises")
+    asked_for = any(sum(hour.unserved.values()) > 0 for hour in made.hours)
+    if asked_for and not any(hour.devices for hour in made.hours):
+        budget = f"{config.megawatts:g} MW and {config.devices:,} GPUs"
+        _say(console, f"nothing is served: no replica that fits {budget} earns its electricity")
     console.print()
 
 

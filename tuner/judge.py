@@ -113,8 +113,17 @@ def _limits(study: StudyConfig) -> Iterator[str]:
             f"search.budget.usd: hardware {name} has no price: state hardware.usd_per_device_hour, "
             "or give the budget in device_hours"
         )
-    if search.stop.on and search.kind != "curve":
+    if search.kind == "curve":
+        return
+    if search.stop.on:
         yield f"search.stop: {search.kind} can't tell what a trial will add: search.kind=curve can"
+    if search.prior.kind != "none":
+        yield (
+            f"search.prior: {search.kind} makes no use of one: search.kind=curve does, "
+            "search.prior.kind=none leaves it out"
+        )
+    if search.cost != "trials":
+        yield f"search.cost: {search.kind} saves trials alone: search.kind=curve can weigh their cost"
 
 
 def _objective(study: StudyConfig) -> Iterator[str]:
@@ -125,8 +134,9 @@ def _objective(study: StudyConfig) -> Iterator[str]:
     for path, metric in named.items():
         if metric not in known:
             yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
-        elif lacking := unconfigured(metric, study.economics):
-            yield f"{path}: {metric} needs {lacking}: state it, or choose an economics=… that does"
+        elif lacking := unconfigured(metric, study.economics, study.hardware):
+            group = lacking.partition(".")[0]
+            yield f"{path}: {metric} needs {lacking}: state it, or choose {group}=… that does"
     if study.objective.direction == "min" and study.objective.throughput in SIGNED:
         yield f"objective.direction: {study.objective.throughput} is to be maximised: max"
 

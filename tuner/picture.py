@@ -25,7 +25,12 @@ LABELS = {
     "ttft_p99_ms": "TTFT p99 (ms)",
     "ttft_p50_ms": "TTFT p50 (ms)",
     "e2e_p50_ms": "end to end p50 (ms)",
-    "energy_j_per_output_tok": "J per output token",
+    "energy_j_per_output_tok": "J of GPU boards per output token",
+    "energy_j_per_total_tok": "J of GPU boards per input + output token",
+    "margin_usd_device_hour": "margin, $ per {device}-hour",
+    "facility_margin_usd_mw_year": "margin, $ a year per MW of the facility",
+    "provisioned_margin_usd_mw_year": "margin, $ a year per provisioned MW",
+    "provisioned_revenue_usd_mw_year": "revenue, $ a year per provisioned MW",
 }
 
 
@@ -103,7 +108,15 @@ class Picture:
         marks = [mark for curve in self.curves for mark in curve.marks]
         return (
             max((mark.x for mark in marks), default=0) * 1.15 or 1,
-            max((mark.y for mark in marks), default=0) * 1.15 or 1,
+            max(0.0, *(mark.y * 1.15 for mark in marks)) or 1 if marks else 1,
+        )
+
+    @property
+    def depth(self) -> float:
+        """Where the y axis begins: 0, or below the greatest loss."""
+        return min(
+            (mark.y * 1.15 for curve in self.curves for mark in curve.marks if mark.y < 0),
+            default=0.0,
         )
 
     @property

@@ -19,6 +19,7 @@ from tuner.durations import OVERHEAD_S, load_s
 from tuner.ledger import knobs
 from tuner.search import Proposal
 from tuner.study import proposer
+from tuner.study_config import searched_workload
 from tuner.trial import TrialConfig
 
 ADAPTIVE = ("tpe", "nsga2", "gp", "curve")  # choose by what was measured
@@ -136,7 +137,7 @@ def _costs(
     config: StudyConfig, known: Sequence[Proposal], more: int
 ) -> tuple[list[Cost], list[Cost]]:
     """Of each trial in order, at least and at most."""
-    shortest_s, longest_s = load_s(config.workload)
+    shortest_s, longest_s = load_s(searched_workload(config))
     low = [_cost(proposal.config, shortest_s) for proposal in known]
     high = [_cost(proposal.config, longest_s) for proposal in known]
     low += [min(low, key=lambda cost: cost.device_s)] * more

@@ -140,7 +140,7 @@ def _layout(drawn: Picture) -> dict[str, Any]:
         "yaxis": {
             **axis,
             "title": _axis_title(drawn.y_label, drawn.y),
-            "range": [0, drawn.reach[1]],
+            "range": [drawn.depth, drawn.reach[1]],
         },
         "plot_bgcolor": "white",
         "paper_bgcolor": "white",
@@ -242,7 +242,7 @@ def _draw_frame(figure: Any, axes: Any, drawn: Picture) -> None:
     axes.set_xlabel(_axis_title(drawn.x_label, drawn.x), color=INK)
     axes.set_ylabel(_axis_title(drawn.y_label, drawn.y), color=INK)
     axes.set_xlim(0, drawn.reach[0])
-    axes.set_ylim(0, drawn.reach[1])
+    axes.set_ylim(drawn.depth, drawn.reach[1])
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -106,6 +106,8 @@ class LedgerPrior:
         folder = Path(config.search.prior.study or "")
         if not config.search.prior.study:
             raise ConfigError("search.prior.study: which study? a folder with a ledger")
+        if not folder.is_dir():
+            raise ConfigError(f"search.prior.study: there is no folder {folder}")
         try:
             found = [each for each in results(folder) if isinstance(each.result, Completed)]
         except LedgerError as error:

@@ -12,7 +12,6 @@ from rich.text import Text
 
 from tuner.confirm_report import again_text, chosen_winners, show_confirmed
 from tuner.confirmed import ConfirmedTier, confirmed
-from tuner.economics import Hardware, tokens_per_s_per_mw, usd_per_million_tokens
 from tuner.economy_report import show_economy
 from tuner.explain_report import show_explained
 from tuner.ledger import LEDGER, Finished, read, searched, why_ended
@@ -21,10 +20,9 @@ from tuner.pareto import pareto_set
 from tuner.payback_report import show_payback
 from tuner.picture import Judged
 from tuner.plots import write_plots
+from tuner.point_table import LEFT, MODELLED, cells, footnotes, headers, number, trial_name
 from tuner.prediction_report import show_predictions
-from tuner.trial import Completed, Failed, OperatingPoint
-
-MODELLED = "modelled"
+from tuner.trial import Completed, Failed
 
 
 def show_report(folder: Path, study: Judged, console: Console) -> bool:
@@ -66,18 +64,16 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
     """The operating points on the front; then the configurations that they come from."""
     found = [entry.result for entry in measured]
     front = pareto_set(found, study.objective.axes)
-    hardware = study.hardware
     table = _table(f"Pareto front: {' × '.join(axis.metric for axis in study.objective.axes)}")
-    for header in _headers(hardware):
-        left = header in ("load", "engine")
-        table.add_column(header, justify="left" if left else "right", no_wrap=True)
+    for header in headers(study):
+        table.add_column(header, justify="left" if header in LEFT else "right", no_wrap=True)
     for each in front:
         entry = measured[each.index]
-        table.add_row(*_cells(entry, each.point, hardware))
+        table.add_row(*cells(entry, each.point, study))
     console.print(table)
     console.print()
     if len(measured) == 1:
-        _show_curve(measured[0], {each.point.level for each in front}, hardware, console)
+        _show_curve(measured[0], {each.point.level for each in front}, study, console)
     _show_left_out(measured, console)
     configurations = _table("Configurations on it")
     configurations.add_column("trial", justify="right")
@@ -85,43 +81,24 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
     configurations.add_column("knobs", overflow="fold")
     for index in sorted({each.index for each in front}, key=lambda i: measured[i].number):
         entry = measured[index]
-        configurations.add_row(_name(entry), entry.engine, escape(entry.knobs))
+        configurations.add_row(trial_name(entry), entry.engine, escape(entry.knobs))
     console.print(configurations)
     console.print()
-    _show_constants(hardware, console)
-
-
-def _show_curve(entry: Finished, front: set[int], hardware: Hardware, console: Console) -> None:
-    """All levels of the only trial, as its load rises."""
-    table = _table("All levels")
-    for header in (*_headers(hardware)[2:], "on the front"):
-        left = header in ("load", "on the front")
-        table.add_column(header, justify="left" if left else "right", no_wrap=True)
-    for point in entry.result.points if isinstance(entry.result, Completed) else ():
-        verdict = "yes" if point.level in front else "no" if point.valid else "not valid"
-        table.add_row(*_cells(entry, point, hardware)[2:], verdict)
-    console.print(table)
+    for line in footnotes(study, modelled=any(entry.modelled for entry in measured)):
+        _say(console, line)
     console.print()
 
 
-def _headers(hardware: Hardware) -> list[str]:
-    headers = ["trial", "engine", "load", f"tok/s\n/{hardware.device}", "tok/s\n/user"]
-    headers += ["TTFT\np50", "TTFT\np99", "TPOT\np50"]
-    headers += ["$\n/Mtok"] if hardware.usd_per_device_hour else []
-    return headers + (["tok/s\n/MW"] if hardware.kw_per_device else [])
-
-
-def _cells(entry: Finished, point: OperatingPoint, hardware: Hardware) -> list[str]:
-    rate = point.metrics.get("throughput_output_tok_s_device")
-    cells = [_name(entry), entry.engine, point.load]
-    cells += [_number(rate), _number(point.metrics.get("interactivity_tok_s_user"))]
-    for metric in ("ttft_p50_ms", "ttft_p99_ms", "tpot_p50_ms"):
-        cells.append(_number(point.metrics.get(metric)))
-    if hardware.usd_per_device_hour:
-        cells.append(_number(None if rate is None else usd_per_million_tokens(rate, hardware)))
-    if hardware.kw_per_device:
-        cells.append(_number(None if rate is None else tokens_per_s_per_mw(rate, hardware)))
-    return cells
+def _show_curve(entry: Finished, front: set[int], study: Judged, console: Console) -> None:
+    """All levels of the only trial, as its load rises."""
+    table = _table("All levels")
+    for header in (*headers(study)[2:], "on the front"):
+        table.add_column(header, justify="left" if header in LEFT else "right", no_wrap=True)
+    for point in entry.result.points if isinstance(entry.result, Completed) else ():
+        verdict = "yes" if point.level in front else "no" if point.valid else "not valid"
+        table.add_row(*cells(entry, point, study)[2:], verdict)
+    console.print(table)
+    console.print()
 
 
 def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
@@ -135,28 +112,16 @@ def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
     for entry in measured:
         if isinstance(entry.result, Completed) and entry.result.cut_short:
             levels, why = len(entry.result.points), entry.result.cut_short
-            _say(console, f"trial {_name(entry)}: the load ended after {levels} levels: {why}")
+            _say(console, f"trial {trial_name(entry)}: the load ended after {levels} levels: {why}")
     given_up = [entry for entry in measured if _given_up(entry)]
     if given_up:
         _say(console, f"{len(given_up)} of {len(measured)} measured trials were given up early")
     for entry in given_up:
-        _say(console, f"trial {_name(entry)}: given up {_given_up(entry)}")
+        _say(console, f"trial {trial_name(entry)}: given up {_given_up(entry)}")
 
 
 def _given_up(entry: Finished) -> str:
     return entry.result.given_up if isinstance(entry.result, Completed) else ""
-
-
-def _show_constants(hardware: Hardware, console: Console) -> None:
-    constants = {
-        f"$ per {hardware.device}-hour": hardware.usd_per_device_hour,
-        f"kW per {hardware.device}, provisioned": hardware.kw_per_device,
-    }
-    for name, constant in constants.items():
-        if constant is not None:
-            _say(console, f"{constant.value:g} {name}: {constant.source}, {constant.date}")
-    _say(console, "tok/s and $ count output tokens; TTFT and TPOT in ms")
-    console.print()
 
 
 def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) -> None:
@@ -174,7 +139,7 @@ def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) 
         lines = [entry.result.evidence or "no evidence", entry.knobs]
         lines += [str(log.relative_to(folder))] if log.exists() else []
         why = Text(entry.result.failure, style="red")
-        table.add_row(_name(entry), entry.engine, why, Text("\n".join(lines)))
+        table.add_row(trial_name(entry), entry.engine, why, Text("\n".join(lines)))
     console.print(table)
     console.print()
 
@@ -202,7 +167,13 @@ def _show_tiers(
     if winners:
         _show_recommended(study, measured, winners, console)
     else:
-        console.print("No configuration keeps the promises of any tier.\n", style="bold red")
+        unknown = any(isinstance(each, Closest) and each.unknown for each in best.values())
+        told = (
+            "No tier can be judged"
+            if unknown
+            else "No configuration keeps the promises of any tier"
+        )
+        console.print(f"{told}.\n", style="bold red")
     return bool(winners)
 
 
@@ -214,12 +185,12 @@ def _promise(tier: Tier) -> str:
 
 def _verdict(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
     if isinstance(best, Closest):
-        of = "" if best.index is None else f" (trial {_name(measured[best.index])})"
+        of = "" if best.index is None else f" (trial {trial_name(measured[best.index])})"
         return Text(f"{best}{of}", style="yellow")
     entry = measured[best.index]
     return Text.assemble(
-        (_number(best.throughput), "bold green"),
-        f"  trial {_name(entry)}, {entry.engine}, {best.point.load}",
+        (number(best.throughput), "bold green"),
+        f"  trial {trial_name(entry)}, {entry.engine}, {best.point.load}",
     )
 
 
@@ -248,7 +219,7 @@ def _show_recommended(
 
 def _say_command(entry: Finished, told: str, console: Console) -> None:
     detail = f" ({told})" if told else ""
-    _say(console, f"trial {_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
+    _say(console, f"trial {trial_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
     console.print(entry.result.command, style="cyan", soft_wrap=True, markup=False, highlight=False)
     console.print()
 
@@ -275,19 +246,6 @@ def _show_paths(folder: Path, study: Judged, entries: Sequence[Finished], consol
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
-def _name(entry: Finished) -> str:
-    return f"{entry.number} {MODELLED}" if entry.modelled else str(entry.number)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if suffix == 'k' else size):.3g}{suffix}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -72,15 +72,24 @@ def measured_workload(study: StudyConfig) -> Workload:
     return study.workload.model_copy(update={"arrival": found})
 
 
+def searched_workload(study: StudyConfig) -> Workload:
+    """What the trials of the search measure; its confirmation measures `measured_workload`."""
+    workload, screening = measured_workload(study), study.search.screening
+    return workload if screening is None else screened(workload, screening)
+
+
+def unscreened(study: StudyConfig) -> StudyConfig:
+    """The study whose every trial measures its whole workload."""
+    search = study.search.model_copy(update={"screening": None})
+    return study.model_copy(update={"search": search})
+
+
 def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
     """The study with its holes filled. Raises ConfigError if that can't be."""
     name = _chosen(study, point)
     data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
     data[ENGINE] = {name: study.engine[name].model_dump()}
-    workload = measured_workload(study)
-    if study.search.screening is not None:
-        workload = screened(workload, study.search.screening)
-    data["workload"] = workload.model_dump()
+    data["workload"] = searched_workload(study).model_dump()
     for path, value in point.items():
         if path != ENGINE:
             _put(data, path, value)

@@ -18,6 +18,7 @@ from tuner.confirmer import most_repeats
 from tuner.ledger import LEDGER, Entry, Ledger, read, results, searched
 from tuner.racing import ConfirmConfig
 from tuner.repeats import RepeatProposal, at_loads, repeat_config
+from tuner.screening import Screening
 from tuner.search import Proposal, SearchConfig
 from tuner.study import ResumeError, Study
 from tuner.study_config import StudyConfig, trial_config
@@ -267,6 +268,17 @@ def test_a_repeat_is_the_trial_with_another_seed_at_the_loads_that_matter(tmp_pa
     whole = config_of(CONFIRM.model_copy(update={"loads": "all"}))
     for proposal in repeats(play(tmp_path / "all", whole)):
         assert proposal.config.workload.arrival == CONFIG.workload.arrival
+
+
+def test_a_screened_search_is_confirmed_by_whole_measurements(tmp_path: Path) -> None:
+    short = config_of(screening=Screening(level_s=1, level_max_s=2))
+    asked = play(tmp_path, short)
+    again = repeats(asked)
+    assert again
+    assert all(each.config.workload.level_s == CONFIG.workload.level_s for each in again)
+    assert all(each.config.workload.level_max_s == CONFIG.workload.level_max_s for each in again)
+    searched_levels = [each.config.workload.level_s for each in asked if each not in again]
+    assert set(searched_levels) == {1}
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ def test_a_study_that_says_nothing_is_no_prior(tmp_path: Path) -> None:
     config = b300("search.prior.kind=ledger", f"search.prior.study={tmp_path}")
     with pytest.raises(ConfigError, match="has 0 completed trials: 5 at least"):
         prior_of(config, {})
+    with pytest.raises(ConfigError, match=r"there is no folder .*/gone"):
+        prior_of(b300("search.prior.kind=ledger", f"search.prior.study={tmp_path}/gone"), {})
     with pytest.raises(ConfigError, match="which study"):
         prior_of(b300("search.prior.kind=ledger"), {})
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.metrics import METRICS
-from tuner.boundaries import BOUNDARIES
+from serving.telemetry.validity import Verdict
+from tuner.boundaries import BOUNDARIES, joules_per_token
 from tuner.economics import (
     DERIVED,
     Constant,
@@ -16,6 +17,7 @@ from tuner.economics import (
     tokens_per_s_per_mw,
     usd_per_million_tokens,
 )
+from tuner.energy import Metering, energy_figures
 from tuner.pricing import Facility
 
 
@@ -66,7 +68,7 @@ def test_the_missing_constant_is_named() -> None:
     _, reasons = derive({"throughput_output_tok_s": 5.0, "throughput_total_tok_s": 9.0}, 1, BARE)
     assert reasons["provisioned_total_tok_s_mw"] == "hardware bare states no kw_per_device"
     assert reasons["usd_per_m_output_tok"] == "hardware bare states no usd_per_device_hour"
-    assert "power_w_device says why" in reasons["board_j_per_output_tok"]
+    assert "power_w_device says why" in reasons["board_output_tok_s_w"]
 
 
 def test_boundaries_stay_apart() -> None:
@@ -80,10 +82,12 @@ def test_boundaries_stay_apart() -> None:
     of_node = Economics(facility=Facility(pue=estimate(1.3)))
     figures, reasons = derive(measured, 8, B300, of_node)
     assert not reasons
-    per_output = {b: figures[f"{b}_j_per_output_tok"] for b in BOUNDARIES}
-    assert per_output == pytest.approx(
-        {"board": 1.0, "node": 1.325, "provisioned": 1.9, "facility": 1.3 * 1.325}
+    per_w = {b: figures[f"{b}_output_tok_s_w"] for b in BOUNDARIES}
+    assert per_w == pytest.approx(
+        {"board": 1.0, "node": 1 / 1.325, "provisioned": 1 / 1.9, "facility": 1 / (1.3 * 1.325)}
     )
+    assert figures["node_j_per_output_tok"] == pytest.approx(1.325)
+    assert "board_j_per_output_tok" not in figures  # energy_j_per_output_tok: as it was metered
     # InferenceX's published example: 10,591 W of IT at 8 × 1,000 W of B200, 13,768 W of the facility.
     of_boards = Economics(facility=Facility(pue=estimate(1.3), host_w_per_device=estimate(323.9)))
     assert of_boards.facility is not None
@@ -99,14 +103,17 @@ def test_joules_watts_and_megawatts_say_the_same(rate: float, watts: float, devi
         "power_w_device": watts,
     }
     figures, _ = derive(measured, devices, B300)
+    metered, _ = energy_figures(
+        measured, Metering({"gpu": Verdict({"all": watts * devices})}), 1.0, devices, 8
+    )
     for boundary in ("board", "provisioned"):
-        joules = figures[f"{boundary}_j_per_total_tok"]
+        joules = {**figures, **metered}[joules_per_token(boundary, "total")]
         per_w, per_mw = (figures[f"{boundary}_total_tok_s_{unit}"] for unit in ("w", "mw"))
         assert joules is not None
         assert per_w is not None
         assert joules * per_w == pytest.approx(1)
         assert per_mw == pytest.approx(1e6 * per_w)
-    assert figures["board_j_per_total_tok"] == pytest.approx(watts / (3 * rate))
+    assert figures["board_total_tok_s_w"] == pytest.approx(3 * rate / watts)
 
 
 @given(st.floats(0.1, 1e6), st.integers(1, 72))

@@ -14,6 +14,7 @@ from tuner.cli import main
 from tuner.config import ConfigError, load, save
 from tuner.economics import Economics
 from tuner.fleets import load_fleet
+from tuner.objective import Slo, Tier
 from tuner.pricing import Prices, Rented
 from tuner.report import show_report
 from tuner.study_config import StudyConfig
@@ -113,6 +114,29 @@ def test_a_mistake_is_one_line(
     assert len(error.strip().splitlines()) == 1
 
 
+def test_a_fleet_says_who_can_not_be_served(tmp_path: Path, capsys: Captured) -> None:
+    tiers = {**CONFIG.slo.tiers, "premium": Tier(ttft_p99_ms=0.001)}
+    strict = CONFIG.model_copy(update={"slo": Slo(tiers=tiers)})
+    folder = study(tmp_path / "sample", strict)
+    assert main(["fleet", str(folder), *FLEET]) == 0
+    said = capsys.readouterr().out
+    assert "premium: no measured point keeps its promises" in said
+    assert "nothing is served" not in said
+    assert main(["fleet", str(folder), *FLEET, "fleet.megawatts=1e-9"]) == 0
+    assert "nothing is served: no replica that fits 1e-09 MW" in capsys.readouterr().out
+    quiet = [f"fleet.demand.{tier}.share_by_hour=[0]" for tier in ("premium", "standard", "bulk")]
+    assert main(["fleet", str(folder), *FLEET, *quiet]) == 0
+    assert "nothing is served" not in capsys.readouterr().out
+
+
+def test_what_can_not_be_priced_says_why(tmp_path: Path) -> None:
+    config = sample_config(priced=False).model_copy(update={"economics": PRICED.economics})
+    said = " ".join(told(study(tmp_path / "sample", config), config).split())
+    assert (
+        "No point can be priced by provisioned_margin_usd_mw_year (economics.zone.figure)" in said
+    )
+
+
 def test_what_ships_asks_for_tiers_that_ship() -> None:
     assert list(load_fleet([]).demand) == ["premium", "standard", "bulk"]
 
@@ -123,6 +147,8 @@ def test_what_ships_asks_for_tiers_that_ship() -> None:
         ("objective=margin_per_device_hour", "needs economics.prices: state it, or choose"),
         ("objective.axes.1.metric=facility_output_tok_s_mw", "needs economics.facility"),
         ("objective.direction=least", "objective.direction: input should be 'max' or 'min'"),
+        ("objective=per_megawatt", "needs hardware.kw_per_device: state it, or choose hardware="),
+        ("objective=cost", "needs hardware.usd_per_device_hour"),
         ("economics=lama", "there is no such economics; options: b300_owned"),
         ("economics.utilisation={value: 2, source: s, date: d}", "a share above 0, at most 1"),
     ],

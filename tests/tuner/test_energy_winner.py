@@ -32,7 +32,7 @@ def test_the_winner_of_joules_is_another_than_that_of_tokens(
     (folder,) = (tmp_path / "studies").iterdir()
     study, found = load_saved(folder), [entry.result for entry in results(folder)]
     assert (study.objective.throughput, study.objective.direction) == (
-        "board_j_per_output_tok",
+        "energy_j_per_output_tok",
         "min",
     )
     frugal = best_per_tier(study.slo, study.objective, found)["bulk"]
@@ -43,7 +43,7 @@ def test_the_winner_of_joules_is_another_than_that_of_tokens(
     limits = [found[each.index].config.power.limit_w for each in (frugal, fast)]
     assert limits == [600, 1100]
     for better, worse, metric, sign in (
-        (frugal, fast, "board_j_per_output_tok", -1),
+        (frugal, fast, "energy_j_per_output_tok", -1),
         (fast, frugal, "throughput_output_tok_s_device", 1),
     ):
         one, other = (each.point.metrics[metric] for each in (better, worse))
@@ -51,6 +51,6 @@ def test_the_winner_of_joules_is_another_than_that_of_tokens(
         assert other is not None
         assert sign * (one - other) > 0
     said = capsys.readouterr().out
-    assert "Best of each tier, by board_j_per_output_tok" in said
+    assert "Best of each tier, by energy_j_per_output_tok" in said
     assert "The Goldilocks zone" in said
     assert frugal.point.metrics["facility_margin_usd_mw_year"] is not None

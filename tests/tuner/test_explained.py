@@ -79,10 +79,12 @@ def test_what_each_change_brings_adds_up_to_what_was_measured(tmp_path: Path) ->
 def test_one_more_trial_is_worth_less_once_the_best_is_known(tmp_path: Path) -> None:
     poor = [point for point in POINTS if point["engine.llamacpp.threads"] in (1, 2)]
     early, late = bulk(trials(tmp_path / "a", poor)), bulk(trials(tmp_path / "b"))
-    assert early.next_gain is not None
-    assert late.next_gain is not None
-    assert early.next_gain > 0.1
-    assert late.next_gain < 0.03
+    assert early.further is not None
+    assert late.further is not None
+    assert early.further.probability > 0.5
+    assert early.further.median > 0.1
+    assert late.further.probability < 0.5
+    assert late.further.median < 0.03
     assert late.trials == len(EVERY_OTHER)
     assert EVERY_OTHER[late.improved - 1]["engine.llamacpp.threads"] == 4
 

@@ -18,6 +18,7 @@ from tuner.economics import Constant, Hardware
 from tuner.plan import (
     Cost,
     Estimate,
+    confirmation,
     estimate,
     known_trials,
     load_s,
@@ -26,6 +27,8 @@ from tuner.plan import (
     show_plan,
     unknown_trials,
 )
+from tuner.racing import ConfirmConfig
+from tuner.screening import Screening
 from tuner.search import Outcome, Proposal, SearchConfig
 from tuner.space import Point
 from tuner.study import proposer
@@ -145,7 +148,9 @@ def test_packing_is_within_its_bounds(trials: list[tuple[int, float]]) -> None:
 def test_what_is_said_to_be_certain_is_what_a_study_tries(overrides: list[str]) -> None:
     config = load(overrides)
     known, study = known_trials(config), proposer(config)
-    assert len(known) >= min(config.search.startup_trials, config.search.trials)
+    search = config.search
+    least = search.startup_trials if search.prior.kind == "none" else len(config.engine)
+    assert len(known) >= min(least, search.trials)
     results = random.Random(1)
     for proposal in known:
         asked = study.ask()
@@ -154,6 +159,18 @@ def test_what_is_said_to_be_certain_is_what_a_study_tries(overrides: list[str]) 
         worths = {tier: results.random() for tier in config.slo.tiers}
         study.tell(asked.number, Outcome(worths))
     assert len(known) + unknown_trials(config, known) == config.search.trials
+
+
+def test_a_screened_search_takes_less_time_and_its_confirmation_as_much() -> None:
+    config = listed(LLAMA)
+    screening = Screening(warmup_s=1, level_s=5, level_max_s=20)
+    confirm = ConfirmConfig(contenders=2)
+    search = config.search.model_copy(update={"confirm": confirm})
+    whole = config.model_copy(update={"search": search})
+    short = whole.model_copy(update={"search": search.model_copy(update={"screening": screening})})
+    known = proposals(whole, LLAMA)
+    assert estimate(short, ONE, known).wall_s == (3 + 3 + 4 * 6, 3 + 3 + 4 * 21)
+    assert confirmation(short, known) == confirmation(whole, known)
 
 
 def test_a_search_that_has_named_all_leaves_nothing_unknown() -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from tests.tuner.sample import sample_config, sample_study
 from tuner.ledger import Finished, results
+from tuner.objective import ObjectiveConfig
 from tuner.pareto import Axis
 from tuner.picture import picture
 from tuner.plots import page_of, png_of, write_plots
 from tuner.trial import Completed
 
 CONFIG = sample_config()
+AXIS = Axis(metric="interactivity_tok_s_user")
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,21 @@ def test_other_axes_are_drawn_alike(entries: list[Finished]) -> None:
     assert ys == sorted(ys, reverse=True)
     assert png_of(drawn).startswith(b"\x89PNG")
     assert "less is better" in page_of(drawn)
+
+
+def test_a_loss_is_inside_the_picture(entries: list[Finished]) -> None:
+    result = entries[0].result
+    assert isinstance(result, Completed)
+    point = result.points[0]
+    loss = replace(point, metrics={**point.metrics, "loss": -3.0})
+    drawn = picture(
+        CONFIG.model_copy(update={"objective": ObjectiveConfig(axes=(AXIS, Axis(metric="loss")))}),
+        [replace(entries[0], result=replace(result, points=(loss,)))],
+    )
+    assert drawn.depth < -3.0
+    assert drawn.reach[1] > 0
+    assert picture(CONFIG, entries).depth == 0
+    assert png_of(drawn).startswith(b"\x89PNG")
 
 
 def test_an_invalid_point_is_drawn_but_not_on_the_front(entries: list[Finished]) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.tuner.test_economics import B300, BARE, estimate
-from tuner.economics import DERIVED, derive, earned, unconfigured
+from tuner.economics import DERIVED, Hardware, derive, earned, unconfigured
 from tuner.pricing import (
     HOURS_PER_YEAR,
     Economics,
@@ -127,6 +127,13 @@ def test_what_an_objective_needs() -> None:
     assert unconfigured("cost_usd_device_hour", Economics()) == "economics.capacity"
     assert unconfigured("facility_output_tok_s_mw", Economics()) == "economics.facility"
     assert unconfigured("usd_per_m_output_tok", Economics()) == ""
+    bare = Hardware(name="bare", device="host", devices_per_node=1)
+    for metric, lacking in {
+        "usd_per_m_output_tok": "hardware.usd_per_device_hour",
+        "provisioned_output_tok_s_mw": "hardware.kw_per_device",
+        "board_output_tok_s_mw": "",
+    }.items():
+        assert unconfigured(metric, Economics(), bare) == lacking
     whole = Economics(prices=PRICES, capacity=RENTED, facility=Facility(pue=estimate(1.2)))
     assert not any(unconfigured(name, whole) for name in DERIVED)
 

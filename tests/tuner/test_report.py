@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.tuner.sample import FAILED, POINTS, sample_config, sample_result, sample_study
 from tuner.ledger import Ledger
-from tuner.objective import Slo, Tier
+from tuner.objective import ObjectiveConfig, Slo, Tier
 from tuner.report import show_report
 from tuner.study_config import StudyConfig, trial_config
 from tuner.trial import Completed, Measured
@@ -57,6 +57,16 @@ def test_without_constants_there_are_no_figures_of_them(tmp_path: Path) -> None:
     text = told(tmp_path, config)
     assert "Mtok" not in text
     assert "MW" not in text
+
+
+def test_a_front_judged_by_joules_shows_them_and_whose_they_are(tmp_path: Path) -> None:
+    joules = ObjectiveConfig(throughput="energy_j_per_output_tok", direction="min")
+    config = CONFIG.model_copy(update={"objective": joules})
+    sample_study(tmp_path, config)
+    text = told(tmp_path, config)
+    assert re.search(r"TTFT +TTFT +TPOT +\$ +J\n", text)
+    assert re.search(r"p50 +p99 +p50 +/Mtok +/tok\n", text)
+    assert "J: metered energy of GPU boards, gross, per output token" in " ".join(text.split())
 
 
 def test_failures_tell_why_and_where(study: Path) -> None:

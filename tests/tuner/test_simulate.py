@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -45,6 +46,17 @@ def test_a_simulated_study_leaves_a_ledger_and_a_report_that_say_modelled(
     assert "modelled" in output[output.index("Pareto") :]
     assert (study / "pareto.png").stat().st_size > 0
     assert main(["report", str(study)]) == 0
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="torch is here")
+def test_a_sampler_that_lacks_its_library_says_so_before_the_first_trial(
+    bare_machine: Path, capsys: Captured
+) -> None:
+    assert main(["simulate", *SMALL, "search.kind=gp"]) == 4
+    assert one_line(capsys).rstrip() == (
+        "wattfront: search=gp needs torch: pip install 'wattfront[gp]'; search=curve needs none"
+    )
+    assert not list(bare_machine.glob("studies/*"))
 
 
 def test_the_same_seed_finds_the_same_whatever_the_number_of_workers(bare_machine: Path) -> None:
