@@ -16,12 +16,14 @@ from serving.gpu_settings import gpus_set
 from tests.serving.telemetry.fake_nvml import LOST, NO_PERMISSION, NOT_LOADED, State
 
 REPO = Path(__file__).parents[3]
+# A shell's background job is born deaf to SIGINT.
 OWNER = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from serving.gpu_settings import gpus_set
     with gpus_set(["0", "1"], 450.0, 1500):
         print("set", flush=True)
-        time.sleep(600)
+        time.sleep(60)
 """
 
 
