@@ -16,6 +16,7 @@ from loadgen.arrivals import Adaptive
 _GROWTH = 4.0
 _STANDS_IN = 1.5  # a load above a step of the climb by no more than this is that step
 _RATE_DIGITS = 3
+_LARGEST = 700.0  # that a float can be an exponential of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,11 @@ def _grown(config: Adaptive, rungs: Sequence[Rung], tiers: Sequence[str]) -> flo
 def _gain_per_doubling(below: Rung, above: Rung) -> float:
     if below.throughput <= 0:
         return math.inf
+    if above.throughput <= 0:
+        return -1.0
     doublings = math.log2(above.load / below.load)
-    return float((above.throughput / below.throughput) ** (1 / doublings)) - 1
+    growth = (math.log(above.throughput) - math.log(below.throughput)) / doublings
+    return math.expm1(min(growth, _LARGEST))
 
 
 def _split(rungs: Sequence[Rung], tier: str) -> int:
