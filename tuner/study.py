@@ -78,7 +78,10 @@ def outcome_of(config: StudyConfig, result: TrialResult) -> Outcome:
         chance = result.failure in BY_CHANCE
         return Outcome(None, failure=result.failure, chance=chance, device_s=device_s)
     values = tier_values(config.slo, config.objective, result)
-    return Outcome(values, result.points, device_s=device_s)
+    # No tier keeps its promise there: such a level is no part of the curve.
+    most_errors = max(tier.error_rate for tier in config.slo.tiers.values())
+    points = tuple(p for p in result.points if (p.metrics.get("error_rate") or 0.0) <= most_errors)
+    return Outcome(values, points, device_s=device_s)
 
 
 class Study:

@@ -210,3 +210,27 @@ def test_a_right_prior_is_followed_and_a_wrong_one_dropped(seed: int) -> None:
     wrong = CurveSampler(GOAL, pool(), seed, prior=Told(-1))
     assert volume(drive(wrong, 28, seed)) / FULL > 0.93
     assert wrong._believed().trust < 0.2
+
+
+def test_what_a_prior_does_not_know_is_not_what_it_praises() -> None:
+    """Also where less is more: nothing said is no figure, small or large."""
+
+    class Knows(Told):
+        def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+            logs = np.zeros((len(points), len(loads), len(metrics)))
+            logs[[p["engine"] != "three" for p in points]] = np.nan
+            return logs
+
+    goal = Goal({"j_per_token": -1}, {"tier": {"ttft_p99_ms": 5.0}}, by_tier=True)
+    first = CurveSampler(goal, pool(), 0, prior=Knows(1)).suggest([])
+    assert first is not None
+    assert first.point["engine"] == "three"
+
+
+def test_a_point_from_outside_may_have_loads_beyond_all_others() -> None:
+    made = pool()
+    sampler = CurveSampler(GOAL, made, 0, prior=Told(1))
+    drive(sampler, 4)
+    outside = {"engine": "one", "topology.tensor_parallel": 16, "weights": "bf16", "places": 4096}
+    sampler.learn(outside, None, outcome(outside))
+    assert sampler.suggest([]) is not None

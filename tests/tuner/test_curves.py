@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.config import ConfigError, StudyConfig, load
+from tuner.config import ConfigError, StudyConfig, load, trial_config
 from tuner.curves import curve_sampler, goal_of, meanings_of, pool_of, traits_of
 from tuner.ledger import Ledger
 from tuner.priors import LEAST_TRIALS, prior_of
 from tuner.search.curve.prior import Prior
 from tuner.simulate import simulate
 from tuner.space import Point
-from tuner.study import Study, proposer
+from tuner.study import Study, outcome_of, proposer
+from tuner.trial import Completed, OperatingPoint, Timings
 
 SPEED, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
 SHORT = ["workload.level_s=2", "workload.warmup_s=1", "workload.arrival.concurrency=[1,8,32]"]
@@ -130,3 +131,14 @@ def test_a_proposer_over_curves_takes_the_default_first() -> None:
     first = proposer(b300()).ask()
     assert first is not None
     assert first.point == {}
+
+
+def test_a_level_with_errors_is_no_part_of_the_curve() -> None:
+    config = b300()
+    trial = trial_config(config, {})
+    points = tuple(
+        OperatingPoint(i, f"closed {i + 1}", {SPEED: 9.0, RATE: 9.0, "error_rate": share})
+        for i, share in enumerate((0.0, 0.2))
+    )
+    told = outcome_of(config, Completed(trial, points, Timings(1, 1, 1), ""))
+    assert told.points == points[:1]

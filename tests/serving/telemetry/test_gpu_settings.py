@@ -6,7 +6,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,21 @@ OWNER = """
 def gpus(state: State, library: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
     return state
+
+
+@contextmanager
+def setting_owner() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has set both GPUs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(OWNER)], cwd=REPO, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as owner:  # fmt: skip
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"set\n"
+        try:
+            yield owner
+        finally:
+            owner.kill()
 
 
 def settings(state: State) -> list[tuple[int, int]]:
@@ -59,12 +75,7 @@ def test_a_failure_inside_the_block_sets_back_too(gpus: State) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_an_owner_that_is_killed_leaves_no_limit(gpus: State, how: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(OWNER)], cwd=REPO, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as owner:  # fmt: skip
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"set\n"
+    with setting_owner() as owner:
         assert settings(gpus) == [(450_000, 1500)] * 2
         owner.send_signal(how)
         assert becomes(gpus, [(700_000, 0)] * 2)
@@ -72,12 +83,7 @@ def test_an_owner_that_is_killed_leaves_no_limit(gpus: State, how: signal.Signal
 
 def test_the_next_owner_waits_until_the_last_one_s_limit_is_set_back(gpus: State) -> None:
     """Or it would take the limit that it finds for that of the machine."""
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(OWNER)], cwd=REPO, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as owner:  # fmt: skip
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"set\n"
+    with setting_owner() as owner:
         owner.kill()
         with gpus_set(["0"], 300.0, None):
             assert settings(gpus)[0] == (300_000, 0)

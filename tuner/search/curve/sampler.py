@@ -17,9 +17,8 @@ from tuner.space import Point
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Ranked = tuple[
-    int, float | None
-]  # a point of the pool, and its expected gain where one is believed
+# A point of the pool, and its expected gain where one is believed.
+Ranked = tuple[int, float | None]
 
 DRAWS = 32  # curves of each finalist
 FINALISTS = 96
@@ -31,9 +30,7 @@ GRID = 16  # loads at most on which curves are compared
 BOLD_EVERY, BOLDNESS, DARING = 3, 1.5, 0.95  # each third trial goes where most might be gained
 EDGE = 1e-6
 SPREAD_AMONG = 2000
-STARTUP_TRIES = (
-    1.5  # times as many trials, failures included, before the search goes on with what it has
-)
+STARTUP_TRIES = 1.5  # times as many trials, failures included, and the start is over
 PRIOR_TRIALS = 3  # that a prior chooses before its word is weighed
 TRUSTED = 0.5  # from here on a prior stands in for the rest of the start
 KEPT = 64  # suggestions of one ranking
@@ -61,15 +58,15 @@ class CurveSampler:
         self._unlucky: set[int] = set()  # failed by chance, once
         self._asked = self._fitted_at = 0
         self._believer = Believer(pool.groups, len(goal.axes))
+        self._grid = _grid(pool)
         self._ranked: list[Ranked] = []
         self._dropped = False  # the last suggestion: the next in rank comes after it
         self._told = np.empty((0, 0, 0))  # the prior's curves of the pool
         self.expected_gain: float | None = None  # of the last suggestion, as a share of the front
 
     def suggest(self, running: Sequence[Point]) -> Suggestion | None:
-        if (
-            not self._dropped or not self._ranked
-        ):  # what was taken of the last ranking changes what is worth most now
+        # What was taken of the last ranking changes what is worth most now.
+        if not self._dropped or not self._ranked:
             self._ranked = self._rank([self._pool.index(point) for point in running])
         self._dropped = False
         if not self._ranked:
@@ -135,23 +132,24 @@ class CurveSampler:
 
     def _foretold(self, free: Ints, running: list[int]) -> list[Ranked]:
         """What the prior holds to add most to what it holds of those that were begun."""
-        grid = self._grid()
-        told = np.nan_to_num(self._prior_curves(grid), nan=-np.inf)
-        measure = yardstick(self._goal, told, self._counted(np.arange(len(told)), grid))
+        told = self._prior_curves()
+        counted = self._counted(np.arange(len(told)), self._grid) & np.isfinite(told).all(-1)
+        told = np.nan_to_num(told)
+        measure = yardstick(self._goal, told, counted)
         begun = np.array([*self._failed, *running], np.int64)
         front = np.zeros((1, measure.width))
         if len(begun):
-            front = measure.worth(told[begun], self._counted(begun, grid)).max(0)[None]
-        worth = measure.worth(told[free], self._counted(free, grid))
+            front = measure.worth(told[begun], counted[begun]).max(0)[None]
+        worth = measure.worth(told[free], counted[free])
         gain = np.maximum(worth - front, 0).mean(-1) * self._odds(free)
         return [(int(i), None) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
 
     def _believed(self) -> Belief:
-        grid, trials = self._grid(), len(self._curves)
+        trials = len(self._curves)
         refit = trials - self._fitted_at >= REFIT_EVERY or not self._fitted_at
         self._fitted_at = trials if refit else self._fitted_at
-        shift = None if self._prior is None else deviations(self._prior_curves(grid))
-        return self._believer.believe(self._pool.x, grid, shift, self._curves, refit)
+        shift = None if self._prior is None else deviations(self._prior_curves())
+        return self._believer.believe(self._pool.x, self._grid, shift, self._curves, refit)
 
     def _promising(
         self, belief: Belief, free: Ints, running: list[int], rng: np.random.Generator
@@ -189,12 +187,12 @@ class CurveSampler:
         means, doubts = belief.means_and_doubts(of)
         return np.asarray(means + (doubts * better)[:, None])
 
-    def _prior_curves(self, grid: Floats) -> Floats:
+    def _prior_curves(self) -> Floats:
         """(pool, loads, metrics) of what the prior says; asked once for each point."""
         assert self._prior is not None
         known = len(self._told)
         if fresh := self._pool.points[known:]:
-            told = self._prior.curves(fresh, grid, self._goal.metrics)
+            told = self._prior.curves(fresh, self._grid, self._goal.metrics)
             self._told = told if not known else np.concatenate([self._told, told])
         return self._told
 
@@ -203,14 +201,18 @@ class CurveSampler:
         low, high = self._pool.lowest[of, None], self._pool.highest[of, None]
         return np.asarray((loads >= low - EDGE) & (loads <= high + EDGE))
 
-    def _grid(self) -> Floats:
-        """Loads on each device (log₂): a doubling apart, or further where there would be too many."""
-        low, high = float(self._pool.lowest.min()), float(self._pool.highest.max())
-        count = int(min(max(round(high - low), 1) + 1, GRID))
-        return np.linspace(low, high, count)
-
     def _odds(self, of: Ints) -> Floats:
         return likely(self._pool.x, self._failed, of)
 
     def _priced(self, gain: Floats, of: Ints) -> Floats:
         return np.asarray(gain / self._pool.device_s[of] ** self._price)
+
+
+def _grid(pool: Pool) -> Floats:
+    """Loads on each device (log₂): a doubling apart, or further where there would be too many.
+
+    Points that come later may have loads beyond; these are not looked at.
+    """
+    low, high = float(pool.lowest.min()), float(pool.highest.max())
+    count = int(min(max(round(high - low), 1) + 1, GRID))
+    return np.linspace(low, high, count)
