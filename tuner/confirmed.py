@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log, sinh
 
 from tuner.confirmation import Confirmation
 from tuner.contenders import Contender, contenders
-from tuner.economics import SIGNED
 from tuner.ledger import Entry, searched
-from tuner.objective import ObjectiveConfig
-from tuner.pareto import Axis
+from tuner.objective import ObjectiveConfig, unworth
 from tuner.picture import Judged
 from tuner.space import ENGINE
 from tuner.trial import TrialResult
@@ -97,19 +94,15 @@ def _tier(
 def in_unit(standing: Standing, objective: ObjectiveConfig) -> Standing:
     """Worth turned back into what it was made of: tokens a joule into joules a token."""
     sold = objective.sold
-    low, high = _value(sold, standing.low), _value(sold, standing.high)
+
+    def value(worth: float | None) -> float | None:
+        return None if worth is None else unworth(sold, worth)
+
+    low, high = value(standing.low), value(standing.high)
     return replace(
         standing,
-        mean=_value(sold, standing.mean),
+        mean=value(standing.mean),
         low=high if sold.direction == "min" else low,
         high=low if sold.direction == "min" else high,
-        searched=_value(sold, standing.searched),
+        searched=value(standing.searched),
     )
-
-
-def _value(sold: Axis, worth: float | None) -> float | None:
-    if worth is None:
-        return None
-    if sold.direction == "min":
-        return 1 / worth
-    return worth if sold.metric not in SIGNED else sinh(log(worth))

@@ -1,6 +1,5 @@
 """Who is measured again: the best of each tier that one look can't tell apart, and the defaults. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +8,6 @@ from tuner.objective import ObjectiveConfig, Slo, Tier, Winner, best_per_tier, i
 from tuner.racing import ConfirmConfig, may_be_best
 from tuner.space import ENGINE, Point
 from tuner.trial import OperatingPoint
-
-NUMBER = re.compile(r"[\d.]+(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +80,12 @@ def _contender(
 
 def _loads(points: Sequence[OperatingPoint], best: OperatingPoint, tier: Tier) -> set[float]:
     """That of the best point; and the next lower one, where the promises hold if they just fail at the best."""
-    own = load_of(best)
+    own = best.load_value
     if own is None:
         return set()
-    kept = (load_of(p) for p in points if p.valid and in_tier(tier, p))
+    kept = (p.load_value for p in points if p.valid and in_tier(tier, p))
     lower = [load for load in kept if load is not None and load < own]
     return {own, max(lower)} if lower else {own}
-
-
-def load_of(point: OperatingPoint) -> float | None:
-    """Users, or requests per second, of "closed 8" and "poisson 2.5/s"; None where it is no number."""
-    found = NUMBER.fullmatch(point.load.rpartition(" ")[2].removesuffix("/s"))
-    return float(found[0]) if found else None
 
 
 def _untried(entries: Sequence[Finished], slo: Slo, engines: Sequence[str]) -> list[Contender]:

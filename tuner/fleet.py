@@ -87,9 +87,8 @@ def of_one_trial(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
         return float(_relaxed(fleet, alone(trial), demand).usd.mean())
 
     day = _demand(fleet)
-    mean = day.mean(
-        axis=0, keepdims=True
-    )  # earnings are concave in demand: a mean hour bounds the day's
+    # Earnings are concave in demand: a mean hour bounds the day's.
+    mean = day.mean(axis=0, keepdims=True)
     bounds = {trial: usd(trial, mean) for trial in _worth_trying(fleet, candidates)}
     best, most = -1, -inf
     for trial in sorted(bounds, key=lambda each: -bounds[each]):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import asinh, exp
+from math import asinh, exp, log, sinh
 from typing import Annotated
 
 from pydantic import Field
@@ -125,6 +125,13 @@ def worth(sold: Axis, value: float) -> float:
     if sold.direction == "min":
         return 1 / value
     return value if sold.metric not in SIGNED else exp(asinh(value))
+
+
+def unworth(sold: Axis, worth: float) -> float:
+    """The value that a worth was made of."""
+    if sold.direction == "min":
+        return 1 / worth
+    return worth if sold.metric not in SIGNED else sinh(log(worth))
 
 
 def best_per_tier(

@@ -26,9 +26,8 @@ HOPELESS = 0.05  # chance below which more repeats are not worth it
 NOISIER = 0.1  # significance at which a contender counts as noisier than the others
 TINY = 1e-9  # a standard error below it is rounding
 
-Values = Mapping[
-    str, Mapping[int, float | None]
-]  # contender → round → its value; None: it had none
+# Contender → round → its value; None: it had none.
+Values = Mapping[str, Mapping[int, float | None]]
 Ended = Literal["", "best", "equal", "hopeless", "budget"]
 Floats = NDArray[np.float64]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -38,7 +37,8 @@ class ConfirmConfig(Strict):
     """How the best of a search are measured again. `contenders`: the most of a tier, defaults apart; 0 is off.
 
     `equivalence`: a difference that does not matter, as a share. `noise`: standard deviation between
-    starts, as a share, that chooses who may still be best before there are repeats.
+    starts, as a share, that chooses who may still be best before there are repeats. `loads`: those at which
+    the search found the tiers' best, or all.
     """
 
     contenders: Annotated[int, Field(ge=0)] = 0
@@ -47,9 +47,7 @@ class ConfirmConfig(Strict):
     equivalence: Share = 0.015
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.97
     noise: Share = 0.03
-    loads: Literal["tier", "all"] = (
-        "tier"  # those at which the search found the tiers' best, or all
-    )
+    loads: Literal["tier", "all"] = "tier"
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -107,9 +107,8 @@ def chances(found: Fit, race: Race, seed: int) -> dict[str, float]:
     order = [i for i in order if found.names[i] not in race.failed]
     random = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(found.covariance[np.ix_(order, order)])
-    root = (
-        vectors @ np.diag(np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    )  # the same for any signs
+    # Symmetric, so that it is the same whatever signs the vectors have.
+    root = vectors @ np.diag(np.sqrt(np.clip(values, 0, None))) @ vectors.T
     scale = np.sqrt(found.variance * found.freedom / random.chisquare(found.freedom, DRAWS))
     spread = random.standard_normal((DRAWS, len(order))) @ root * scale[:, None]
     drawn = found.effects[order] + spread

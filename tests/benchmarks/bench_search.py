@@ -30,10 +30,8 @@ CODE = ("tests/benchmarks/search_methods.py", "tests/benchmarks/search_priors.py
 PLAIN = ("oracle", "random", "optuna-qmc", "optuna-nsga2", "optuna-tpe", "optuna-tpex4")
 SEEDS, BUDGET = 20, 128
 FOREIGN_BUDGET = 48  # of the published landscapes, which are small
-OWN_BUDGET, VARIANT_BUDGET = (
-    48,
-    32,
-)  # of a search that costs more, and is done by then; with priors, or x4
+# Of a search that costs more, and is done by then; with priors, or four at once.
+OWN_BUDGET, VARIANT_BUDGET = 48, 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from tuner.objective import (
     in_tier,
     shortfall,
     tier_values,
+    unworth,
     worth,
 )
 
@@ -157,6 +158,7 @@ def test_what_samplers_maximise_orders_as_the_tier_does(values: list[float]) -> 
     ):
         sold = objective.sold
         assert worth(sold, better) > worth(sold, worse) > 0
+        assert unworth(sold, worth(sold, low)) == pytest.approx(low, rel=1e-6, abs=1e-9)
         best = best_per_tier(
             SLO, objective, [completed(judged(0, sold.metric, v)) for v in (worse, better)]
         )["fast"]

@@ -37,7 +37,7 @@ class Pool:
         self.points: list[Point] = []
         self._known: dict[tuple[tuple[str, object], ...], int] = {}
         self.x = np.empty((0, len(encoder.groups) + 1))
-        self.lowest, self.highest, self.device_s = (np.empty(0) for _ in range(3))
+        self.devices, self.lowest, self.highest, self.device_s = (np.empty(0) for _ in range(4))
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -53,9 +53,10 @@ class Pool:
         if not fresh:
             return
         traits = [self._traits_of(point) for point in fresh.values()]
-        devices = np.log2([[each.devices] for each in traits]) / 3
-        x = np.hstack([self._encoder.encode(list(fresh.values())), devices])
+        devices = np.array([each.devices for each in traits], np.float64)
+        x = np.column_stack([self._encoder.encode(list(fresh.values())), np.log2(devices) / 3])
         self.x = np.concatenate([self.x, x])
+        self.devices = np.append(self.devices, devices)
         self.lowest = np.append(self.lowest, np.log2([each.lowest for each in traits]))
         self.highest = np.append(self.highest, np.log2([each.highest for each in traits]))
         self.device_s = np.append(self.device_s, [each.device_s for each in traits])

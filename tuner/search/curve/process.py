@@ -16,10 +16,8 @@ from tuner.search.curve.kernel import Dimensions, Floats, Hyper, Ints
 NOISE_GRID = np.geomspace(1e-4, 3.0, 40)  # of an output, as a share of its signal
 FITTED_ROWS = 240  # observations that hyperparameters are fitted to; all count for predictions
 ALIKE = 0.95  # the most that the outputs of a curve are held to move together
-SPREAD, SUPPOSED = (
-    0.4,
-    4,
-)  # of the logarithms between configurations; the trials that this counts as
+# Of the logarithms between configurations; and how many trials that counts as.
+SPREAD, SUPPOSED = 0.4, 4
 LEAST_SPREAD = 0.02  # of an output: what can't be told from noise
 
 

@@ -91,7 +91,7 @@ class CurveSampler:
             self._curves.append(curve)
 
     def _curve(self, index: int, outcome: Outcome) -> Curve | None:
-        devices = 2 ** (3 * self._pool.x[index, -1])
+        devices = self._pool.devices[index]
         rows = [
             (np.log2(load / devices), [point.metrics.get(metric) for metric in self._goal.metrics])
             for point in outcome.points
