@@ -39,7 +39,7 @@ LAYERS = (
     {"config", "compose", "judge"},
     {"explained"},
     {"belief"},
-    {"curves"},
+    {"curves", "foretold"},
     {"priors"},
     {"study_config"},
     {"tracking"},

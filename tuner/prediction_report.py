@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from serving.twin.config import TwinConfig
 from tuner.ledger import Finished
 from tuner.picture import Judged
-from tuner.predictions import prediction_report, twin_pairs
+from tuner.predictions import kept_pairs, prediction_report
+
+BY = {
+    "none": "the twin's closed form",  # of the hardware itself
+    "twin": "the twin's closed form",
+    "roofline": "a roofline, which knows an order and no level",
+    "ledger": "the older study that the search began with",
+}
 
 
 def show_predictions(study: Judged, entries: Sequence[Finished], console: Console) -> None:
-    """Silent where nothing was predicted. Real hardware is foretold where the search had it foretold."""
-    prior = study.search.prior
-    foretold = prior.kind == "twin" and prior.system is not None
-    like = TwinConfig(system=prior.system) if foretold and prior.system else None
-    errors = prediction_report(twin_pairs(entries, like))
+    """Silent where nothing was predicted."""
+    errors = prediction_report(kept_pairs(entries))
     if not errors:
         return
     table = Table(
@@ -35,8 +38,7 @@ def show_predictions(study: Judged, entries: Sequence[Finished], console: Consol
         table.add_row(each.metric, str(each.pairs), error, bias, order)
     console.print(table)
     console.print(
-        "By the twin's closed form, before a trial is run; ranks are compared between configurations under "
-        "the same load.",
+        f"By {BY[study.search.prior.kind]}; ranks are compared between configurations under the same load.",
         highlight=False,
         soft_wrap=not console.is_terminal,
     )

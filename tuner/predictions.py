@@ -7,18 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from serving.twin.config import TwinConfig
 from tuner.ledger import Finished
-from tuner.predict import Refused, predicted_curve
 from tuner.trial import Completed
 
-METRICS = (
-    "throughput_output_tok_s_device",
-    "interactivity_tok_s_user",
-    "ttft_p50_ms",
-    "tpot_p50_ms",
-    "energy_j_per_output_tok",
-)
 LEAST = 3  # configurations under the same load, from which on an order says something
 
 
@@ -56,36 +47,18 @@ def prediction_report(pairs: Iterable[Pair]) -> list[PredictionError]:
     return [_error(metric, each) for metric, each in of_metric.items()]
 
 
-def twin_pairs(
-    entries: Sequence[Finished],
-    like: TwinConfig | None = None,
-    metrics: Sequence[str] = METRICS,
-) -> list[Pair]:
-    """What the twin foretells of each completed trial, at the loads that were measured.
-
-    `like`: what real hardware is taken for; None: nothing is foretold of it.
-    """
-    found = []
-    for entry in entries:
-        if not isinstance(entry.result, Completed):
-            continue
-        config = entry.result.config
-        if config.twin is None and like is None:
-            continue
-        if config.hardware.twin is None:
-            hardware = config.hardware.model_copy(update={"twin": like})
-            config = config.model_copy(update={"hardware": hardware})
-        curve = predicted_curve(config)
-        if isinstance(curve, Refused):
-            continue
-        told = {each.load: each.metrics for each in curve}
-        for point in entry.result.points:
-            for metric in metrics if point.valid else ():
-                predicted = told.get(point.load, {}).get(metric)
-                measured = point.metrics.get(metric)
-                if predicted is not None and measured is not None:
-                    found.append(Pair(metric, point.load, predicted, measured))
-    return found
+def kept_pairs(entries: Sequence[Finished]) -> list[Pair]:
+    """What was foretold of the valid points of completed trials, as it was kept with them."""
+    points = [
+        p for each in entries if isinstance(each.result, Completed) for p in each.result.points
+    ]
+    return [
+        Pair(metric, point.load, predicted, measured)
+        for point in points
+        if point.valid
+        for metric, predicted in point.predicted.items()
+        if (measured := point.metrics.get(metric)) is not None
+    ]
 
 
 def _error(metric: str, pairs: Sequence[Pair]) -> PredictionError:

@@ -124,6 +124,7 @@ def point_run(study: Judged, name: str, entry: Finished, point: OperatingPoint) 
         for metric, value in point.metrics.items()
         if value is not None and math.isfinite(value)
     }
+    metrics |= {f"predicted/{metric}": value for metric, value in point.predicted.items()}
     start_ms, end_ms = _times(entry)
     own = {"load": point.load, "trial": f"{entry.number:03d}"}
     title = f"{entry.number:03d} {entry.engine} {point.load}"

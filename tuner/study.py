@@ -11,6 +11,7 @@ from typing import Protocol
 from tuner.config import ConfigError, StudyConfig, default_points, fixed_values, trial_config
 from tuner.confirmer import Confirmer, most_repeats
 from tuner.curves import curve_sampler
+from tuner.foretold import foreteller
 from tuner.incumbents import hurdle_of
 from tuner.ledger import Entry, Ledger
 from tuner.objective import tier_values
@@ -89,7 +90,7 @@ class Study:
 
     def __init__(self, config: StudyConfig, ledger: Ledger, observers: Sequence[Observer]) -> None:
         self._config, self._ledger, self._observers = config, ledger, observers
-        self._proposer = proposer(config)
+        self._proposer, self._foreteller = proposer(config), foreteller(config)
         self._confirmer: Confirmer | None = None
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
@@ -120,6 +121,7 @@ class Study:
 
     def finished(self, number: int, measured: Measured) -> None:
         proposal = self._live.pop(number)
+        measured = self._foreteller.beside(proposal.point, measured)
         folder = self._ledger.finished(number, proposal.point, measured, _repeat(proposal))
         self._learn(proposal, measured.result)
         for observer in self._observers:

@@ -84,13 +84,17 @@ class TrialConfig(Strict):
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why."""
+    """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why.
+
+    `predicted`: some of the metrics as they were foretold, by what the study takes for a prior.
+    """
 
     level: int
     load: str  # "closed 8" or "poisson 2.5/s"
     metrics: Mapping[str, float | None]
     reasons: Mapping[str, str] = field(default_factory=dict)
     invalid_because: tuple[str, ...] = ()
+    predicted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def valid(self) -> bool:

@@ -59,9 +59,10 @@ def watts_of(told: Any) -> float:
         for each in (watts, metrics.get("Reading") if isinstance(metrics, dict) else None, reading):
             if isinstance(each, int | float):
                 return float(each)
-        members = [each.get("@odata.id", "?") for each in told.get("Members", [])]
-        if members:
-            raise ValueError(f"a list; name one of {', '.join(members)} and its …/Power")
+        members = told.get("Members")
+        paths = [each.get("@odata.id", "?") for each in members or () if isinstance(each, dict)]
+        if paths:
+            raise ValueError(f"a list; name one of {', '.join(paths)} and its …/Power")
     raise ValueError("neither PowerConsumedWatts nor PowerWatts nor a reading in W is in it")
 
 

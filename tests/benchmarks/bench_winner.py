@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.benchmarks.tables import put, table
 from tests.tuner.races import Machine, Raced, run_race
 from tuner.racing import ConfirmConfig, may_be_best
 from tuner.winner import standings, verdict
@@ -155,11 +156,6 @@ def search_table(searches: int) -> str:
     return table(titles, lines)
 
 
-def table(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    head = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-    return "\n".join([*head, *(f"| {' | '.join(cells)} |" for cells in lines)])
-
-
 def section(races: int, searches: int) -> str:
     """Markdown, from the runs."""
     c = CONFIG
@@ -187,16 +183,6 @@ best of all {CANDIDATES}.
 """
 
 
-def put(text: str, file: Path) -> None:
-    """Between the section's marks; a page without them gets it at its end."""
-    begin, end = "<!-- winner:begin -->", "<!-- winner:end -->"
-    page = file.read_text() if file.exists() else "# Search\n"
-    if begin not in page or end not in page:
-        page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
-    before, after = page.partition(begin)[0], page.partition(end)[2]
-    file.write_text(f"{before}{begin}\n{text}{end}{after}")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, metavar="FILE", help="the section, as Markdown")
@@ -206,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = section(args.races, args.searches)
     print(text)  # noqa: T201
     if args.write:
-        put(text, args.write)
+        put(text, args.write, "bench-winner")
     return 0
 
 

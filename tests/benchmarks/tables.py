@@ -1,4 +1,4 @@
-"""What the benchmark of the load generator measured, as Markdown."""
+"""What benchmarks measured, as Markdown: those of the load generator, and tables for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Errors of predictions against figures worked out by hand; those of the twin on a real trial of it."""
+"""Errors of predictions against figures worked out by hand."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
-from serving.twin.config import TwinConfig
 from tuner.config import load, trial_config
 from tuner.ledger import Finished
-from tuner.predictions import Pair, prediction_report, twin_pairs
-from tuner.trial import Completed, OperatingPoint, Timings, TrialConfig
+from tuner.predictions import Pair, kept_pairs, prediction_report
+from tuner.trial import Completed, Failed, OperatingPoint, Timings, TrialResult
 
 
 def pairs(metric: str, load: str, *both: tuple[float, float]) -> list[Pair]:
@@ -51,19 +50,17 @@ def test_metrics_are_apart_and_what_measured_nothing_is_left_out() -> None:
     assert prediction_report([]) == []
 
 
-def test_real_hardware_is_foretold_as_what_it_is_said_to_be_like() -> None:
-    """The same trial, once as an emulation and once as if it had been measured."""
-    trial = trial_config(load(["experiment=b300", "engine=vllm", "space=none"]), {})
-    real = trial.model_copy(update={"hardware": trial.hardware.model_copy(update={"twin": None})})
-    speed = "interactivity_tok_s_user"
-    point = OperatingPoint(0, "closed 8", {speed: 50.0})
-
-    def entry(config: TrialConfig) -> Finished:
-        result = Completed(config, (point,), Timings(1, 1, 1), "")
-        return Finished(0, {}, "f", result, Path(), datetime.now(UTC))
-
-    assert not twin_pairs([entry(real)])
-    like = twin_pairs([entry(real)], TwinConfig(system="b300_sxm"), [speed])
-    (own,) = twin_pairs([entry(trial)], None, [speed])
-    assert like == [own]
-    assert own.measured == 50.0
+def test_what_was_foretold_is_read_where_it_was_kept() -> None:
+    """Of valid points alone, and of what was measured too."""
+    config = trial_config(load(["experiment=b300", "engine=vllm", "space=none"]), {})
+    told = {"a": 40.0, "b": 1.0}
+    points = (
+        OperatingPoint(0, "closed 8", {"a": 50.0, "b": None, "c": 3.0}, predicted=told),
+        OperatingPoint(1, "closed 9", {"a": 60.0}, invalid_because=("late",), predicted=told),
+        OperatingPoint(2, "closed 10", {"a": 70.0}),
+    )
+    done = Completed(config, points, Timings(1, 1, 1), "")
+    failed = Failed(config, "OutOfMemory", "", Timings(1, 1, 1))
+    results: list[TrialResult] = [done, failed]
+    entries = [Finished(0, {}, "f", each, Path(), datetime.now(UTC)) for each in results]
+    assert kept_pairs(entries) == [Pair("a", "closed 8", 40.0, 50.0)]
