@@ -7,7 +7,7 @@ ServingError
 ├── EngineExited             it died by itself, at start or under load
 │   └── OutOfMemory          ... for want of device or host memory
 ├── EngineRestarted          another process answers than the one that was started
-├── PowerCapDenied           a GPU's power limit or clocks could not be set
+├── PowerCapDenied           a GPU's power limit or clocks could not be set, or did not hold
 ├── PowerCapLeft             ... or not be set back: it stays as the trial had it
 └── Unhealthy                it runs, but answers errors
 """

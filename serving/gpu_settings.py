@@ -23,7 +23,8 @@ def gpus_set(
 ) -> Iterator[None]:
     """Nothing is touched, and nothing started, where nothing is asked for.
 
-    Raises PowerCapDenied, with every GPU as it was; PowerCapLeft, if one could not be set back.
+    Raises PowerCapDenied, with every GPU as it was, also where its keeper was made to end before the block
+    did; PowerCapLeft, if one could not be set back.
     """
     if not devices or (limit_w is None and sm_clock_mhz is None):
         yield
@@ -52,11 +53,15 @@ def gpus_set(
         try:
             yield
         finally:
+            early = bool(select.select([told], [], [], 0)[0])
             lifeline.close()
             last = _line(told)
             if "restored" not in last:
-                raise PowerCapLeft(
-                    _left(devices, first["set"], last.get("left", "its keeper died"))
+                why = last.get("left", "its keeper died")
+                raise PowerCapLeft(_left(devices, first["set"], sm_clock_mhz, why))
+            if early:
+                raise PowerCapDenied(
+                    "the keeper of GPU settings was ended: they did not hold to the end"
                 )
 
 
@@ -73,7 +78,10 @@ def _line(told: BinaryIO) -> dict[str, Any]:
     return answer
 
 
-def _left(devices: Sequence[str], before_w: dict[str, float], why: str) -> str:
+def _left(
+    devices: Sequence[str], before_w: dict[str, float], sm_clock_mhz: int | None, why: str
+) -> str:
     by_hand = [f"nvidia-smi -i {name} -pl {watts:g}" for name, watts in before_w.items()]
-    by_hand = by_hand or [f"nvidia-smi -i {name} -rgc" for name in devices]
+    if sm_clock_mhz is not None:
+        by_hand += [f"nvidia-smi -i {name} -rgc" for name in before_w or devices]
     return f"GPU settings are not set back ({why}); by hand: {'; '.join(by_hand)}"

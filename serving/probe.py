@@ -40,12 +40,13 @@ def get(
 
     `trust`: which certificates are, where it is https; those of the system by default.
     """
-    parts, host = urllib.parse.urlsplit(url), urllib.parse.urlsplit(url).hostname or ""
+    parts = urllib.parse.urlsplit(url)
+    host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=trust)
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=trust)
     else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request(
             "GET", parts.path or "/", headers={"Connection": "close", **(headers or {})}

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from tuner.confirmation import Confirmation
 from tuner.contenders import Contender, contenders
+from tuner.economics import SIGNED
 from tuner.ledger import Entry, searched
 from tuner.objective import ObjectiveConfig, unworth
 from tuner.picture import Judged
 from tuner.space import ENGINE
 from tuner.trial import TrialResult
-from tuner.winner import Standing, Verdict, standings, verdict
+from tuner.winner import Ratio, Standing, Verdict, standings, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +84,23 @@ def _tier(
         {name: of_engine[each.engine] for name, each in own.items() if each.engine in of_engine},
     )
     judged = verdict(race, values, confirmation.config, list(of_engine.values()))
+    means = {each.name: each.mean for each in standing}
     rows = tuple(
-        Row(own[each.name], in_unit(each, study.objective), examples[each.name])
+        Row(own[each.name], in_unit(each, study.objective, means.get(default)), examples[each.name])
         for each in standing
         if each.name in examples
+        for default in [of_engine.get(own[each.name].engine, "")]
     )
     return ConfirmedTier(tier, rows, judged, race.rounds)
 
 
-def in_unit(standing: Standing, objective: ObjectiveConfig) -> Standing:
-    """Worth turned back into what it was made of: tokens a joule into joules a token."""
+def in_unit(
+    standing: Standing, objective: ObjectiveConfig, default: float | None = None
+) -> Standing:
+    """Worth turned back into what it was made of: tokens a joule into joules a token.
+
+    `default`: the worth that `over_default` is held against.
+    """
     sold = objective.sold
 
     def value(worth: float | None) -> float | None:
@@ -105,4 +113,17 @@ def in_unit(standing: Standing, objective: ObjectiveConfig) -> Standing:
         low=high if sold.direction == "min" else low,
         high=low if sold.direction == "min" else high,
         searched=value(standing.searched),
+        over_default=_over(standing.over_default, objective, default),
     )
+
+
+def _over(over: Ratio | None, objective: ObjectiveConfig, default: float | None) -> Ratio | None:
+    """A share of worth is one of the figure, but for margins; of a margin at or below 0 there is none."""
+    sold = objective.sold
+    if sold.metric not in SIGNED or over is None or default is None:
+        return over
+    base = unworth(sold, default)
+    if base <= 0:
+        return None
+    ends = (unworth(sold, default * (1 + each)) for each in (over.share, over.low, over.high))
+    return Ratio(*(end / base - 1 for end in ends))

@@ -78,25 +78,33 @@ def plan(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
 
 
 def of_one_trial(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
-    """The best plan that uses one trial's configuration for all tiers, each at its own load."""
+    """The best plan that uses one trial's configuration for all tiers, each at its own load.
+
+    Within `GAP`: a trial that promises no more than that above what was found is not planned.
+    """
 
     def alone(trial: int) -> tuple[Candidate, ...]:
         return useful(fleet, [c for c in candidates if c.trial == trial])
 
-    def usd(trial: int, demand: Floats) -> float:
-        return float(_relaxed(fleet, alone(trial), demand).usd.mean())
+    def usd_day(trial: int, demand: Floats) -> float:
+        """In fractions of replicas."""
+        return HOURS * float(_relaxed(fleet, alone(trial), demand).usd.mean())
 
+    able = {c.trial for c in candidates if c.tier in fleet.demand and c.output_tok_s > 0}
     day = _demand(fleet)
     # Earnings are concave in demand: a mean hour bounds the day's.
     mean = day.mean(axis=0, keepdims=True)
-    bounds = {trial: usd(trial, mean) for trial in _worth_trying(fleet, candidates)}
-    best, most = -1, -inf
+    bounds = {trial: usd_day(trial, mean) for trial in able}
+    best: Plan | None = None
     for trial in sorted(bounds, key=lambda each: -bounds[each]):
-        if bounds[trial] <= most:
+        enough = -inf if best is None else best.usd_day * (1 + GAP)
+        if bounds[trial] <= enough:
             break
-        if (found := usd(trial, day)) > most:
-            best, most = trial, found
-    return plan(fleet, alone(best))
+        if usd_day(trial, day) > enough:
+            found = plan(fleet, alone(trial))
+            best = found if best is None or found.usd_day > best.usd_day else best
+    assert best is not None, "there is a candidate"
+    return best
 
 
 def useful(fleet: FleetConfig, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -114,28 +122,6 @@ def useful(fleet: FleetConfig, candidates: Sequence[Candidate]) -> tuple[Candida
         if not beaten:
             kept.append(one)
     return tuple(kept)
-
-
-def _worth_trying(fleet: FleetConfig, candidates: Sequence[Candidate]) -> list[int]:
-    """Trials that no other trial beats in every tier: fewer plans to make."""
-    best: dict[int, dict[str, tuple[float, float]]] = {}
-    for c in candidates:
-        if c.tier in fleet.demand and c.output_tok_s > 0:
-            per_device, per_watt = c.output_tok_s / c.devices, c.output_tok_s / c.watts
-            was = best.setdefault(c.trial, {}).get(c.tier, (0.0, 0.0))
-            best[c.trial][c.tier] = max(was[0], per_device), max(was[1], per_watt)
-    tiers = list(fleet.demand)
-    rows = {
-        t: [x for tier in tiers for x in found.get(tier, (0.0, 0.0))] for t, found in best.items()
-    }
-    return [
-        trial
-        for trial, row in rows.items()
-        if not any(
-            other != row and all(a >= b for a, b in zip(other, row, strict=True))
-            for other in rows.values()
-        )
-    ]
 
 
 @dataclass(frozen=True, slots=True)

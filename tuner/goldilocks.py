@@ -90,7 +90,9 @@ def zone(results: Sequence[TrialResult], economics: Economics) -> GoldilocksZone
     for path in uncertain(economics):
         for end in (0, 1):
             case = moved(economics, {path: end})
-            there = _best([_again(spot, case, figure) for spot in able])
+            there = _best(
+                [_again(spot, case, figure) for spot in (able if _rising(case) else spots)]
+            )
             if (there.index, there.point.level) != (best.index, best.point.level):
                 moves.append((".".join(map(str, path)), _value(case, path), there))
     found = band(economics, lambda case: _earns(best.result, best.point, case, figure))
@@ -162,8 +164,16 @@ def _priced(
                 yield Spot(index, result, point, user, rate, earns)
 
 
+def _rising(economics: Economics) -> bool:
+    """Whether the faster of two like points earns no less."""
+    prices = economics.prices
+    factors = [step.factor.value for step in (() if prices is None else prices.premium)]
+    return factors == sorted(factors)
+
+
 def _able(spots: Sequence[Spot]) -> list[Spot]:
-    """Those that may earn most at some price: faster, of more tokens or of fewer watts than any other."""
+    """Those that may earn most at some price, where prices rise with speed: faster, of more tokens or of fewer
+    watts than any other."""
     names = (USER, RATE, "throughput_total_tok_s_device", "power_w_device")
     columns = {name: [spot.point.metrics.get(name) for spot in spots] for name in names}
     known = {name: each for name, each in columns.items() if None not in each}

@@ -54,10 +54,14 @@ class Traces:
 
     def told(self) -> list[str]:
         """What was metered how, for the record: `nvml: instant power`, `rapl: why not`."""
-        return [
-            f"{each.source}: {each.absent_because or f'{each.power_kind} power'}"
-            for each in self.power
-        ]
+        return [f"{each.source}: {_how(each)}" for each in self.power]
+
+
+def _how(trace: PowerTrace) -> str:
+    if not any(len(each.at_ns) for each in trace.devices):
+        return trace.absent_because or "it told nothing"
+    silent = f", silent at times: {trace.absent_because}" if trace.absent_because else ""
+    return f"{trace.power_kind} power{silent}"
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.confirmed import ConfirmedTier
+from tuner.economics import SIGNED
 from tuner.ledger import Finished
-from tuner.objective import Winner, best_per_tier, tier_values
+from tuner.objective import Winner, best_per_tier
 from tuner.picture import Judged
 
 FLEETS = (8, 64, 512)  # devices
@@ -61,9 +62,6 @@ def _confirmed(tier: ConfirmedTier) -> Gain:
     if chosen.contender.is_default:
         return Gain(name, each.mean, each.mean, 0.0, confirmed=True, is_default=True)
     over = each.over_default
-    if over is None:
-        why = f"the default of {chosen.contender.engine} has no figure in this tier"
-        return Gain(name, each.mean, confirmed=True, unknown=why)
     default = next(
         (
             row.standing.mean
@@ -72,6 +70,10 @@ def _confirmed(tier: ConfirmedTier) -> Gain:
         ),
         None,
     )
+    if over is None:
+        why = f"the default of {chosen.contender.engine} has no figure in this tier"
+        why = why if default is None else _loses(chosen.contender.engine, default)
+        return Gain(name, each.mean, default, confirmed=True, unknown=why)
     share, low, high = (1 - 1 / (1 + ratio) for ratio in (over.share, over.low, over.high))
     return Gain(name, each.mean, default, share, (low, high), confirmed=True)
 
@@ -87,11 +89,17 @@ def _searched(study: Judged, tier: str, measured: Sequence[Finished]) -> Gain:
     if default is None:
         why = f"the default of {entry.engine} was not measured"
         return Gain(tier, best.throughput, unknown=why)
-    worths = [
-        tier_values(study.slo, study.objective, each.result)[tier] for each in (default, entry)
-    ]
     own = best_per_tier(study.slo, study.objective, [default.result])[tier]
     if not isinstance(own, Winner):
         why = f"the default of {entry.engine} (trial {default.number}) does not keep its promises"
         return Gain(tier, best.throughput, unknown=why)
-    return Gain(tier, best.throughput, own.throughput, 1 - worths[0] / worths[1])
+    worse, better = own.throughput, best.throughput
+    if study.objective.sold.direction == "min":
+        worse, better = better, worse
+    if study.objective.sold.metric in SIGNED and worse <= 0:
+        return Gain(tier, best.throughput, own.throughput, unknown=_loses(entry.engine, worse))
+    return Gain(tier, best.throughput, own.throughput, 1 - worse / better)
+
+
+def _loses(engine: str, earns: float) -> str:
+    return f"the default of {engine} earns {earns:,.4g}, of which there is no share"

@@ -15,13 +15,14 @@ from tuner.confirmed import ConfirmedTier, confirmed
 from tuner.economy_report import show_economy
 from tuner.explain_report import show_explained
 from tuner.ledger import LEDGER, Finished, read, searched, why_ended
-from tuner.objective import Closest, Tier, Winner, best_per_tier, tier_values, worth
+from tuner.objective import Closest, Tier, Winner, best_per_tier
 from tuner.pareto import pareto_set
 from tuner.payback_report import show_payback
 from tuner.picture import Judged
 from tuner.plots import write_plots
 from tuner.point_table import LEFT, MODELLED, cells, footnotes, headers, number, trial_name
 from tuner.prediction_report import show_predictions
+from tuner.recommended import shares_of_best
 from tuner.trial import Completed, Failed
 
 
@@ -165,7 +166,9 @@ def _show_tiers(
     console.print()
     winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
     if winners:
-        _show_recommended(study, measured, winners, console)
+        _show_recommended(
+            measured, winners, shares_of_best(study, measured, winners, again), console
+        )
     else:
         unknown = any(isinstance(each, Closest) and each.unknown for each in best.values())
         told = (
@@ -195,19 +198,15 @@ def _verdict(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
 
 
 def _show_recommended(
-    study: Judged, measured: Sequence[Finished], winners: dict[str, Winner], console: Console
+    measured: Sequence[Finished],
+    winners: dict[str, Winner],
+    shares: Sequence[dict[str, float]],
+    console: Console,
 ) -> None:
     """One for all: the trial that comes nearest, over all tiers, to each tier's best."""
-
-    def shares(index: int) -> dict[str, float]:
-        values = tier_values(study.slo, study.objective, measured[index].result)
-        sold = study.objective.sold
-        return {tier: values[tier] / worth(sold, won.throughput) for tier, won in winners.items()}
-
-    chosen = max(range(len(measured)), key=lambda i: (sum(shares(i).values()), -i))
-    told = (
-        ", ".join(f"{tier} {share:.0%}" for tier, share in shares(chosen).items()) + " of the best"
-    )
+    chosen = max(range(len(measured)), key=lambda i: (sum(shares[i].values()), -i))
+    told = ", ".join(f"{tier} {share:.0%}" for tier, share in shares[chosen].items())
+    told += " of the best"
     console.print("Recommended for all tiers together", style="bold")
     _say_command(measured[chosen], told, console)
     others = {w.index: tier for tier, w in reversed(winners.items()) if w.index != chosen}

@@ -11,6 +11,7 @@ from tuner.pricing import Economics
 
 Figure = Callable[[Economics], float | None]
 Where = tuple[str | int, ...]
+TINY = 1e-12  # of a figure: a difference below it is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Swing:
 class Band:
     """A figure as stated, and at its worst and best corner: all inputs at once at the end that hurts or helps.
 
-    Every figure here rises or falls with an input whatever the others are, so nothing lies beyond the corners.
+    At a corner no single input makes it worse (or better): which end hurts may hang on the others, as PUE does
+    with a margin's sign.
     """
 
     base: float
@@ -76,20 +78,27 @@ def band(economics: Economics, figure: Figure) -> Band | None:
         estimate = _at(economics, path)
         assert isinstance(estimate, Estimate)
         swings.append((path, Swing(_name(path), *estimate.ends, low, high)))
-    corners = _corners(economics, swings)
-    worst, best = (figure(corner) for corner in corners)
+    worst, best = (_corner(economics, figure, swings, sign) for sign in (-1, 1))
     if base is None or worst is None or best is None:
         return None
     widest = sorted((swing for _, swing in swings if swing.width), key=lambda s: -s.width)
     return Band(base, min(base, worst), max(base, best), tuple(widest))
 
 
-def _corners(
-    economics: Economics, swings: Sequence[tuple[Where, Swing]]
-) -> tuple[Economics, Economics]:
-    better = {path: int(swing.at_high >= swing.at_low) for path, swing in swings}
-    worse = {path: 1 - end for path, end in better.items()}
-    return moved(economics, worse), moved(economics, better)
+def _corner(
+    economics: Economics, figure: Figure, swings: Sequence[tuple[Where, Swing]], sign: int
+) -> float | None:
+    """From the ends that one by one are best (1) or worst (-1), input by input until none betters it."""
+    ends = {path: int(sign * (swing.at_high - swing.at_low) >= 0) for path, swing in swings}
+    reached = figure(moved(economics, ends))
+    turned = True
+    while turned and reached is not None:
+        turned = False
+        for path, end in list(ends.items()):
+            other = figure(moved(economics, {**ends, path: 1 - end}))
+            if other is not None and sign * (other - reached) > TINY * abs(reached):
+                ends[path], reached, turned = 1 - end, other, True
+    return reached
 
 
 def _estimates(value: Any, path: Where) -> Iterator[tuple[Where, Estimate]]:

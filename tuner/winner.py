@@ -46,7 +46,7 @@ class Standing:
 
     @property
     def gap(self) -> float | None:
-        if self.mean is None or self.searched is None:
+        if self.mean is None or self.searched is None or self.mean <= 0:  # a loss has no shares
             return None
         return self.searched / self.mean - 1
 
@@ -105,6 +105,8 @@ def chances(found: Fit, race: Race, seed: int) -> dict[str, float]:
     """
     order = sorted(range(len(found.names)), key=lambda i: (found.effects[i], found.names[i]))
     order = [i for i in order if found.names[i] not in race.failed]
+    if not order:
+        return {}
     random = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(found.covariance[np.ix_(order, order)])
     # Symmetric, so that it is the same whatever signs the vectors have.
@@ -126,17 +128,27 @@ def verdict(
     if not still:
         said = "none kept its promises" if race.rounds else "nothing was measured yet"
         return Verdict("none", (), None, f"{said} when measured again")
-    rounds = f"after {race.rounds} round{'s' * (race.rounds != 1)}"
+    rounds = _after(race)
     if found is not None:
         first = leader(found, still)
         still = sorted(still, key=lambda n: (n != first, -_effect(found, n), n))
     names = tuple(still)
-    if not race.ended or found is None:
-        if race.ended:
-            return Verdict("best", names, names[0], f"{names[0]} is the only one measured again")
+    if not race.ended:
         return Verdict("open", names, None, f"not decided yet between {_listed(names)}, {rounds}")
+    if found is None and len(names) > 1:
+        text = f"can't be told between {_listed(names)}: too few of their repeats gave a value"
+        return Verdict("open", names, None, f"{text} {rounds}")
+    if found is None:
+        return Verdict("best", names, names[0], f"{names[0]} is the only one measured again")
     if len(names) == 1:
         return Verdict("best", names, names[0], _best_text(found, race, config, names[0], rounds))
+    return _tied(found, race, config, names, defaults)
+
+
+def _tied(
+    found: Fit, race: Race, config: ConfirmConfig, names: tuple[str, ...], defaults: Sequence[str]
+) -> Verdict:
+    rounds = _after(race)
     pairs = [found.difference(names[0], other) for other in names[1:]]
     if race.ended == "equal":
         kept = next((name for name in names if name in defaults), names[0])
@@ -200,6 +212,10 @@ def _effect(found: Fit, name: str) -> float:
 
 def _has_value(values: Values, name: str, race: Race) -> bool:
     return any(value for r, value in values.get(name, {}).items() if r < race.rounds)
+
+
+def _after(race: Race) -> str:
+    return f"after {race.rounds} round{'s' * (race.rounds != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -40,7 +41,7 @@ def opened(path: Path) -> Iterator[RecordedSource]:
     """A `power.parquet` of a trial, or JSON lines (`.jsonl`, `.jsonl.gz`). Raises SourceError."""
     try:
         recording = load(path)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is no recorded trace: {error}") from error
     if not recording[2]:
         raise SourceError(f"{path} has no readings")

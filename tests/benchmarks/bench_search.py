@@ -26,7 +26,11 @@ from tests.benchmarks.search_report import Key, Runs
 from tests.benchmarks.tables import put
 
 ROOT = Path(__file__).parents[2]
-CODE = ("tests/benchmarks/search_methods.py", "tests/benchmarks/search_priors.py")
+CODE = (
+    "tests/benchmarks/search_methods.py",
+    "tests/benchmarks/search_priors.py",
+    "tuner/space.py",
+)
 PLAIN = ("oracle", "random", "optuna-qmc", "optuna-nsga2", "optuna-tpe", "optuna-tpex4")
 SEEDS, BUDGET = 20, 128
 FOREIGN_BUDGET = 48  # of the published landscapes, which are small

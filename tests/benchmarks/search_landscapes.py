@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.twin import host, pace, power, steady, steptime
+from serving.twin import assemble as assembling
+from serving.twin import catalog, engine, host, library, pace, power, steady, steptime
 from serving.twin.assemble import TwinOutOfMemory, assemble, precision
 from serving.twin.catalog import MODELS, WEIGHT_BYTES
 from serving.twin.config import TwinConfig
@@ -250,8 +251,9 @@ def cache_folder() -> Path:
 
 def _digest(spec: Spec) -> str:
     """Of all that a landscape is made of."""
-    versions = [Library.shipped().version(SYSTEM, engine) for engine in ENGINES]
-    return hashlib.sha256((repr((spec, versions)) + _CODE).encode()).hexdigest()[:12]
+    versions = [Library.shipped().version(SYSTEM, name) for name in ENGINES]
+    grid = STEP_TOKENS, SEQUENCES, FRACTIONS, LOADS, START_S, LOAD_BYTES_S, WRONG
+    return hashlib.sha256((repr((spec, versions, grid)) + _CODE).encode()).hexdigest()[:12]
 
 
 def built(spec: Spec) -> dict[str, NDArray[np.generic]]:
@@ -307,6 +309,5 @@ def _weight_bytes(spec: Spec, setup: Setup) -> float:
 
 
 # As it was imported: a file may change while a process runs.
-_CODE = "".join(
-    map(inspect.getsource, (steady, pace, power, steptime, host, space_of, setup_of, row_of))
-)
+_MODULES = (assembling, catalog, engine, library, steady, pace, power, steptime, host)
+_CODE = "".join(map(inspect.getsource, (*_MODULES, space_of, setup_of, row_of)))

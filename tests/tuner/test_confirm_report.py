@@ -1,25 +1,32 @@
 """What is shown of a confirmation: on the screen while it runs and after it, and in MLflow."""
 
 import io
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
 import pytest
 from rich.console import Console
 
-from tests.tuner.sample import sample_config
+from tests.tuner.sample import POINTS, sample_config
 from tests.tuner.test_cli import Captured, bare_machine
 from tests.tuner.test_confirmation import CONFIG, measured, play
 from tests.tuner.test_simulate import SMALL, only_study
 from tuner.cli import main
 from tuner.confirmed import confirmed, in_unit
 from tuner.display import Display
-from tuner.ledger import Ledger, read
-from tuner.objective import ObjectiveConfig
+from tuner.ledger import Ledger, read, searched
+from tuner.objective import ObjectiveConfig, Winner, best_per_tier
+from tuner.pareto import Axis
+from tuner.recommended import share
+from tuner.repeats import RepeatProposal
 from tuner.report import show_report
+from tuner.search import Proposal
 from tuner.study import Study
 from tuner.study_config import StudyConfig
 from tuner.tracking import mirror, tracking_uri
+from tuner.trial import Completed, Measured
 from tuner.winner import Standing
 
 __all__ = ["bare_machine"]
@@ -62,16 +69,59 @@ def test_in_its_middle_it_claims_nothing(tmp_path: Path) -> None:
     assert "is best after" not in said
 
 
+def lucky(proposal: Proposal) -> Measured:
+    """The search is lucky with trial 6: for once it is 30 % faster than it is."""
+    found = measured(proposal)
+    if isinstance(proposal, RepeatProposal) or proposal.point != POINTS[6]:
+        return found
+    assert isinstance(found.result, Completed)
+    points = tuple(
+        replace(
+            point,
+            metrics={
+                name: value * 1.3 if value and name.startswith("throughput") else value
+                for name, value in point.metrics.items()
+            },
+        )
+        for point in found.result.points
+    )
+    return replace(found, result=replace(found.result, points=points))
+
+
 def test_the_chosen_one_is_recommended_though_the_search_scored_another_higher(
     tmp_path: Path,
 ) -> None:
-    play(tmp_path)
+    play(tmp_path, measure=lucky)
+    entries = searched(read(tmp_path))
+    found = best_per_tier(CONFIG.slo, CONFIG.objective, [each.result for each in entries])
+    tiers = {tier.tier: tier for tier in confirmed(CONFIG, read(tmp_path))}
+    bulk, best = tiers["bulk"].chosen, found["bulk"]
+    assert isinstance(best, Winner)
+    assert entries[best.index].number == 6
+    assert bulk is not None
+    assert bulk.contender.of == 2
     said = report(tmp_path)
-    tiers = confirmed(CONFIG, read(tmp_path))
-    for tier in tiers:
-        assert tier.chosen is not None
-        rest = said[said.index("Recommended") :]
-        assert f"trial {tier.chosen.contender.of}" in rest
+    assert "trial 2, llamacpp: best when measured again" in said
+    # Of all tiers together, by what was measured again: nothing is above the best.
+    means = {row.contender.of: row.standing.mean or 0.0 for row in tiers["bulk"].rows}
+    fast = {row.contender.of: row.standing.mean or 0.0 for row in tiers["premium"].rows}
+    together = said[said.index("Recommended for all tiers together") :].splitlines()
+    number = int(together[1].split(",")[0].removeprefix("trial "))
+    assert f"bulk {means[number] / means[2]:.0%}" in together[1]
+    assert number in fast or "premium" in together[1]
+    rest = said[said.index("Recommended") : said.index("Confirmed, bulk")]
+    assert "trial 2, llamacpp" in rest
+    assert max(int(each) for each in re.findall(r" (\d+)%", together[1])) <= 100
+
+
+def test_a_share_of_the_best_is_one_of_the_figure() -> None:
+    most, least = Axis(metric="tok"), Axis(metric="joules", direction="min")
+    margin = Axis(metric="margin_usd_device_hour")
+    assert share(most, 80.0, 100.0) == 0.8
+    assert share(least, 0.5, 0.4) == 0.8
+    assert share(margin, 1.0, 2.0) == 0.5
+    assert share(margin, -1.0, 2.0) == 0.0
+    assert (share(margin, -3.0, -1.0), share(margin, -1.0, -1.0)) == (0.0, 1.0)
 
 
 def test_the_display_counts_no_repeat_as_a_trial_or_a_new_best(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The search on curves over a small landscape whose truth is known."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pytest
@@ -42,8 +42,12 @@ def truth(point: Point, users: float) -> tuple[float, float]:
     return speed, speed * busy / devices
 
 
-def outcome(point: Point, rng: np.random.Generator | None = None) -> Outcome:
-    if (point["engine"], point["weights"]) in BROKEN:
+def outcome(
+    point: Point,
+    rng: np.random.Generator | None = None,
+    broken: Collection[tuple[str, str]] = BROKEN,
+) -> Outcome:
+    if (point["engine"], point["weights"]) in broken:
         return Outcome(None, failure="OutOfMemory")
     noise = np.ones(2 * len(LOADS)) if rng is None else rng.lognormal(0, 0.02, 2 * len(LOADS))
     points = []
@@ -84,7 +88,13 @@ def volume(points: Sequence[Point]) -> float:
     return total
 
 
-def drive(sampler: CurveSampler, trials: int, seed: int = 0, at_once: int = 1) -> list[Point]:
+def drive(
+    sampler: CurveSampler,
+    trials: int,
+    seed: int = 0,
+    at_once: int = 1,
+    broken: Collection[tuple[str, str]] = BROKEN,
+) -> list[Point]:
     rng, done = np.random.default_rng(seed), list[Point]()
     running: list[Suggestion] = []
     while len(done) < trials:
@@ -95,7 +105,7 @@ def drive(sampler: CurveSampler, trials: int, seed: int = 0, at_once: int = 1) -
             assert suggestion.point not in [each.point for each in running]
             running.append(suggestion)
         first = running.pop(0)
-        sampler.learn(first.point, first, outcome(first.point, rng))
+        sampler.learn(first.point, first, outcome(first.point, rng, broken))
         done.append(first.point)
     return done
 
@@ -127,9 +137,13 @@ def test_four_at_once_are_four_different_points() -> None:
 
 
 def test_what_fails_is_left_alone() -> None:
-    done = drive(CurveSampler(GOAL, pool(), 2), 28)
-    failed = [i for i, p in enumerate(done) if (p["engine"], p["weights"]) in BROKEN]
-    assert len(failed) <= 8
+    """What is broken would be the best of all: where it works, it is what the search is about."""
+    tried = dict.fromkeys((True, False), 0)
+    for seed in range(4):
+        for broken in tried:
+            done = drive(CurveSampler(GOAL, pool(), seed), 28, broken=BROKEN if broken else ())
+            tried[broken] += sum((p["engine"], p["weights"]) in BROKEN for p in done)
+    assert tried[True] < 0.4 * tried[False]
 
 
 def test_the_start_shows_every_level_of_every_dimension() -> None:

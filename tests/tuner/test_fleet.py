@@ -170,6 +170,22 @@ def test_one_configuration_for_all_never_earns_more() -> None:
     assert single.usd_day == alone.usd_day >= other.usd_day
 
 
+def test_one_configuration_for_all_is_chosen_in_whole_replicas() -> None:
+    """Of three GPUs two replicas of two GPUs are no plan, though each of its GPUs gives more."""
+    candidates = [each("bulk", 0, 2, 2000, 2000), each("bulk", 1, 1, 1000, 900)]
+    single = of_one_trial(fleet(1.0, 3, 1.0, 5000), candidates)
+    assert {c.trial for c in single.candidates} == {1}
+    assert single.hours[0].replicas == (3,)
+
+
+@given(CANDIDATES)
+def test_one_configuration_for_all_is_the_best_of_each_alone(candidates: list[Candidate]) -> None:
+    config = fleet(0.01, 8, 1e4, 1e4)
+    trials = {c.trial for c in candidates}
+    alone = [plan(config, [c for c in candidates if c.trial == t]).usd_day for t in trials]
+    assert of_one_trial(config, candidates).usd_day == pytest.approx(max(alone), rel=2 * GAP)
+
+
 @given(CANDIDATES)
 def test_what_is_left_out_is_beaten(candidates: list[Candidate]) -> None:
     config = fleet(1, 8, 1e4, 1e4)

@@ -73,14 +73,15 @@ def test_a_trial_that_gets_over_is_measured_to_its_end_from_the_load_named() -> 
 
 def test_on_the_wall_clock_too() -> None:
     config = real_trial({"kind": "closed", "concurrency": [1, 2, 4]})
-    with fake_server(Behaviour(ttft_s=0.005)) as server:
-        result = run_trial(config, Standing(server), lambda _: None, out_of_reach(2)).result
-    assert isinstance(result, Completed)
-    measured = [each.load for each in result.points]
-    assert measured[0] == "closed 2" or "closed 2" in measured
-    if result.points[0].valid:  # a busy machine may spoil a level: then nothing is told from it
-        assert result.given_up == GIVEN_UP
-        assert len(measured) == 1
+    for _ in range(5):  # a busy machine may spoil a level: then nothing is told from it
+        with fake_server(Behaviour(ttft_s=0.005)) as server:
+            result = run_trial(config, Standing(server), lambda _: None, out_of_reach(2)).result
+        assert isinstance(result, Completed)
+        assert [each.load for each in result.points if each.level == 0] == ["closed 2"]
+        if result.points[-1].valid:
+            break
+    assert [each.load for each in result.points] == ["closed 2"]
+    assert result.given_up == GIVEN_UP
 
 
 def test_the_loads_that_there_may_be() -> None:

@@ -10,10 +10,11 @@ from tests.tuner.results import CONFIG, TIMINGS, failed, point
 from tests.tuner.test_economics import B300, estimate
 from tests.tuner.test_pricing import PRICES, RENTED
 from tests.tuner.test_sensitivity import between
-from tuner.economics import Economics
+from tuner.economics import Economics, earned
 from tuner.goldilocks import chord_heights, knee, tier_earnings, zone
 from tuner.objective import Slo, Tier
 from tuner.pricing import Premium, Zone
+from tuner.sensitivity import inputs, moved, uncertain
 from tuner.trial import Completed, OperatingPoint
 
 STEPS = (
@@ -21,10 +22,11 @@ STEPS = (
     Premium(from_tok_s_user=40, factor=between(1.0, 0.4, 1.2)),
     Premium(from_tok_s_user=100, factor=estimate(2.0)),
 )
+FIGURE = "margin_usd_device_hour"
 ECONOMICS = Economics(
     capacity=RENTED,
     prices=PRICES.model_copy(update={"premium": STEPS, "tiers": {"cheap": estimate(0.25)}}),
-    zone=Zone(figure="margin_usd_device_hour", within=0.2),
+    zone=Zone(figure=FIGURE, within=0.2),
 )
 
 
@@ -79,6 +81,33 @@ def test_the_zone_is_what_a_search_by_hand_finds() -> None:
     assert found.reach == (41, 110)
     assert found.band is not None
     assert found.band.low == pytest.approx(0.4 * (margin(41, 900) + 5) - 5)
+
+
+@given(
+    st.lists(st.tuples(st.floats(10, 130), st.floats(100, 2000)), min_size=1, max_size=9),
+    st.sampled_from([STEPS, STEPS[::2], ()]),
+)
+def test_where_the_best_moves_is_what_a_search_by_hand_finds(
+    plane: list[tuple[float, float]], steps: tuple[Premium, ...]
+) -> None:
+    """Factors that may fall with speed among them: then a point that is worse at everything may earn most."""
+    prices = PRICES.model_copy(update={"premium": steps, "usd_per_m_output": between(2, 0.5, 4)})
+    economics = ECONOMICS.model_copy(update={"prices": prices})
+    made = curve(*(at(i, *each) for i, each in enumerate(plane)))
+    found = zone([made], economics)
+    assert found is not None
+
+    def most(case: Economics) -> float:
+        figures = (earned(p.metrics, 1, B300, case)[FIGURE] for p in made.points)
+        return max(each for each in figures if each is not None)
+
+    told = {(name, value): spot.earns for name, value, spot in found.moves}
+    for path in uncertain(economics):
+        for end in (0, 1):
+            case, name = moved(economics, {path: end}), ".".join(map(str, path))
+            stays = earned(found.best.point.metrics, 1, B300, case)[FIGURE]
+            earns = told.get((name, inputs(case)[name].value), stays)
+            assert earns == pytest.approx(most(case))
 
 
 def test_a_tier_is_sold_at_its_own_price() -> None:

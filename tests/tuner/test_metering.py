@@ -17,7 +17,7 @@ from loadgen import Progress
 from serving.endpoint import Endpoint
 from serving.launch import Order, launched
 from serving.telemetry import power_file
-from serving.telemetry.base import Device, Reading
+from serving.telemetry.base import SW_POWER_CAP, Device, Reading
 from serving.telemetry.recorded import dump
 from serving.telemetry.sources import PowerConfig
 from serving.topology import Topology
@@ -114,8 +114,17 @@ def test_joules_of_a_trial_are_those_of_its_gpus(nvml: State) -> None:
     assert per_token * rate == pytest.approx(2 * metrics["power_w_device"])
     assert (per_token - net) * rate == pytest.approx(2 * metrics["power_loaded_idle_w_device"])
     assert metrics["sm_clock_mhz"] == 1980
-    assert metrics["power_capped_share"] == 0
+    assert (metrics["power_capped_share"], metrics["temperature_c_max"]) == (0, 41)
     assert found.result.provenance["power"] == ["nvml: instant power"]
+
+
+def test_boards_that_ran_into_their_limit_say_so(nvml: State) -> None:
+    nvml.gpus[1].throttle = SW_POWER_CAP
+    found, _ = measured(trial(idle_s=0), nvml)
+    assert isinstance(found.result, Completed)
+    [point] = found.result.points
+    assert point.metrics["power_valid"] == 1.0, point.reasons
+    assert point.metrics["power_capped_share"] == 0.5
 
 
 def test_raw_readings_are_kept_beside_the_records(nvml: State) -> None:
@@ -189,10 +198,12 @@ def test_a_trial_that_is_killed_leaves_no_limit(
         stdout=subprocess.PIPE,
     ) as owner:  # fmt: skip
         assert owner.stdout is not None
-        assert owner.stdout.readline() == b"standing\n"
-        assert [gpu.limit_mw for gpu in state.gpus[:2]] == [450_000, 450_000]
-        owner.send_signal(signal.SIGKILL)
-        owner.wait()
+        try:
+            assert owner.stdout.readline() == b"standing\n"
+            assert [gpu.limit_mw for gpu in state.gpus[:2]] == [450_000, 450_000]
+        finally:
+            owner.send_signal(signal.SIGKILL)
+            owner.wait()
     deadline = time.monotonic() + 20
     while state.gpus[0].limit_mw != 700_000 or state.gpus[1].limit_mw != 700_000:
         assert time.monotonic() < deadline

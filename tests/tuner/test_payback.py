@@ -1,6 +1,7 @@
 """What a study brought and when that pays, against figures by hand, and in the report."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from tests.tuner.landscape import landscape, measured, result_of
 from tests.tuner.sample import sample_config, sample_study
 from tests.tuner.test_confirmation import CONFIG as CONFIRMED
 from tests.tuner.test_confirmation import play
-from tuner.confirmed import confirmed
+from tuner.confirmed import confirmed, in_unit
 from tuner.ledger import Ledger, read, results, searched
-from tuner.objective import ObjectiveConfig
+from tuner.objective import ObjectiveConfig, worth
 from tuner.payback import counts_devices, gains, payback_h
 from tuner.payback_report import show_payback, time_text
 from tuner.search import SearchConfig
@@ -21,6 +22,7 @@ from tuner.space import Point
 from tuner.study import Study
 from tuner.study_config import StudyConfig
 from tuner.trial import Measured
+from tuner.winner import Ratio, Standing
 
 CONFIG = landscape(SearchConfig(kind="random", trials=3))
 BEST: Point = {
@@ -71,14 +73,51 @@ def test_who_has_no_default_or_no_better_is_told_so(tmp_path: Path) -> None:
 
 
 def test_joules_and_dollars_a_token_are_turned_round(tmp_path: Path) -> None:
-    cheap = ObjectiveConfig(throughput="ttft_p99_ms", direction="min")  # any that is minimised
-    config = CONFIG.model_copy(update={"objective": cheap})
+    quick = ObjectiveConfig(throughput="tpot_p50_ms", direction="min")  # any that is minimised
+    config = CONFIG.model_copy(update={"objective": quick})
     (bulk, _) = gains(config, results(ledger_of(tmp_path, {}, BEST)), {})
-    assert bulk.best == 100
+    assert bulk.best == 10
+    assert bulk.default == 20
+    assert bulk.share == pytest.approx(0.5)
     assert counts_devices("usd_per_m_output_tok")
     assert counts_devices("provisioned_output_tok_s_mw")
     assert not counts_devices("energy_j_per_output_tok")
     assert not counts_devices("margin_usd_device_hour")
+
+
+@pytest.mark.parametrize(("default", "share"), [(1.0, 0.5), (0.5, 0.75), (-1.0, None)])
+def test_a_margin_twice_as_large_is_twice_as_large(
+    tmp_path: Path, default: float, share: float | None
+) -> None:
+    """Not by the worth that samplers see; and of a loss there is no share."""
+    margins = ObjectiveConfig(throughput="margin_usd_device_hour")
+    config = CONFIG.model_copy(update={"objective": margins})
+    with Ledger.open(tmp_path) as ledger:
+        for number, (point, usd) in enumerate((({}, default), (BEST, 2.0))):
+            result = result_of(CONFIG, point)
+            last = result.points[-1]
+            last = replace(last, metrics={**last.metrics, "margin_usd_device_hour": usd})
+            ledger.finished(number, point, Measured(replace(result, points=(last,)), {}))
+    (bulk, _) = gains(config, results(tmp_path), {})
+    assert (bulk.default, bulk.best) == (default, 2.0)
+    assert bulk.share == share
+    assert ("of which there is no share" in bulk.unknown) == (share is None)
+
+
+def test_margins_measured_again_are_compared_in_dollars() -> None:
+    margins = ObjectiveConfig(throughput="margin_usd_device_hour")
+
+    def of(usd: float) -> float:
+        return worth(margins.sold, usd)
+
+    ratios = (of(usd) / of(1.0) - 1 for usd in (2.0, 1.5, 3.0))
+    standing = Standing("a", 3, 0, of(2.0), of(1.9), of(2.1), over_default=Ratio(*ratios))
+    found = in_unit(standing, margins, of(1.0))
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 1.9, 2.1))
+    assert found.over_default is not None
+    over = found.over_default
+    assert (over.share, over.low, over.high) == pytest.approx((1.0, 0.5, 2.0))
+    assert in_unit(standing, margins, of(-1.0)).over_default is None
 
 
 def test_what_was_measured_again_counts(tmp_path: Path) -> None:
@@ -107,9 +146,18 @@ def test_the_report_fits_and_tells_costs(tmp_path: Path) -> None:
     config = sample_config()
     sample_study(tmp_path, config)
     said = told(tmp_path, config)
-    assert "It took 10 trials (2 failed), 0.121 host-hours, $0.01" in said.replace("\n", " ")
+    walls_s = [entry.result.timings.wall_s for entry in results(tmp_path)]
+    price = config.hardware.usd_per_device_hour
+    assert price is not None
+    hours = sum(walls_s) / 3600
+    took = f"{hours:.3g} host-hours, ${hours * price.value:,.2f}"
+    assert f"It took 10 trials (2 failed), {took}" in said.replace("\n", " ")
     assert "…" not in said
-    assert "+11.3%" in said
+    for gain in gains(config, results(tmp_path), {}):
+        if gain.share:
+            assert gain.best is not None
+            assert gain.default is not None
+            assert f"{gain.best / gain.default - 1:+.1%}" in said
     assert "search.confirm" in said
     assert "The search ended" not in said
 

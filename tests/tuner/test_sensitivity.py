@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 
 from tests.tuner.test_economics import B300
-from tests.tuner.test_pricing import OWNED, POINT, PRICES
+from tests.tuner.test_pricing import OWNED, POINT, PRICES, RENTED
 from tuner.compose import conf_dir, from_yaml
 from tuner.economics import Economics, Estimate, earned
-from tuner.pricing import EARNINGS, SIGNED
+from tuner.pricing import EARNINGS, SIGNED, Facility
 from tuner.sensitivity import band, inputs, moved, uncertain
 
 
@@ -35,24 +35,36 @@ def test_the_inputs_are_found_wherever_they_are() -> None:
     assert inputs(ECONOMICS)["utilisation"].value == 0.6
 
 
-@pytest.mark.parametrize("figure", sorted(set(EARNINGS) - {"cost_usd_per_m_blended_tok"}))
-def test_nothing_lies_beyond_the_corners(figure: str) -> None:
-    def of(economics: Economics) -> float | None:
-        return earned(POINT, 2, B300, economics)[figure]
+# Earns or loses, so that a larger building is sometimes the better news.
+DOUBTFUL = Economics(
+    capacity=RENTED.model_copy(update={"usd_per_device_hour": between(5, 3, 8)}),
+    facility=Facility(pue=between(1.3, 1.05, 1.8), host_w_per_device=between(300, 200, 500)),
+    prices=PRICES.model_copy(
+        update={"usd_per_m_output": between(2, 0.5, 4), "usd_per_m_input": between(0.1, 0.05, 0.3)}
+    ),
+)
+METERED = {**POINT, "power_w_device": 900.0}
 
-    found = band(ECONOMICS, of)
-    if figure.startswith("facility"):
+
+@pytest.mark.parametrize("economics", [ECONOMICS, DOUBTFUL], ids=["owned", "doubtful"])
+@pytest.mark.parametrize("figure", sorted(set(EARNINGS) - {"cost_usd_per_m_blended_tok"}))
+def test_nothing_lies_beyond_the_corners(figure: str, economics: Economics) -> None:
+    def of(case: Economics) -> float | None:
+        return earned(METERED, 2, B300, case)[figure]
+
+    found = band(economics, of)
+    if figure.startswith("facility") and economics.facility is None:
         assert found is None
         return
     assert found is not None
-    paths = uncertain(ECONOMICS)
+    paths = uncertain(economics)
     corners = [
-        of(moved(ECONOMICS, dict(zip(paths, ends, strict=True))))
+        of(moved(economics, dict(zip(paths, ends, strict=True))))
         for ends in product((0, 1), repeat=len(paths))
     ]
     values = [value for value in corners if value is not None]
     assert (found.low, found.high) == pytest.approx((min(values), max(values)))
-    assert found.base == of(ECONOMICS)
+    assert found.base == of(economics)
     assert found.low <= found.base <= found.high
     widths = [swing.width for swing in found.swings]
     assert widths == sorted(widths, reverse=True)

@@ -9,7 +9,7 @@ from scipy import stats
 from tests.benchmarks.bench_winner import searched
 from tests.tuner.races import Machine, run_race
 from tests.tuner.test_racing import CONFIG, drawn, table, to_end
-from tuner.racing import Race, fit
+from tuner.racing import Race, after_round, fit
 from tuner.winner import chances, detectable, standings, verdict
 
 
@@ -107,6 +107,32 @@ def test_who_failed_is_no_candidate_however_fast() -> None:
     values["a"] = {0: None, 1: None, 2: None}
     broken = to_end(values, 3)
     assert verdict(broken, values, CONFIG).kind == "none"
+
+
+def test_where_all_have_failed_nobody_has_a_chance() -> None:
+    values = table([[100.0, 101.0], [99.0, 102.0]])
+    for repeats in values.values():
+        repeats |= {2: None, 3: None}
+    race = to_end(values, 4)
+    assert race.failed == {"a", "b"}
+    rows = standings(race, values, CONFIG, {}, {})
+    assert [(row.failed, row.chance) for row in rows] == [(2, None)] * 2
+    assert verdict(race, values, CONFIG).chosen is None
+
+
+def test_two_that_never_ran_in_the_same_round_are_not_compared() -> None:
+    config = CONFIG.model_copy(update={"repeats_max": 3})
+    values: dict[str, dict[int, float | None]] = {
+        "a": {0: None, 1: 100.0, 2: 101.0}, "b": {0: 99.0, 1: None, 2: None},
+    }  # fmt: skip
+    values["b"][2] = 200.0
+    race = Race(frozenset("ab"))
+    for _ in range(3):
+        race = after_round(race, values, config)
+    said = verdict(race, values, config)
+    assert race.ended == "budget"
+    assert (said.kind, said.chosen) == ("open", None)
+    assert "too few of their repeats gave a value" in said.text
 
 
 def test_the_least_detectable_difference_is_seen_in_four_of_five() -> None:

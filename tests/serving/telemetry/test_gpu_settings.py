@@ -90,10 +90,18 @@ def test_the_next_owner_waits_until_the_last_one_s_limit_is_set_back(gpus: State
     assert becomes(gpus, [(700_000, 0)] * 2)
 
 
-def test_a_keeper_that_is_asked_to_end_sets_back_first(gpus: State) -> None:
-    with gpus_set(["0"], 400.0, None):
+def test_a_keeper_that_is_asked_to_end_sets_back_first_and_is_noticed(gpus: State) -> None:
+    """What was measured since then was not under the limit."""
+
+    def end_keeper() -> None:
         os.kill(_keeper(), signal.SIGTERM)
         assert becomes(gpus, [(700_000, 0)] * 2)
+
+    with (
+        pytest.raises(PowerCapDenied, match="did not hold to the end"),
+        gpus_set(["0"], 400.0, None),
+    ):
+        end_keeper()
 
 
 def test_without_the_right_nothing_is_set_and_it_says_what_is_needed(gpus: State) -> None:
@@ -129,10 +137,25 @@ def test_what_can_not_be_set_back_is_told_with_the_command_that_does(gpus: State
     gpus.gpus[0].set_rc = 0
 
 
-def test_a_keeper_that_is_killed_is_noticed(gpus: State) -> None:
-    said = r"its keeper died.*-pl 700"
-    with pytest.raises(PowerCapLeft, match=said), gpus_set(["0"], 400.0, None):
+@pytest.mark.parametrize(
+    ("limit_w", "clock_mhz", "said"),
+    [
+        (400.0, None, r"its keeper died.*by hand: nvidia-smi -i GPU-00000000 -pl 700$"),
+        (400.0, 1500, r"-i GPU-00000000 -pl 700; nvidia-smi -i GPU-00000000 -rgc$"),
+        (None, 1500, r"by hand: nvidia-smi -i 0 -rgc$"),
+    ],
+)
+def test_a_keeper_that_is_killed_is_noticed(
+    gpus: State, limit_w: float | None, clock_mhz: int | None, said: str
+) -> None:
+    with pytest.raises(PowerCapLeft, match=said), gpus_set(["0"], limit_w, clock_mhz):
         os.kill(_keeper(), signal.SIGKILL)
+
+
+def test_clocks_alone_are_set_and_set_back(gpus: State) -> None:
+    with gpus_set(["1"], None, 1200):
+        assert settings(gpus) == [(700_000, 0), (700_000, 1200)]
+    assert settings(gpus) == [(700_000, 0)] * 2
 
 
 def test_nothing_is_touched_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

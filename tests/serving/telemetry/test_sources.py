@@ -125,6 +125,21 @@ def test_redfish_trusts_the_certificates_that_it_is_told_to(tmp_path: Path) -> N
                 assert source.read()[0].power_w == 8214.0
 
 
+def test_what_redfish_can_not_be_asked_with_is_said(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.pem")
+    for url, ca_file, said in (
+        ("https://127.0.0.1/redfish", missing, "none.pem has no certificates"),
+        ("http://127.0.0.1:port/redfish", None, "Port could not be cast"),
+    ):
+        with (
+            pytest.raises(SourceError, match=said),
+            redfish.opened(url, verify=True, ca_file=ca_file),
+        ):
+            pass
+    with pytest.raises(ValueError, match="neither PowerConsumedWatts"):
+        redfish.watts_of({"Members": [None, "/redfish/v1/Chassis/1"]})
+
+
 def test_a_controller_that_falls_silent_leaves_its_reason_in_the_trace() -> None:
     with controller(POWER) as (bmc, url):
         with metered_source(Redfish(kind="redfish", url=url), Place()) as recorder:
@@ -270,9 +285,21 @@ def test_readings_go_to_parquet_and_back(tmp_path: Path) -> None:
     assert list(readings) == sorted(recorder.readings, key=lambda each: each.at_ns)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_what_is_no_recording_says_so(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"watts: many")
+WHOLE = recorded.dump(recording(), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b"watts: many"),
+        ("a.jsonl.gz", b"watts: many"),
+        ("a.parquet", b"watts: many"),
+        ("cut.jsonl.gz", WHOLE[:-20]),
+        ("torn.jsonl.gz", WHOLE[:40] + bytes(8) + WHOLE[48:]),
+    ],
+)
+def test_what_is_no_recording_says_so(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
     with (
         pytest.raises(SourceError, match=f"{name} is no recorded trace"),
         recorded.opened(tmp_path / name),

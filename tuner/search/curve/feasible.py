@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TREES = 25
-DOUBT = 1.0  # failures that it takes to believe the forest half
-LEAST = 0.02  # no point is ruled out: failures happen by chance as well
+DOUBT = 0.2  # failures that it takes to believe the forest half: what dies once by its log mostly dies again
+LEAST = 0.005  # no point is ruled out
 
 
 def likely(x: Floats, failed: Mapping[int, bool], of: NDArray[np.int64]) -> Floats:
