@@ -50,7 +50,7 @@ def _about(name: str, land: Landscape) -> str:
     spec = SPECS.get(name)
     role = "measured by others, few points each"
     if spec is not None:
-        role = "methods were tuned on it" if spec.tuning else "no method was tuned on it"
+        role = "settings were chosen by it" if spec.tuning else "nothing was chosen by it"
     dead = f", {land.dead.mean():.0%} of which never serve" if land.dead.any() else ""
     return f"{len(land):,} configurations{dead}; {role}."
 
@@ -101,9 +101,10 @@ def _reached(trials: Sequence[float], runs: Sequence[Run]) -> str:
     ordered = sorted(trials)
     quarter = len(ordered) // 4
     low, high = ordered[quarter], ordered[-1 - quarter]
-    said = [f"{each:.0f}" if isfinite(each) else f"> {budget}" for each in (low, high)]
-    middle = _median(trials)
-    return f"{f'{middle:.0f}' if isfinite(middle) else f'> {budget}'} ({said[0]}–{said[1]})"
+    said = [
+        f"{each:g}" if isfinite(each) else f"> {budget}" for each in (_median(trials), low, high)
+    ]
+    return f"{said[0]} ({said[1]}–{said[2]})"
 
 
 def picture(runs: Runs, path: Path) -> None:
