@@ -26,7 +26,7 @@ Runs = dict[Key, list[Run]]
 
 
 def document(runs: Runs, lands: Mapping[str, Landscape]) -> str:
-    parts = [_how(runs)]
+    parts = [_how(runs), _summary(runs)]
     for name in dict.fromkeys(key.landscape for key in runs):
         methods = {key.method: found for key, found in runs.items() if key.landscape == name}
         parts += [f"### {name}", _about(name, lands[name]), _shares(methods), _efforts(methods)]
@@ -44,6 +44,20 @@ def _how(runs: Runs) -> str:
         "`x4`: four trials at once; `+prior80`, `+prior50`: with a model that orders 80 % or 50 % of pairs "
         "right.*"
     )
+
+
+def _summary(runs: Runs) -> str:
+    """Median trials to 95 %: a row a landscape."""
+    names = list(dict.fromkeys(key.landscape for key in runs))
+    methods = list(dict.fromkeys(key.method for key in runs))
+    lines = []
+    for name in names:
+        cells = [name]
+        for method in methods:
+            found = runs.get(Key(name, method))
+            cells.append(_reached(first_at_least(found, 0.95), found)[0] if found else "")
+        lines.append(cells)
+    return table(["trials to 95 %, median", *methods], lines)
 
 
 def _about(name: str, land: Landscape) -> str:
@@ -69,7 +83,8 @@ def _shares(methods: Mapping[str, Sequence[Run]]) -> str:
 def _efforts(methods: Mapping[str, Sequence[Run]]) -> str:
     lines = []
     for name, found in methods.items():
-        trials = [_reached(first_at_least(found, share), found) for share in SHARES]
+        reached = [_reached(first_at_least(found, share), found) for share in SHARES]
+        trials = [f"{middle} ({low}–{high})" for middle, low, high in reached]
         hours = [run.gpu_hours_to(0.95) for run in found]
         gpu_hours = _median([inf if each is None else each for each in hours])
         told = f"{gpu_hours:.0f}" if isfinite(gpu_hours) else f"> {_median(_spent(found)):.0f}"
@@ -96,15 +111,16 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(values) % 2 else (ordered[half] + ordered[half + 1]) / 2
 
 
-def _reached(trials: Sequence[float], runs: Sequence[Run]) -> str:
+def _reached(trials: Sequence[float], runs: Sequence[Run]) -> tuple[str, str, str]:
+    """The median, and the quartiles."""
     budget = max(len(run.shares) for run in runs)
     ordered = sorted(trials)
     quarter = len(ordered) // 4
-    low, high = ordered[quarter], ordered[-1 - quarter]
-    said = [
-        f"{each:g}" if isfinite(each) else f"> {budget}" for each in (_median(trials), low, high)
-    ]
-    return f"{said[0]} ({said[1]}–{said[2]})"
+    middle, low, high = (
+        f"{each:g}" if isfinite(each) else f"> {budget}"
+        for each in (_median(trials), ordered[quarter], ordered[-1 - quarter])
+    )
+    return middle, low, high
 
 
 def picture(runs: Runs, path: Path) -> None:
