@@ -20,6 +20,7 @@ from serving.twin.config import TwinConfig
 HOST = "127.0.0.1"
 POLL_S, SLOW_POLL_S = 0.05, 0.25
 PORT_ATTEMPTS = 3
+COMING_AND_GOING_S = 1.0
 DEATH_S = 2.0
 LOG_TAIL_BYTES = 256 << 10
 
@@ -184,6 +185,20 @@ def tail(log: Path) -> str:
         return file.read().decode(errors="replace")
 
 
+def _taken(process: Supervised, port: int) -> bool:
+    """Whether somebody else holds the port, for longer than sockets that come and go can look like it.
+
+    One may come between looking at the port and at the tree; and of an engine that is dying the socket may be
+    there a moment longer than the process that held it.
+    """
+    deadline = time.monotonic() + COMING_AND_GOING_S
+    while time.monotonic() < deadline:
+        if not probe.listening(port) or probe.holders(process.tree(), port):
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
 def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) -> frozenset[str]:
     """Ready: our tree and nobody else holds the port, health answers 200, our model is listed.
 
@@ -193,13 +208,12 @@ def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) ->
     listeners: frozenset[int] = frozenset()
     while True:
         if not process.alive():
-            if not listeners and probe.listening(port):
+            if not listeners and _taken(process, port):
                 raise PortTaken(f"port {port} was taken by another process", log)
             raise _death(engine, process, log)
         if probe.listening(port):
             listeners = probe.holders(process.tree(), port)
-            # Asked twice: a socket may have come between looking at the port and at the tree.
-            if not listeners and not probe.holders(process.tree(), port):
+            if not listeners and _taken(process, port):
                 raise PortTaken(f"port {port} was taken by another process", log)
             if listeners and probe.healthy(url + engine.health_path):
                 names = probe.model_names(url)

@@ -170,6 +170,33 @@ def test_a_stale_server_never_passes_for_the_engine(
     assert leftovers(0) == []
 
 
+LISTENS_AND_DIES = """
+import os, socket, sys, threading, time
+taken = socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])))
+print("failed to load model", flush=True)
+for _ in range(8):
+    threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
+time.sleep(float(os.environ["DIES_AFTER_S"]))
+os._exit(1)
+"""
+
+
+@pytest.mark.parametrize("after_s", ["0", "0.02", "0.05", "0.08", "0.11", "0.14"])
+def test_an_engine_that_dies_while_it_listens_is_no_stale_server(
+    after_s: str, model: Model, pids: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "engine.py"
+    program.write_text(LISTENS_AND_DIES)
+    wrapper = script(tmp_path / "engine", f'exec {sys.executable} {program} "$@"')
+    engine = stub(pids, executable=wrapper)
+    engine = engine.model_copy(update={"env": {**engine.env, "DIES_AFTER_S": after_s}})
+    with (
+        pytest.raises(EngineExited, match="failed to load model"),
+        started(engine, model, log=tmp_path / "log"),
+    ):
+        pass
+
+
 def test_an_engine_that_serves_another_model_is_refused(
     model: Model, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
