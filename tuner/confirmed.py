@@ -76,20 +76,26 @@ def _tier(
     race, values = confirmation.races[tier], confirmation.values[tier]
     own = {name: each for name, each in confirmation.contenders.items() if name in race.names}
     of_engine = {each.engine: name for name, each in own.items() if each.is_default}
+    defaults = {
+        name: of_engine[each.engine] for name, each in own.items() if each.engine in of_engine
+    }
     standing = standings(
         race,
         values,
         confirmation.config,
         {name: each.scores[tier] for name, each in own.items() if tier in each.scores},
-        {name: of_engine[each.engine] for name, each in own.items() if each.engine in of_engine},
+        defaults,
     )
     judged = verdict(race, values, confirmation.config, list(of_engine.values()))
     means = {each.name: each.mean for each in standing}
     rows = tuple(
-        Row(own[each.name], in_unit(each, study.objective, means.get(default)), examples[each.name])
+        Row(
+            own[each.name],
+            in_unit(each, study.objective, means.get(defaults.get(each.name, ""))),
+            examples[each.name],
+        )
         for each in standing
         if each.name in examples
-        for default in [of_engine.get(own[each.name].engine, "")]
     )
     return ConfirmedTier(tier, rows, judged, race.rounds)
 

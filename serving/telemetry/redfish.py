@@ -9,7 +9,6 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from serving import probe
 from serving.telemetry.base import Device, PowerKind, Reading, SourceError
@@ -73,20 +72,16 @@ def opened(url: str, *, verify: bool, ca_file: str | None) -> Iterator[RedfishSo
 
     User and password come from the environment of the node: a configuration is kept, and shown.
     """
-    at = url.replace("{host}", socket.gethostname())
     try:
         trust = ssl.create_default_context(cafile=ca_file)
-        urlsplit(at).port  # noqa: B018  (a ValueError where it is none)
     except OSError as error:
         raise SourceError(f"Redfish: {ca_file} has no certificates: {error}") from error
-    except ValueError as error:
-        raise SourceError(f"Redfish: {at}: {error}") from error
     if not verify:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     user = os.environ.get("WATTFRONT_REDFISH_USER")
     password = os.environ.get("WATTFRONT_REDFISH_PASSWORD", "")
     headers = {} if user is None else _basic(user, password)
-    source = RedfishSource(at, headers, trust)
+    source = RedfishSource(url.replace("{host}", socket.gethostname()), headers, trust)
     source.read()
     yield source
 

@@ -41,7 +41,9 @@ class Redfish(Strict):
     """
 
     kind: Literal["redfish"]
-    url: Annotated[str, Field(pattern=r"^https?://.+")]
+    url: Annotated[
+        str, Field(pattern=r"^https?://(\[[0-9a-fA-F:.]+\]|[^/:\[\]]+)(:[0-9]{1,5})?(/.*)?$")
+    ]
     verify: bool = True
     ca_file: str | None = None
 

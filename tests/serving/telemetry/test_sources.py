@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from serving.telemetry import ipmi, power_file, rapl, recorded, redfish, twin
 from serving.telemetry.base import Device, Reading, SourceError
@@ -127,15 +128,16 @@ def test_redfish_trusts_the_certificates_that_it_is_told_to(tmp_path: Path) -> N
 
 def test_what_redfish_can_not_be_asked_with_is_said(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.pem")
-    for url, ca_file, said in (
-        ("https://127.0.0.1/redfish", missing, "none.pem has no certificates"),
-        ("http://127.0.0.1:port/redfish", None, "Port could not be cast"),
+    with (
+        pytest.raises(SourceError, match=r"none\.pem has no certificates"),
+        redfish.opened("https://127.0.0.1/redfish", verify=True, ca_file=missing),
     ):
-        with (
-            pytest.raises(SourceError, match=said),
-            redfish.opened(url, verify=True, ca_file=ca_file),
-        ):
-            pass
+        pass
+    for url in ("http://127.0.0.1:port/redfish", "ftp://127.0.0.1/redfish", "https://"):
+        with pytest.raises(ValidationError, match="url"):
+            Redfish(kind="redfish", url=url)
+    for url in ("https://{host}-bmc/redfish", "https://[fe80::1]:8443/redfish", "http://bmc"):
+        assert Redfish(kind="redfish", url=url).url == url
     with pytest.raises(ValueError, match="neither PowerConsumedWatts"):
         redfish.watts_of({"Members": [None, "/redfish/v1/Chassis/1"]})
 
