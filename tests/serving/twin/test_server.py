@@ -272,11 +272,11 @@ def test_sigterm_ends_it_at_once(start: Start) -> None:
         os.kill(twin.process.pid, signal.SIGTERM)
         assert twin.process.wait(5) == 0
     slow = start(start_scale=1.0, wait=False)
-    time.sleep(1.0)
+    assert slow.process.stderr is not None
+    assert "vLLM API server version twin of" in slow.process.stderr.readline()
     assert not healthy(f"{slow.url}/health")
     slow.process.terminate()
     _, log = slow.process.communicate(timeout=5)
-    assert "vLLM API server version twin of" in log
     assert "startup complete" not in log
 
 
