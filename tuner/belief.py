@@ -64,7 +64,7 @@ class _Trial:
 
 
 @dataclass(slots=True, eq=False)
-class Belief:
+class Surrogate:
     """`value` of points is in the order of `tiers`, as worth (`tuner.objective.worth`)."""
 
     study: StudyConfig
@@ -107,11 +107,11 @@ class Belief:
         told, real = told.reshape(shape), real.reshape(shape)
         return {tier: _fit(told[:, i], real[:, i]) for i, tier in enumerate(self.tiers)}
 
-    def _without(self, index: int) -> "Belief":
+    def _without(self, index: int) -> "Surrogate":
         rest = [trial for i, trial in enumerate(self._trials) if i != index]
         process = self._refit(rest)
         kept = self._limits, self._encoder, rest, process, self._devices
-        return Belief(self.study, self.tiers, self.domain, *kept)
+        return Surrogate(self.study, self.tiers, self.domain, *kept)
 
     def _refit(self, trials: list[_Trial]) -> Process:
         seen = _observed(trials, self._encoded([trial.point for trial in trials]), self._devices_of)
@@ -159,7 +159,7 @@ class Belief:
         return _devices(self.study, point, self._devices)
 
 
-def believed(study: StudyConfig, entries: Sequence[Finished]) -> Belief | None:
+def believed(study: StudyConfig, entries: Sequence[Finished]) -> Surrogate | None:
     """None if too few trials showed a whole curve."""
     tiers, outputs = study.slo.tiers, _outputs(study)
     trials = [trial for entry in entries if (trial := _trial(study, entry, outputs))]
@@ -185,7 +185,7 @@ def believed(study: StudyConfig, entries: Sequence[Finished]) -> Belief | None:
     process = fit(dimensions, seen, span, Hyper.typical(len(dimensions.names)), STEPS, 1)
     domain = Domain(study.space, engines, fixed)
     kept = limits.reshape(len(tiers), len(outputs)), encoder, trials, process, cache
-    return Belief(study, tuple(tiers), domain, *kept)
+    return Surrogate(study, tuple(tiers), domain, *kept)
 
 
 def _outputs(study: StudyConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from loadgen import Adaptive, Ramp, Step, Workload
 from loadgen.workload import level_count
+from serving.telemetry.sources import Nvml, PowerConfig
 
 OVERHEAD_S = 3.0  # a trial beyond engine start and load
 FEWEST_FOUND = 2  # levels of an adaptive ladder: the lowest, and one that shows no gain
@@ -22,3 +23,9 @@ def load_s(workload: Workload) -> tuple[float, float]:
     if workload.max_requests is not None:
         shortest_s = min(shortest_s, workload.warmup_s)
     return fewest * shortest_s, levels * longest_s
+
+
+def idles_s(power: PowerConfig, real_gpus: int) -> float:
+    """Boards are metered idle before an engine starts, and again once it is ready."""
+    boards = any(isinstance(source, Nvml) for source in power.sources.values())
+    return 2 * power.idle_s if real_gpus and boards else 0.0

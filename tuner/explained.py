@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.belief import LEAST_TRIALS, Belief, Chance, Fit, believed
+from tuner.belief import LEAST_TRIALS, Chance, Fit, Surrogate, believed
 from tuner.explain import importance, shapley, spread
 from tuner.ledger import Finished
 from tuner.objective import tier_values
@@ -87,7 +87,7 @@ def explained(
 
 def _tier(
     study: StudyConfig,
-    belief: Belief,
+    belief: Surrogate,
     place: int,
     winner: Finished,
     shares: Mapping[str, np.ndarray[Any, Any]],
@@ -157,7 +157,7 @@ def _of(
     return next(v for e, v in zip(entries, values, strict=True) if e.number == entry.number)
 
 
-def _changes(belief: Belief, start: Point, end: Point) -> dict[str, Any]:
+def _changes(belief: Surrogate, start: Point, end: Point) -> dict[str, Any]:
     return {
         path: value
         for path, value in end.items()
@@ -165,7 +165,7 @@ def _changes(belief: Belief, start: Point, end: Point) -> dict[str, Any]:
     }
 
 
-def _plain(belief: Belief, start: Point, path: str) -> Any:
+def _plain(belief: Surrogate, start: Point, path: str) -> Any:
     """What the default says of a path; None: nothing, the engine decides."""
     return start.get(path, belief.domain.fixed.get(path))
 

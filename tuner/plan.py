@@ -15,7 +15,7 @@ from serving.topology import Topology
 from tuner.affordable import Bought, affordable, confirmation_starts
 from tuner.cluster import Capacity, ClusterError, local_capacity
 from tuner.config import StudyConfig
-from tuner.durations import OVERHEAD_S, load_s
+from tuner.durations import OVERHEAD_S, idles_s, load_s
 from tuner.ledger import knobs
 from tuner.search import Proposal
 from tuner.study import proposer
@@ -272,7 +272,8 @@ def _show_confirmation(config: StudyConfig, known: Sequence[Proposal], console: 
 def _cost(trial: TrialConfig, loaded_s: float) -> Cost:
     twin = trial.hardware.twin
     start_s = trial.engine.typical_start_s * (1.0 if twin is None else twin.start_scale)
-    return Cost(trial.topology, OVERHEAD_S + start_s + loaded_s, trial.devices)
+    idle_s = idles_s(trial.power, trial.topology.gpus if trial.twin is None else 0)
+    return Cost(trial.topology, OVERHEAD_S + start_s + idle_s + loaded_s, trial.devices)
 
 
 def _hours(costs: Sequence[Cost]) -> float:

@@ -1,6 +1,7 @@
 """What is known of a study's curves beforehand: the twin's prediction, a roofline, or an older study."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tuner.search.curve.belief import Believer, Curve
 from tuner.search.curve.encode import Encoder
 from tuner.search.curve.goal import Floats
 from tuner.search.curve.prior import Prior, interpolated
+from tuner.search.curve.process import Process
 from tuner.space import Point
 from tuner.study_config import StudyConfig, fixed_values, trial_config
 from tuner.trial import Completed, TrialConfig
@@ -119,17 +121,21 @@ class LedgerPrior:
             )
         self._found = found
         self._encoder = Encoder(config.space, list(config.engine), fixed_values(config), meanings)
+        self._process = cache(self._fitted)
 
     def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+        if (process := self._process(tuple(metrics))) is None:
+            return np.full((len(points), len(loads), len(metrics)), np.nan)
+        return process.means(self._encoder.encode(points), loads)
+
+    def _fitted(self, metrics: tuple[str, ...]) -> Process | None:
         curves = [c for i, e in enumerate(self._found) if (c := _measured(i, e, metrics))]
         if len(curves) < LEAST_TRIALS:
-            return np.full((len(points), len(loads), len(metrics)), np.nan)
-        x = self._encoder.encode([*(each.point for each in self._found), *points])
+            return None
+        x = self._encoder.encode([each.point for each in self._found])
         believer = Believer(self._encoder.groups, len(metrics))
-        grid = np.unique(np.concatenate([loads, *(curve.u for curve in curves)]))
-        belief = believer.believe(x, grid, None, curves, refit=True)
-        means = belief.means(np.arange(len(self._found), len(x)))
-        return np.asarray(means[:, np.searchsorted(grid, loads)])
+        grid = np.unique(np.concatenate([curve.u for curve in curves]))
+        return believer.believe(x, grid, None, curves, refit=True).parts[0][2]
 
 
 def _measured(index: int, entry: Finished, metrics: Sequence[str]) -> Curve | None:

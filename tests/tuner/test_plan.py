@@ -3,6 +3,7 @@
 import io
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -34,7 +35,8 @@ from tuner.space import Point
 from tuner.study import proposer
 
 LLAMA, VLLM = {"engine": "llamacpp"}, {"engine": "vllm"}
-# A trial: 3 s of overhead, 3 s (llama.cpp) or 60 s (vLLM) of start, four levels of 2 + 10 to 2 + 60 s.
+# A trial: 3 s of overhead, 3 s (llama.cpp) or 60 s (vLLM) of start, four levels of 2 + 10 to 2 + 60 s; with
+# GPUs, 6 s more in which their boards are idle.
 LLAMA_S, VLLM_S = (54.0, 254.0), (111.0, 311.0)
 ONE, TWO = Capacity(((0, 2),)), Capacity(((0, 4),))  # as many trials of two cores at once
 
@@ -77,6 +79,18 @@ def test_trials_not_known_yet_cost_between_the_least_and_the_most() -> None:
     assert figures.wall_s == (54 + 111 + 3 * 54, 254 + 311 + 3 * 311)
 
 
+def test_boards_are_metered_idle_twice() -> None:
+    for name, idle_s in (("b300_vllm", 2 * 3.0), ("b300", 0.0)):
+        config = load([f"experiment={name}", "search=random", "search.prior.kind=none"])
+        [first, *_] = known_trials(config)
+        never = config.model_copy(update={"power": config.power.model_copy(update={"idle_s": 0})})
+        without = replace(first, config=trial_config(never, first.point))
+        metered, plain = (
+            estimate(config, Capacity(((8, 8),)), [each]).wall_s for each in (first, without)
+        )
+        assert metered == pytest.approx([seconds + idle_s for seconds in plain])
+
+
 def test_gpus_are_counted_each() -> None:
     price = Constant(value=2.0, source="invented", date="2026-11-01")
     hardware = Hardware(name="gpu", device="GPU", devices_per_node=8, usd_per_device_hour=price)
@@ -85,11 +99,11 @@ def test_gpus_are_counted_each() -> None:
     )
     known = proposals(config, VLLM, {**VLLM, "topology.tensor_parallel": 2})
     figures = estimate(config, Capacity(((8, 2),)), known)
-    assert figures.wall_s == (2 * 111, 2 * 311)
-    assert figures.device_hours == pytest.approx(((8 + 2) * 111 / 3600, (8 + 2) * 311 / 3600))
-    assert figures.usd == pytest.approx((20 * 111 / 3600, 20 * 311 / 3600))
+    assert figures.wall_s == (2 * 117, 2 * 317)
+    assert figures.device_hours == pytest.approx(((8 + 2) * 117 / 3600, (8 + 2) * 317 / 3600))
+    assert figures.usd == pytest.approx((20 * 117 / 3600, 20 * 317 / 3600))
     two_nodes = estimate(config, Capacity(((8, 2), (8, 2))), known)
-    assert two_nodes.wall_s == (111, 311)
+    assert two_nodes.wall_s == (117, 317)
 
 
 def test_an_adaptive_ladder_has_two_levels_at_least_and_all_at_most() -> None:
