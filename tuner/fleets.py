@@ -50,7 +50,7 @@ def fleet(arguments: argparse.Namespace) -> int:
     made = plan(config, found)
     took_s = time.perf_counter() - began
     show_plan(config, made, found, console)
-    _say(console, f"planned in {took_s:.2f} s from {len(found)} measured operating points")
+    _say(console, f"planned in {took_s:.2f} s from {len(found)} operating points")
     for name, path in write(folder, study, config, made).items():
         _say(console, f"{name + ':':<8} {path}")
     return 0

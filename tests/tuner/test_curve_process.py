@@ -1,5 +1,7 @@
 """The process behind the search on curves, held against plain linear algebra."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -32,17 +34,18 @@ def covariance(
     made: Process, x: np.ndarray, u: np.ndarray, y: np.ndarray, v: np.ndarray
 ) -> np.ndarray:
     """Of rows (x, u) with rows (y, v), term by term as the kernel's docstring has it."""
-    lengths, (near, full, own, slope, _, _) = made.hyper.lengths, made.hyper.tail
+    lengths, (near, full, own, slope, _, _, pairs) = made.hyper.lengths, made.hyper.tail
     out = np.empty((len(x), len(y)))
     for i, (a, s) in enumerate(zip(x, u, strict=True)):
         for j, (b, t) in enumerate(zip(y, v, strict=True)):
             apart = [((a - b)[c] ** 2).sum() for c in made.dimensions.columns]
             together = matern(sum(d / length**2 for d, length in zip(apart, lengths, strict=True)))
-            alone = np.mean([matern(d / kernel.OWN_LENGTH**2) for d in apart])
+            each = [matern(d / kernel.OWN_LENGTH**2) for d in apart]
+            both = np.mean([k * m for k, m in combinations(each, 2)])
             over = kernel.FLOOR + (1 - kernel.FLOOR) * np.exp(-0.5 * (s - t) ** 2 / near**2)
             phi = kernel.linear(np.array([a, b]), np.array([s, t]))
             wide = kernel.trend(np.array([s, t]))
-            out[i, j] = (full * together + own * alone) * over
+            out[i, j] = (full * together + own * np.mean(each) + pairs * both) * over
             out[i, j] += slope * phi[0] @ phi[1] + wide[0] @ wide[1]
     return out
 
@@ -71,9 +74,18 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     seen, dimensions = observed(), Dimensions.of(GROUPS)
     apart = dimensions.distances2(seen.x, seen.x)
     problem = kernel._Problem(apart, seen.x, (seen.trial, seen.loads / 4), seen.y[:, :2])
-    theta = Hyper.typical(3).theta + 0.1 * np.random.default_rng(1).standard_normal(9)
+    theta = Hyper.typical(3).theta + 0.1 * np.random.default_rng(1).standard_normal(10)
     off = check_grad(lambda t: problem.loss(t)[0], lambda t: problem.loss(t)[1], theta)
     assert off < 1e-4 * np.linalg.norm(problem.loss(theta)[1])
+
+
+def test_nothing_is_more_alike_than_a_configuration_and_itself() -> None:
+    for groups in (("engine",), GROUPS):
+        dimensions, x = Dimensions.of(groups), np.random.default_rng(0).random((5, len(groups)))
+        hyper = Hyper.typical(len(dimensions.names))
+        alike = kernel.configurations(dimensions.distances2(x, x), hyper)
+        np.testing.assert_allclose(np.diag(alike), hyper.most)
+        assert (alike < hyper.most + 1e-9).all()
 
 
 def test_fitting_makes_the_data_more_likely() -> None:

@@ -146,6 +146,26 @@ def test_what_fails_is_left_alone() -> None:
     assert tried[True] < 0.4 * tried[False]
 
 
+def test_an_engine_is_not_given_up_after_two_deaths() -> None:
+    """It dies wherever it has no nvfp4; the start shows that it dies, and not that it is the best of all."""
+    broken = [("two", "bf16"), ("two", "fp8")]
+    for seed in range(6):
+        sampler, rng = CurveSampler(GOAL, pool(), seed), np.random.default_rng(seed)
+        points = [p for p in enumerate_points(SPACE, ENGINES) if p["inert"] == 0.8]
+        others = [points[i] for i in rng.permutation(len(points)) if points[i]["engine"] != "two"]
+        dead = [next(p for p in points if (p["engine"], p["weights"]) == each) for each in broken]
+        for point in (*others[:10], *dead):
+            sampler.learn(point, None, outcome(point, rng, broken))
+        tried = drive(sampler, 2, seed, broken=broken)
+        assert any(p["engine"] == "two" and p["weights"] == "nvfp4" for p in tried), seed
+
+
+def test_an_engine_that_always_dies_is_left_alone() -> None:
+    broken = {("two", weights) for weights in BITS}
+    done = drive(CurveSampler(GOAL, pool(), 8), 24, broken=broken)
+    assert 4 <= sum(p["engine"] == "two" for p in done) <= 7
+
+
 def test_the_start_shows_every_level_of_every_dimension() -> None:
     done = drive(CurveSampler(GOAL, pool(), 5, startup=12), 8)
     assert {p["engine"] for p in done} == set(ENGINES)

@@ -1,12 +1,14 @@
 """The covariance of curves: how much two configurations at two loads have in common. Pure.
 
-    k = [f · Matérn52(x, x'; a length for each dimension) + a · mean over dimensions of Matérn52(xⱼ, x'ⱼ)]
-        · [ρ + (1 − ρ) · RBF(u, u')]  +  l · ⟨φ(x, u), φ(x', u')⟩  +  ⟨t(u), t(u')⟩  +  s · [same trial]
+    k = [f · Matérn52(x, x'; a length for each dimension) + a · mean over dimensions of kⱼ
+         + p · mean over pairs of dimensions of kᵢ kⱼ] · [ρ + (1 − ρ) · RBF(u, u')]
+        + l · ⟨φ(x, u), φ(x', u')⟩ + ⟨t(u), t(u')⟩ + s · [same trial],   kⱼ = Matérn52(xⱼ, x'ⱼ)
 
 x: a configuration as `encode` writes it; u: its load, scaled to [0, 1]. φ: linear in x, and in x times u; t: a
-wide quadratic in u, the trend that all curves share. The first bracket knows interactions, the second
-each dimension's own effect, which is what a dozen trials can tell. Matérn: Rasmussen and Williams,
-Gaussian Processes for Machine Learning (2006), eq. 4.17.
+wide quadratic in u, the trend that all curves share. In the first bracket, f knows how all dimensions act
+together, a each one's own effect, which is what a dozen trials can tell, and p what two do together: a pair
+nobody tried stays in doubt. Matérn: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eq.
+4.17; sums over pairs: Duvenaud et al., Additive Gaussian Processes (2011), by Newton's identity.
 """
 
 from collections.abc import Sequence
@@ -21,12 +23,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FLOOR = 0.25  # ρ: what two loads of one configuration share however far apart they are
-OWN_LENGTH = 0.8  # of each dimension's own effect: about the whole of it
+OWN_LENGTH = 0.8  # of kⱼ: about the whole of a dimension
 TREND = 3.0  # standard deviation of the trend's coefficients: as good as free
 JITTER = 1e-8
-# Of the logarithms, after a length for each dimension: load length, f, a, l, noise, noise of a start.
-_TAIL_MEAN = np.log([0.5, 1.0, 0.5, 1.0, 1e-2, 1e-2])
-_TAIL_SD = np.array([0.4, 0.7, 0.7, 0.7, 0.7, 0.7])
+# Of the logarithms, after a length for each dimension: load length, f, a, l, noise, noise of a start, p.
+_TAIL_MEAN = np.log([0.5, 1.0, 0.5, 1.0, 1e-2, 1e-2, 0.5])
+_TAIL_SD = np.array([0.4, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7])
 _LENGTH_MEAN, _LENGTH_SD = np.log(1.5), 0.7
 
 
@@ -65,8 +67,14 @@ class Hyper:
 
     @property
     def tail(self) -> Floats:
-        """Load length, f, a, l, noise, noise of a start."""
+        """Load length, f, a, l, noise, noise of a start, p."""
         return np.asarray(np.exp(self.theta[-len(_TAIL_MEAN) :]))
+
+    @property
+    def most(self) -> float:
+        """What `configurations` is of one with itself."""
+        _, full, additive, _, _, _, pairs = self.tail
+        return float(full + additive + pairs)
 
 
 def linear(x: Floats, u: Floats) -> Floats:
@@ -83,14 +91,20 @@ def trend(u: Floats) -> Floats:
 
 
 def configurations(distances2: Floats, hyper: Hyper) -> Floats:
-    """The first two brackets without the load: (n, m)."""
-    _, full, additive, *_ = hyper.tail
+    """The first bracket: (n, m)."""
+    _, full, additive, _, _, _, pairs = hyper.tail
     together = full * _matern(_scaled(distances2, hyper))
-    return np.asarray(together + additive * own_effects(distances2))
+    alone, both = effects(distances2)
+    return np.asarray(together + additive * alone + pairs * both)
 
 
-def own_effects(distances2: Floats) -> Floats:
-    return np.asarray(_matern(distances2 / OWN_LENGTH**2).mean(0))
+def effects(distances2: Floats) -> tuple[Floats, Floats]:
+    """The means of kⱼ over dimensions, and of kᵢ kⱼ over pairs of them; one dimension alone is its own pair."""
+    each = _matern(distances2 / OWN_LENGTH**2)
+    count, total = len(each), each.sum(0)
+    if count == 1:
+        return total, total
+    return total / count, (total**2 - (each**2).sum(0)) / (count * (count - 1))
 
 
 def loads(u: Floats, v: Floats, hyper: Hyper) -> Floats:
@@ -131,7 +145,8 @@ class _Problem:
         self.y, self.distances2 = y, distances2
         phi, wide = linear(x[self.trial], self.u), trend(self.u)
         self.linear, self.trend = phi @ phi.T, wide @ wide.T
-        self.own = own_effects(distances2)[np.ix_(self.trial, self.trial)]
+        at = np.ix_(self.trial, self.trial)
+        self.own, self.both = (effect[at] for effect in effects(distances2))
         self.same = (self.trial[:, None] == self.trial[None]).astype(np.float64)
         self.u2 = (self.u[:, None] - self.u[None]) ** 2
         self.member = np.zeros((len(self.trial), len(x)))
@@ -145,7 +160,7 @@ class _Problem:
 
     def loss(self, theta: Floats) -> tuple[float, Floats]:
         hyper, outputs = Hyper(theta), self.y.shape[1]
-        length, full, additive, slope, noise, start = hyper.tail
+        length, full, additive, slope, noise, start, pairs = hyper.tail
         scaled = _scaled(self.distances2, hyper)
         matern = full * _matern(scaled)[np.ix_(self.trial, self.trial)]
         near = (1 - FLOOR) * np.exp(-0.5 * self.u2 / length**2)
@@ -156,6 +171,7 @@ class _Problem:
             slope * self.linear,
             noise * np.eye(len(self.u)),
             start * self.same,
+            pairs * self.both * over_load,
         )
         covariance = sum(parts) + self.trend + JITTER * np.eye(len(self.u))
         try:
@@ -168,7 +184,8 @@ class _Problem:
         loss = 0.5 * (self.y * weights).sum() + 0.5 * outputs * (z @ z)
         loss += outputs * np.log(np.diag(factor[0])).sum()
         pull = 0.5 * (outputs * cho_solve(factor, np.eye(len(self.u))) - weights @ weights.T)
-        by_load = (matern + additive * self.own) * near * self.u2 / length**2
+        alike = matern + additive * self.own + pairs * self.both
+        by_load = alike * near * self.u2 / length**2
         by_pair = full * (self.member.T @ (pull * over_load) @ self.member)
         slopes = by_pair * _matern_slope(scaled)
         lengths = [

@@ -59,7 +59,7 @@ class Process:
         """The means, and (n,) roughly a standard deviation, in units of `scale`, by the nearest trial."""
         alike = self._alike(x)
         means = self._crossed(x, alike, loads, self._solved(self.z)[:, None])[0]
-        most = self.hyper.tail[1] + self.hyper.tail[2]
+        most = self.hyper.most
         doubts = np.sqrt(np.clip(1 - (alike.max(1) / most) ** 2, 0, 1) * most)
         return means * self.scale + self.level, doubts
 
@@ -199,7 +199,7 @@ def _signal(hyper: Hyper, apart: Floats, seen: Observed, u: Floats) -> tuple[Flo
     """Eigenvalues and vectors of the observations' covariance, without noise."""
     at = np.ix_(seen.trial, seen.trial)
     phi, wide = kernel.linear(seen.x[seen.trial], u), kernel.trend(u)
-    _, _, _, slope, _, start = hyper.tail
+    _, _, _, slope, _, start, _ = hyper.tail
     signal = kernel.configurations(apart, hyper)[at] * kernel.loads(u, u, hyper)
     signal += slope * phi @ phi.T + wide @ wide.T
     signal += start * (seen.trial[:, None] == seen.trial[None])

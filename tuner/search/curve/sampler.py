@@ -1,5 +1,6 @@
 """Chooses the configuration whose whole curve promises most."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from tuner.search.curve.feasible import likely
 from tuner.search.curve.goal import Goal, gains, yardstick
 from tuner.search.curve.pool import Pool
 from tuner.search.curve.prior import Prior, deviations
-from tuner.space import Point
+from tuner.space import ENGINE, Point
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -22,23 +23,24 @@ Ranked = tuple[int, float | None]
 
 DRAWS = 32  # curves of each finalist
 FINALISTS = 96
-OPTIMISM = 0.7  # standard deviations with which finalists are chosen
+OPTIMISM = 2.5  # standard deviations with which finalists are chosen
 LIMITS_OPTIMISM = 0.1  # the same of what tiers limit
 REFIT_EVERY = 3  # trials
 LEAST_TRIALS = 3  # before a curve is believed
 GRID = 16  # loads at most on which curves are compared
-BOLD_EVERY, BOLDNESS, DARING = 2, 1.5, 0.95  # each second trial goes where most might be gained
+DARING = 0.99  # a trial goes where most might be gained: the quantile of the gains drawn
 EDGE = 1e-6
 SPREAD_AMONG = 2000
 STARTUP_TRIES = 1.5  # times as many trials, failures included, and the start is over
 PRIOR_TRIALS = 3  # that a prior chooses before its word is weighed
 TRUSTED = 0.5  # from here on a prior stands in for the rest of the start
+ENGINE_TRIES = 4  # failures after which an engine of which nothing was measured is left to its odds
 KEPT = 64  # suggestions of one ranking
 
 
 class CurveSampler:
     """`pool` holds the points to choose among. `startup` trials are spread so that each dimension's own effect
-    shows; later ones are chosen by the expected gain of their whole curve. `price`: the power of a trial's
+    shows; later ones are chosen by what their whole curve might gain. `price`: the power of a trial's
     device seconds that its gain is divided by; 0 counts trials, 1 device-hours."""
 
     def __init__(
@@ -46,7 +48,7 @@ class CurveSampler:
         goal: Goal,
         pool: Pool,
         seed: int,
-        startup: int = 8,
+        startup: int = 5,
         price: float = 0.0,
         prior: Prior | None = None,
     ) -> None:
@@ -118,17 +120,28 @@ class CurveSampler:
         if len(self._curves) < LEAST_TRIALS or (starting and self._prior is None):
             return self._spread(free, running, rng)
         belief = self._believed()
-        if starting and belief.trust < TRUSTED:
-            return self._spread(free, running, rng)
+        if belief.trust < TRUSTED:
+            if starting:
+                return self._spread(free, running, rng)
+            if len(unproven := self._unproven(free, running)):
+                return self._spread(unproven, running, rng)
         return self._promising(belief, free, running, rng)
 
     def _spread(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[Ranked]:
         """Points whose levels, and pairs of levels, were seen least so far; by the odds of working."""
         some = rng.permutation(free)[:SPREAD_AMONG]
-        tried = np.array([*(curve.index for curve in self._curves), *running], np.int64)
+        tried = np.array([*self._failed, *running], np.int64)
         rare = rarity(self._pool.x, self._believer.dimensions, tried, some)
         worth = rare * self._odds(some) * (1 + 0.01 * rng.random(len(some)))
         return [(int(i), None) for i in some[np.argsort(-worth)][:KEPT]]
+
+    def _unproven(self, free: Ints, running: list[int]) -> Ints:
+        """Points of engines of which nothing was measured yet: two deaths say little of an engine."""
+        engines = np.array([str(point.get(ENGINE)) for point in self._pool.points])
+        known = {*engines[[curve.index for curve in self._curves]], *engines[running]}
+        deaths = Counter(engines[i] for i, failed in self._failed.items() if failed)
+        known.update(engine for engine, count in deaths.items() if count >= ENGINE_TRIES)
+        return free[~np.isin(engines[free], list(known))]
 
     def _foretold(self, free: Ints, running: list[int]) -> list[Ranked]:
         """What the prior holds to add most to what it holds of those that were begun."""
@@ -155,17 +168,13 @@ class CurveSampler:
         self, belief: Belief, free: Ints, running: list[int], rng: np.random.Generator
     ) -> list[Ranked]:
         """By the gain over the front, of curves drawn together with those already begun."""
-        bold = self._asked % BOLD_EVERY == 0
         seen = np.array([curve.index for curve in self._curves])
         begun = np.array(running, np.int64)
         counted = self._counted(seen, belief.grid)
         measure = yardstick(self._goal, means := belief.means(seen), counted)
         front = measure.worth(means, counted).max(0)
         odds = self._odds(free)
-        hopeful = measure.worth(
-            self._hopeful(belief, free, BOLDNESS if bold else OPTIMISM),
-            self._counted(free, belief.grid),
-        )
+        hopeful = measure.worth(self._hopeful(belief, free), self._counted(free, belief.grid))
         hope = gains(hopeful[None], front[None])[0] * odds
         best = np.argsort(-self._priced(hope, free))[:FINALISTS]
         finalists = free[best]
@@ -175,15 +184,15 @@ class CurveSampler:
         worths = measure.worth(new[:, : len(finalists)], self._counted(finalists, belief.grid))
         drawn = gains(worths, front)
         expected = drawn.mean(0) * odds[best]
-        gain = np.quantile(drawn, DARING, axis=0) * odds[best] if bold else expected
-        order = np.argsort(-self._priced(gain, finalists))[:KEPT]
+        most = np.quantile(drawn, DARING, axis=0) * odds[best]
+        order = np.argsort(-self._priced(most, finalists))[:KEPT]
         return [(int(finalists[i]), float(expected[i])) for i in order]
 
-    def _hopeful(self, belief: Belief, of: Ints, by: float) -> Floats:
+    def _hopeful(self, belief: Belief, of: Ints) -> Floats:
         """Means, better by some standard deviations."""
         axes = len(self._goal.axes)
         better = np.full(len(self._goal.metrics), -LIMITS_OPTIMISM)
-        better[:axes] = [by * sign for sign in self._goal.axes.values()]
+        better[:axes] = [OPTIMISM * sign for sign in self._goal.axes.values()]
         means, doubts = belief.means_and_doubts(of)
         return np.asarray(means + (doubts * better)[:, None])
 
