@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FIRST_STEPS, STEPS = 40, 15  # of the search for hyperparameters
-LEAST_TRUST = 0.03  # a process that is less likely is left out
+LEAST_TRUST = 0.15  # a process that is less likely is left out: its wild draws would decide
 
 
 @dataclass(frozen=True, slots=True, eq=False)
