@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.benchmarks import search_report
@@ -138,10 +139,8 @@ def runs_of(tasks: Sequence[Task], kept: Kept, processes: int) -> Runs:
 
 
 def _worked(tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Run]]:
-    if processes == 1:
-        yield from map(worked, tasks)
-        return
-    with ProcessPoolExecutor(processes) as pool:
+    # Not forked: only a new process heeds how many threads its arithmetic may have.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(worked, tasks)
 
 
@@ -151,7 +150,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--write", type=Path, metavar="FILE", help="the tables, as Markdown, and a plot beside it")
     add("--seeds", type=int, default=SEEDS)
     add("--budget", type=int, default=BUDGET, help="trials")
-    add("--processes", type=int, default=1)
+    add("--processes", type=int, default=os.cpu_count() or 1)
     add(
         "--methods", nargs="+", metavar="NAME[+prior80|+prior50][xBATCH]", default=default_methods()
     )
