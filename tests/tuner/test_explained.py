@@ -83,8 +83,8 @@ def test_one_more_trial_is_worth_less_once_the_best_is_known(tmp_path: Path) -> 
     assert late.further is not None
     assert early.further.probability > 0.5
     assert early.further.median > 0.1
-    assert late.further.probability < 0.5
-    assert late.further.median < 0.03
+    assert late.further.probability < 0.7 * early.further.probability
+    assert late.further.median < 0.01  # what does not matter any more
     assert late.trials == len(EVERY_OTHER)
     assert EVERY_OTHER[late.improved - 1]["engine.llamacpp.threads"] == 4
 
