@@ -166,6 +166,22 @@ def test_an_engine_that_always_dies_is_left_alone() -> None:
     assert 4 <= sum(p["engine"] == "two" for p in done) <= 7
 
 
+@pytest.mark.parametrize(
+    "shown", [Outcome({}, ()), Outcome(None, failure="WorkerDied", chance=True)]
+)
+def test_nor_is_one_tried_for_ever_that_shows_nothing(shown: Outcome) -> None:
+    """Its trials complete without a valid level, or die each time as if by chance."""
+    sampler, tried = CurveSampler(GOAL, pool(), 9), []
+    for _ in range(16):
+        suggestion = sampler.suggest([])
+        assert suggestion is not None
+        point = suggestion.point
+        told = shown if point["engine"] == "two" else outcome(point)
+        sampler.learn(point, suggestion, told)
+        tried.append(point["engine"])
+    assert tried[-4:].count("two") < 4
+
+
 def test_the_start_shows_every_level_of_every_dimension() -> None:
     done = drive(CurveSampler(GOAL, pool(), 5, startup=12), 8)
     assert {p["engine"] for p in done} == set(ENGINES)

@@ -34,7 +34,7 @@ SPREAD_AMONG = 2000
 STARTUP_TRIES = 1.5  # times as many trials, failures included, and the start is over
 PRIOR_TRIALS = 3  # that a prior chooses before its word is weighed
 TRUSTED = 0.5  # from here on a prior stands in for the rest of the start
-ENGINE_TRIES = 4  # failures after which an engine of which nothing was measured is left to its odds
+ENGINE_TRIES = 4  # trials after which an engine of which nothing was measured is left to its odds
 KEPT = 64  # suggestions of one ranking
 
 
@@ -139,8 +139,8 @@ class CurveSampler:
         """Points of engines of which nothing was measured yet: two deaths say little of an engine."""
         engines = np.array([str(point.get(ENGINE)) for point in self._pool.points])
         known = {*engines[[curve.index for curve in self._curves]], *engines[running]}
-        deaths = Counter(engines[i] for i, failed in self._failed.items() if failed)
-        known.update(engine for engine, count in deaths.items() if count >= ENGINE_TRIES)
+        tries = Counter(engines[[*self._failed, *self._unlucky]].tolist())
+        known.update(engine for engine, count in tries.items() if count >= ENGINE_TRIES)
         return free[~np.isin(engines[free], list(known))]
 
     def _foretold(self, free: Ints, running: list[int]) -> list[Ranked]:
