@@ -288,7 +288,7 @@ def test_stop_ends_it_early_and_keeps_what_there_is() -> None:
     assert report.stopped
     stats = summarize(report.levels[0])
     assert stats.metrics["requests_failed"] == 0
-    assert stats.invalid_because == ("the load was stopped before its time",)
+    assert "the load was stopped before its time" in stats.invalid_because
     assert {progress.phase for progress in seen} <= {"warmup", "measure", "drain"}
     assert seen[-1].expected_s == pytest.approx(30.05)
 

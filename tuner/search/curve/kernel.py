@@ -13,6 +13,7 @@ nobody tried stays in doubt. Matérn: Rasmussen and Williams, Gaussian Processes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,18 @@ class Dimensions:
         return np.array(apart).reshape(len(self.columns), len(x), len(y))
 
 
+class Tail(NamedTuple):
+    """ρ's length of load, f, a, l, the noise of an observation, s and p: all but the dimensions' lengths."""
+
+    load_length: float
+    full: float
+    additive: float
+    slope: float
+    noise: float
+    start: float
+    pairs: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Hyper:
     """Logarithms of: a length for each dimension, then those of `_TAIL_MEAN`."""
@@ -66,15 +79,14 @@ class Hyper:
         return np.asarray(np.exp(self.theta[: -len(_TAIL_MEAN)]))
 
     @property
-    def tail(self) -> Floats:
-        """Load length, f, a, l, noise, noise of a start, p."""
-        return np.asarray(np.exp(self.theta[-len(_TAIL_MEAN) :]))
+    def tail(self) -> "Tail":
+        return Tail(*np.exp(self.theta[-len(_TAIL_MEAN) :]))
 
     @property
     def most(self) -> float:
         """What `configurations` is of one with itself."""
-        _, full, additive, _, _, _, pairs = self.tail
-        return float(full + additive + pairs)
+        tail = self.tail
+        return float(tail.full + tail.additive + tail.pairs)
 
 
 def linear(x: Floats, u: Floats) -> Floats:
@@ -92,10 +104,10 @@ def trend(u: Floats) -> Floats:
 
 def configurations(distances2: Floats, hyper: Hyper) -> Floats:
     """The first bracket: (n, m)."""
-    _, full, additive, _, _, _, pairs = hyper.tail
-    together = full * _matern(_scaled(distances2, hyper))
+    tail = hyper.tail
+    together = tail.full * _matern(_scaled(distances2, hyper))
     alone, both = effects(distances2)
-    return np.asarray(together + additive * alone + pairs * both)
+    return np.asarray(together + tail.additive * alone + tail.pairs * both)
 
 
 def effects(distances2: Floats) -> tuple[Floats, Floats]:
@@ -109,7 +121,7 @@ def effects(distances2: Floats) -> tuple[Floats, Floats]:
 
 def loads(u: Floats, v: Floats, hyper: Hyper) -> Floats:
     """(n, m)"""
-    near = np.exp(-0.5 * (u[:, None] - v[None]) ** 2 / hyper.tail[0] ** 2)
+    near = np.exp(-0.5 * (u[:, None] - v[None]) ** 2 / hyper.tail.load_length**2)
     return np.asarray(FLOOR + (1 - FLOOR) * near)
 
 

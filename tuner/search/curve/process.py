@@ -73,7 +73,7 @@ class Process:
         rows = prior[:, len(x) + self.seen.trial, np.searchsorted(grid, self.seen.loads)]
         noise = rng.standard_normal(rows.shape) * np.sqrt(self.noise)
         starts = rng.standard_normal((count, len(self.seen.x), rows.shape[-1]))
-        noise += np.sqrt(self.hyper.tail[5]) * starts[:, self.seen.trial]
+        noise += np.sqrt(self.hyper.tail.start) * starts[:, self.seen.trial]
         weights = self._solved((self.z[None] - rows - noise).transpose(1, 0, 2))
         update = self._crossed(everyone, self._alike(everyone), loads, weights)
         drawn = prior[:, :, np.searchsorted(grid, loads)] + update
@@ -89,7 +89,9 @@ class Process:
         u, count = self._scaled(loads), weights.shape[1] * weights.shape[2]
         flat = weights.reshape(len(self.u), count)
         over_load = kernel.loads(u, self.u, self.hyper)
-        linear = self.hyper.tail[3] * (kernel.linear(self.seen.x[self.seen.trial], self.u).T @ flat)
+        linear = self.hyper.tail.slope * (
+            kernel.linear(self.seen.x[self.seen.trial], self.u).T @ flat
+        )
         trend = kernel.trend(self.u).T @ flat
         out = np.empty((len(x), len(u), count))
         for index, at in enumerate(u):
@@ -109,7 +111,7 @@ class Process:
         over_u = _root(kernel.loads(u, u, self.hyper))
         curves = over_x @ rng.standard_normal((count, outputs, len(x), len(u))) @ over_u.T
         slopes = rng.standard_normal((count, outputs, 2 * x.shape[1], 1))
-        slopes *= np.sqrt(self.hyper.tail[3])
+        slopes *= np.sqrt(self.hyper.tail.slope)
         for index, at in enumerate(u):
             phi = kernel.linear(x, np.full(len(x), at))
             curves[..., index] += (phi @ slopes)[..., 0]
@@ -199,10 +201,9 @@ def _signal(hyper: Hyper, apart: Floats, seen: Observed, u: Floats) -> tuple[Flo
     """Eigenvalues and vectors of the observations' covariance, without noise."""
     at = np.ix_(seen.trial, seen.trial)
     phi, wide = kernel.linear(seen.x[seen.trial], u), kernel.trend(u)
-    _, _, _, slope, _, start, _ = hyper.tail
     signal = kernel.configurations(apart, hyper)[at] * kernel.loads(u, u, hyper)
-    signal += slope * phi @ phi.T + wide @ wide.T
-    signal += start * (seen.trial[:, None] == seen.trial[None])
+    signal += hyper.tail.slope * phi @ phi.T + wide @ wide.T
+    signal += hyper.tail.start * (seen.trial[:, None] == seen.trial[None])
     values, vectors = np.linalg.eigh(signal)
     return np.clip(values, 0, None), vectors
 
