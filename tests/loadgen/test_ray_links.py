@@ -106,10 +106,10 @@ def test_three_shards_on_other_nodes_are_the_load_that_one_here_is(apart: Kept) 
     assert level.client.shards == 3
     # The nodes are of one machine, so whatever offset was measured is error, and within its bound.
     uncertainty_ns = level.client.clock_uncertainty_ns
-    assert 0 < uncertainty_ns < 50_000_000
+    assert 0 < uncertainty_ns < 200_000_000
     sent = np.sort(records.sent_ns)
     assert (truth - sent > -2 * uncertainty_ns).all()
-    assert np.median(truth - sent) < 2 * uncertainty_ns + 10_000_000
+    assert np.median(truth - sent) < 2 * uncertainty_ns + 100_000_000
     assert len(ticks) > 10, "whoever conducts goes on while the shards have nothing to tell"
 
 

@@ -120,7 +120,7 @@ def test_an_engine_that_hangs_is_ended_at_its_deadline(
         started(engine, model, log=tmp_path / "log"),
     ):
         pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert leftovers(0) == []
 
 

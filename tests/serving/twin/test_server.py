@@ -215,7 +215,7 @@ def test_who_goes_away_leaves_nothing_behind(start: Start) -> None:
 
 
 def test_too_many_are_preempted_and_still_get_all(start: Start) -> None:
-    twin = start("--no-enable-prefix-caching", blocks=64, context=1024, base_s=0.001)
+    twin = start("--no-enable-prefix-caching", blocks=64, context=1024, base_s=0.005)
     report = load(twin, "--concurrency", "16", "--input-tokens", "64", "--output-tokens", "128")
     assert [level["load"] for level in report["levels"]] == ["closed 16"]
     found = twin.metrics()
