@@ -30,9 +30,13 @@ def curve_sampler(config: StudyConfig) -> CurveSampler:
     search = config.search
     price = 1.0 if search.cost == "device_hours" else 0.0
     pool = pool_of(config)
-    startup = max(search.startup_trials, len(config.engine))
     prior = prior_of(config, meanings_of(config))
-    return CurveSampler(goal_of(config), pool, search.seed, startup, price, prior)
+    return CurveSampler(goal_of(config), pool, search.seed, startup_of(config), price, prior)
+
+
+def startup_of(config: StudyConfig) -> int:
+    """Trials with a curve, default ones among them, before curves decide."""
+    return max(config.search.startup_trials, len(config.engine))
 
 
 def goal_of(config: StudyConfig) -> Goal:

@@ -15,6 +15,7 @@ from serving.topology import Topology
 from tuner.affordable import Bought, affordable, confirmation_starts
 from tuner.cluster import Capacity, ClusterError, local_capacity
 from tuner.config import StudyConfig
+from tuner.curves import startup_of
 from tuner.durations import OVERHEAD_S, idles_s, load_s
 from tuner.ledger import knobs
 from tuner.search import Proposal
@@ -49,18 +50,24 @@ class Estimate:
 
 
 def known_trials(config: StudyConfig) -> list[Proposal]:
-    """The trials that are certain before anything is measured; the rest depends on their results."""
+    """The trials that are certain if each of them serves; the rest depends on their results."""
     search, source = config.search, proposer(config)
     certain = search.trials
     if search.kind in ADAPTIVE:
         defaults = len(config.engine) if search.default_first else 0
         # A point given counts as one of those to start with, if it lies inside the space.
-        spread = search.startup_trials if search.prior.kind == "none" else 0
+        spread = _spread_trials(config) - (defaults if search.kind == "curve" else 0)
         certain = min(certain, defaults + max(len(search.points), spread))
     known: list[Proposal] = []
     while len(known) < certain and (proposal := source.ask()):
         known.append(proposal)
     return known
+
+
+def _spread_trials(config: StudyConfig) -> int:
+    if config.search.prior.kind != "none":
+        return 0
+    return startup_of(config) if config.search.kind == "curve" else config.search.startup_trials
 
 
 def unknown_trials(config: StudyConfig, known: Sequence[Proposal]) -> int:

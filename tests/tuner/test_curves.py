@@ -8,6 +8,7 @@ import pytest
 from tuner.config import ConfigError, StudyConfig, load, trial_config
 from tuner.curves import curve_sampler, goal_of, meanings_of, pool_of, traits_of
 from tuner.ledger import Ledger
+from tuner.plan import known_trials
 from tuner.priors import LEAST_TRIALS, prior_of
 from tuner.search.curve.prior import Prior
 from tuner.simulate import simulate
@@ -125,6 +126,16 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path) -> None:
     assert resumed[:4] == whole[:4]
     assert len(resumed) == 7
     assert len({str(point) for point in resumed}) == 7
+
+
+def test_a_plan_names_the_trials_before_curves_decide_and_no_more(tmp_path: Path) -> None:
+    config = b300(*SHORT, "search.trials=8", "search.startup_trials=6")
+    known = known_trials(config)
+    assert len(known) == 6  # the default among them
+    with Ledger.open(tmp_path) as ledger:
+        simulate(Study(config, ledger, []), workers=1)
+        tried = {entry.number: entry.point for entry in ledger.results()}
+    assert [tried[number] for number in range(6)] == [proposal.point for proposal in known]
 
 
 def test_a_proposer_over_curves_takes_the_default_first() -> None:

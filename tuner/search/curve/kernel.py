@@ -79,7 +79,7 @@ class Hyper:
         return np.asarray(np.exp(self.theta[: -len(_TAIL_MEAN)]))
 
     @property
-    def tail(self) -> "Tail":
+    def tail(self) -> Tail:
         return Tail(*np.exp(self.theta[-len(_TAIL_MEAN) :]))
 
     @property
