@@ -19,22 +19,22 @@ test: install
 bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
 
 bench-loadgen: install
-	$(BIN)/python -m tests.benchmarks.bench_loadgen --write docs/loadgen.md
+	$(BIN)/python -m tests.benchmarks.loadgen.bench_loadgen --write docs/loadgen.md
 
 bench-precision: install
-	$(BIN)/python -m tests.benchmarks.bench_precision --write docs/loadgen.md
+	$(BIN)/python -m tests.benchmarks.loadgen.bench_precision --write docs/loadgen.md
 
 bench-twin: install
-	$(BIN)/python -m tests.benchmarks.bench_twin --write docs/twin.md
+	$(BIN)/python -m tests.benchmarks.twin.bench_twin --write docs/twin.md
 
 bench-twin-clocks: install
-	$(BIN)/python -m tests.benchmarks.bench_twin_clocks --write docs/twin.md
+	$(BIN)/python -m tests.benchmarks.twin.bench_twin_clocks --write docs/twin.md
 
 bench-search: install
-	$(BIN)/python -m tests.benchmarks.bench_search --write docs/search.md
+	$(BIN)/python -m tests.benchmarks.search.bench_search --write docs/search.md
 
 bench-winner: install
-	$(BIN)/python -m tests.benchmarks.bench_winner --write docs/search.md
+	$(BIN)/python -m tests.benchmarks.search.bench_winner --write docs/search.md
 
 bench-fleet: install
 	$(BIN)/python -m tests.benchmarks.bench_fleet

@@ -1,6 +1,6 @@
 """A load generator for OpenAI-compatible endpoints that can say how far its own figures are off."""
 
-from loadgen.arrivals import Adaptive, Closed, Constant, Gamma, Poisson, Ramp, Step, Trace
+from loadgen.control.runner import run
 from loadgen.errors import (
     BadTarget,
     EndpointErrors,
@@ -8,9 +8,9 @@ from loadgen.errors import (
     LoadError,
     PromptRefused,
 )
-from loadgen.report import Level, LoadReport, Progress, Window
-from loadgen.runner import run
-from loadgen.workload import Workload
+from loadgen.results.report import Level, LoadReport, Progress, Window
+from loadgen.workload.arrivals import Adaptive, Closed, Constant, Gamma, Poisson, Ramp, Step, Trace
+from loadgen.workload.workload import Workload
 
 __all__ = [
     "Adaptive",

@@ -10,19 +10,20 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadgen import cli, show
-from loadgen import report as reports
-from loadgen.convert import levels_metadata
+from loadgen.cli import args as cli
+from loadgen.cli import console as show
+from loadgen.cli.vllm_export import levels_metadata
+from loadgen.control.runner import run
 from loadgen.errors import EndpointErrors, EndpointUnreachable, LoadError
-from loadgen.pool import connect_error, tls
-from loadgen.protocol import Target
-from loadgen.records import concat, to_parquet_bytes
-from loadgen.replies import first_line
-from loadgen.report import LoadReport
-from loadgen.runner import run
-from loadgen.shards import forked_links
-from loadgen.stats import summarize
-from loadgen.workload import Workload
+from loadgen.http.connection_pool import connect_error, tls
+from loadgen.http.protocol import Target
+from loadgen.http.response_parser import first_line
+from loadgen.results import report as reports
+from loadgen.results.records import concat, to_parquet_bytes
+from loadgen.results.report import LoadReport
+from loadgen.results.stats import summarize
+from loadgen.worker.group import forked_links
+from loadgen.workload.workload import Workload
 
 ASK_TIMEOUT_S = 10.0
 _NICE = 10

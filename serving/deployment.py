@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from serving.cores import reserved
 from serving.endpoint import Endpoint
 from serving.errors import EngineRestarted, LaunchError, ServingError
 from serving.launch import Order, Running, launched
+from serving.process.cores import reserved
 from serving.topology import Topology
 
 DEPLOY_TIMEOUT_S = 120.0

@@ -9,11 +9,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import environments, models, probe
+from serving import probe
 from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch
 from serving.errors import EngineExited, EngineRestarted, LaunchError, StartTimeout, Unhealthy
-from serving.process import Supervised, generations, supervised
+from serving.install import environments, models
+from serving.process.process import Supervised, generations, supervised
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 

@@ -38,7 +38,7 @@ class Topology(Strict):
 
 
 class Model(Strict):
-    """`source` is a key of `serving.models.SOURCES`, a hub id, or a path on every node."""
+    """`source` is a key of `serving.install.models.SOURCES`, a hub id, or a path on every node."""
 
     name: str
     source: str

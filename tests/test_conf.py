@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.content.build import build
-from loadgen.loads import next_load, plan_of
+from loadgen.control.load_plan import next_load, plan_of
+from loadgen.prompts.build import build
 from serving.engines import ENGINES
-from tuner.cluster import Capacity
-from tuner.compose import compose, conf_dir
-from tuner.config import fixed_values, load, trial_config
-from tuner.fleets import load_fleet
-from tuner.plan import estimate, known_trials
-from tuner.sensitivity import inputs
-from tuner.space import enumerate_points
+from tuner.cli.fleet import load_fleet
+from tuner.config.compose import compose, conf_dir
+from tuner.config.load import fixed_values, load, trial_config
+from tuner.metrics.sensitivity import inputs
+from tuner.report.plan import estimate, known_trials
+from tuner.search.space import enumerate_points
+from tuner.study.ray_cluster import Capacity
 
 CONF = conf_dir()
 OPTIONS = sorted(

@@ -13,14 +13,14 @@ from typing import NoReturn, get_args
 
 from pydantic import ValidationError
 
-from serving.twin.assemble import Assembled, TwinOutOfMemory, assemble
-from serving.twin.catalog import SYSTEMS
 from serving.twin.config import System, TwinConfig
-from serving.twin.faces import FACES, Facts
-from serving.twin.flags import Refused, framework_of, read
-from serving.twin.library import DoesNotFit, NoTable
-from serving.twin.server import say, serve
+from serving.twin.engine.assemble import Assembled, TwinOutOfMemory, assemble
+from serving.twin.frameworks.faces import FACES, Facts
+from serving.twin.frameworks.flags import Refused, framework_of, read
+from serving.twin.server.server import say, serve
 from serving.twin.setup import FlagError, Framework
+from serving.twin.tables.catalog import SYSTEMS
+from serving.twin.tables.library import DoesNotFit, NoTable
 
 
 @dataclass(frozen=True, slots=True)

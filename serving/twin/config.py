@@ -12,7 +12,7 @@ System = Literal["b300_sxm", "b200_sxm", "h200_sxm"]
 
 
 class Power(Strict):
-    """Watts of one GPU: `serving.twin.power` has the formula. None: the system's own cap.
+    """Watts of one GPU: `serving.twin.engine.power` has the formula. None: the system's own cap.
 
     `band` is the relative error that these constants are known to within.
     """

@@ -15,14 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tests.benchmarks.tables import put, table
-from tuner.cli import main as wattfront
-from tuner.config import StudyConfig, load_saved
-from tuner.ledger import Finished, results
-from tuner.objective import ObjectiveConfig, Winner, best_per_tier
-from tuner.pareto import Axis, pareto_set
-from tuner.plots import INK, MUTED
-from tuner.trial import Completed
-from tuner.zone_plot import frame, png
+from tuner.cli.parser import main as wattfront
+from tuner.config.load import StudyConfig, load_saved
+from tuner.report.plots.pareto import INK, MUTED
+from tuner.report.plots.zone import frame, png
+from tuner.results.ledger import Finished, results
+from tuner.results.pareto import Axis, pareto_set
+from tuner.results.tiers import ObjectiveConfig, Winner, best_per_tier
+from tuner.trial.run import Completed
 
 CAPS = (500, 650, 800, 950, 1100)
 TENSOR = (1, 2, 4, 8)

@@ -7,9 +7,9 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from tuner.fleet import of_one_trial, plan
-from tuner.fleet_config import Candidate, FleetConfig
-from tuner.fleets import load_fleet
+from tuner.analysis.fleet import of_one_trial, plan
+from tuner.cli.fleet import load_fleet
+from tuner.config.groups.fleet import Candidate, FleetConfig
 
 SPEEDS = {"premium": 0.15, "standard": 0.7, "bulk": 1.0}  # of the most that a configuration serves
 REPEATS = 5

@@ -15,7 +15,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.e2e.conftest import REPO, Wattfront
-from tuner.cluster import ALONE
+from tuner.study.ray_cluster import ALONE
 
 PARALLEL = "engine.llamacpp.parallel"
 TOGETHER = "engine.llamacpp.env.STUB_TOGETHER"
@@ -133,7 +133,7 @@ def shards_on(node: Any) -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process(raylet).children(recursive=True)
-        if "loadgen.shard" in process.cmdline()
+        if "loadgen.worker.process" in process.cmdline()
     ]
 
 

@@ -6,8 +6,8 @@ import mlflow
 import pytest
 
 from tests.e2e.conftest import Wattfront
-from tuner.ledger import results
-from tuner.trial import Completed
+from tuner.results.ledger import results
+from tuner.trial.run import Completed
 
 pytestmark = [
     pytest.mark.engine,

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.nvml_fixtures import library, load, nvml, old_library, state
+
+__all__ = ["library", "load", "nvml", "old_library", "state"]
+
 STUB = Path(__file__).parents[1] / "e2e" / "stub_engine.py"
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from loadgen import Closed
 from tests.tuner.sample import sample_config
-from tuner.objective import Slo, Tier
+from tuner.config.study import StudyConfig, trial_config
+from tuner.results.tiers import Slo, Tier
 from tuner.search import Proposal, SearchConfig
-from tuner.space import Categorical, Int, Point, Space
-from tuner.study_config import StudyConfig, trial_config
-from tuner.trial import Completed, Measured, OperatingPoint, Timings
+from tuner.search.space import Categorical, Int, Point, Space
+from tuner.trial.run import Completed, Measured, OperatingPoint, Timings
 
 LOADS = (1, 2, 4, 8)
 SPACE = Space(

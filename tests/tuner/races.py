@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.racing import ConfirmConfig, Race, after_round
+from tuner.confirm.race import ConfirmConfig, Race, after_round
 
 
 @dataclass(frozen=True, slots=True)

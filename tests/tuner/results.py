@@ -5,8 +5,8 @@ from typing import Any
 from loadgen import Closed, Workload
 from serving.engines import LlamaCpp
 from serving.topology import Model, Topology
-from tuner.economics import Hardware
-from tuner.trial import Completed, Failed, OperatingPoint, Timings, TrialConfig
+from tuner.metrics.derive import Hardware
+from tuner.trial.run import Completed, Failed, OperatingPoint, Timings, TrialConfig
 
 CONFIG = TrialConfig(
     engine=LlamaCpp(),

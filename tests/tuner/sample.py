@@ -6,15 +6,15 @@ from typing import Any
 from loadgen import Closed, Workload
 from serving.engines import LlamaCpp, Vllm
 from serving.topology import Model, Topology
-from tuner.cluster import ClusterConfig
-from tuner.economics import Constant, Hardware, derive
-from tuner.ledger import Ledger
-from tuner.objective import ObjectiveConfig, Slo, Tier
+from tuner.config.study import StudyConfig, trial_config
+from tuner.metrics.derive import Constant, Hardware, derive
+from tuner.results.ledger import Ledger
+from tuner.results.tiers import ObjectiveConfig, Slo, Tier
 from tuner.search import SearchConfig
-from tuner.space import Int, Point, Space
-from tuner.study_config import StudyConfig, trial_config
-from tuner.tracking import TrackingConfig
-from tuner.trial import Completed, Failed, Measured, OperatingPoint, Timings, TrialConfig
+from tuner.search.space import Int, Point, Space
+from tuner.study.ray_cluster import ClusterConfig
+from tuner.tracking.observer import TrackingConfig
+from tuner.trial.run import Completed, Failed, Measured, OperatingPoint, Timings, TrialConfig
 
 LADDER = (1, 2, 4, 8)
 POINTS: tuple[Point, ...] = (

@@ -1,6 +1,7 @@
 """What to try next: seeded, replayable from a ledger. A new sampler: its file here, its name in `config.Kind`
 and in `sampler_of`, its YAML in conf/search."""
 
+from tuner.config.groups.search import SearchConfig
 from tuner.search.base import (
     ImpossiblePoint,
     Outcome,
@@ -11,7 +12,6 @@ from tuner.search.base import (
     Suggestion,
     Values,
 )
-from tuner.search.config import SearchConfig
 from tuner.search.proposer import Proposer
 
 __all__ = [

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tuner.hurdle import Hurdle
-from tuner.space import Point
-from tuner.trial import Measured, OperatingPoint, TrialConfig
+from tuner.search.space import Point
+from tuner.trial.pruner import Hurdle
+from tuner.trial.run import Measured, OperatingPoint, TrialConfig
 
 Values = Mapping[str, float]
 

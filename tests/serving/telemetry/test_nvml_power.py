@@ -16,7 +16,7 @@ from serving.telemetry.nvml import driver
 from serving.telemetry.sources import Nvml, Place, metered_source
 from serving.telemetry.trace import PowerTrace
 from serving.telemetry.validity import COUNTER, SAMPLED, Verdict, judged
-from tests.serving.telemetry.fake_nvml import (
+from tests.serving.fake_nvml import (
     LOST,
     NO_PERMISSION,
     NOT_LOADED,

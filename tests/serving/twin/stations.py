@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.twin.batch import Batch, Scheduling
-from serving.twin.blocks import Blocks
 from serving.twin.config import Power
-from serving.twin.emulation import Emulation, Transfer
-from serving.twin.engine import Engine, HostCosts, Noise
-from serving.twin.power import Machine, PowerModel, Work
-from serving.twin.rank import Rank
-from serving.twin.request import Request, Times
+from serving.twin.engine.batch import Batch, Scheduling
+from serving.twin.engine.blocks import Blocks
+from serving.twin.engine.emulation import Emulation, Transfer
+from serving.twin.engine.engine import Engine, HostCosts, Noise
+from serving.twin.engine.power import Machine, PowerModel, Work
+from serving.twin.engine.rank import Rank
+from serving.twin.engine.request import Request, Times
 
 MACHINE = Machine(bandwidth_bytes_s=8e12, peak_flop_s=4.5e15, most_w=1100.0)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.benchmarks.twin_fit import least_absolute
-from tests.benchmarks.twin_points import (
+from tests.benchmarks.twin.fit import least_absolute
+from tests.benchmarks.twin.points import (
     Config,
     Point,
     by_littles_law,
@@ -16,7 +16,7 @@ from tests.benchmarks.twin_points import (
     outdone_until,
     without_speculation,
 )
-from tests.benchmarks.twin_scores import error, ordered, rank_correlations
+from tests.benchmarks.twin.scores import error, ordered, rank_correlations
 
 CONFIG = Config("b300_sxm", "sglang", "deepseek-r1", "nvfp4", 4, 1, 4, 1024, 1024, 16)
 

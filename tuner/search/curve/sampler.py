@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.search.base import Outcome, Suggestion
-from tuner.search.curve.belief import Belief, Believer, Curve
-from tuner.search.curve.design import rarity
-from tuner.search.curve.feasible import likely
-from tuner.search.curve.goal import Goal, gains, yardstick
-from tuner.search.curve.pool import Pool
+from tuner.search.curve.acquisition import Goal, gains, yardstick
+from tuner.search.curve.candidates import Pool
+from tuner.search.curve.feasibility import likely
+from tuner.search.curve.initial_design import rarity
+from tuner.search.curve.model_average import Belief, Believer, Curve
 from tuner.search.curve.prior import Prior, deviations
-from tuner.space import ENGINE, Point
+from tuner.search.space import ENGINE, Point
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

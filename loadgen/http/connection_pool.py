@@ -1,0 +1,135 @@
+"""Connections opened before they are needed, so that a request that falls due goes out at once."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+from loadgen.errors import EndpointUnreachable
+from loadgen.http.connection import Connection, Owner
+from loadgen.http.protocol import Target
+
+_BURST = 64  # connections opened at once: a listen backlog is short
+_RETRY_S = 0.2
+
+
+class Pool:
+    """Idle connections: those that served before come first, then the fresh ones, oldest first.
+
+    A server with a thread per connection gives idle ones a thread too, and in the order in which
+    they came: a fresh connection used out of turn would wait for those before it to go.
+    """
+
+    def __init__(self, target: Target, owner: Owner, spare: int, connect_timeout_s: float) -> None:
+        self._target = target
+        self._owner = owner
+        self._spare = spare
+        self._connect_timeout_s = connect_timeout_s
+        self._ssl = tls(target)
+        self._idle: deque[Connection] = deque()
+        self._all: set[Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening = 0
+        self._closed = False
+        self.reuse = True  # set to False for a server that drops a connection after its reply
+
+    async def open(self, count: int) -> None:
+        """Raises EndpointUnreachable if even one can't be had."""
+        for start in range(0, count, _BURST):
+            burst = range(start, min(start + _BURST, count))
+            try:
+                opened = await asyncio.gather(*(self._connect() for _ in burst))
+            except OSError as error:
+                raise EndpointUnreachable(
+                    f"can't connect to {self._target.authority}: {connect_error(error)}"
+                ) from error
+            self._idle.extend(opened)
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_timeout_s):
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._owner), self._target.host, self._target.port, ssl=self._ssl
+            )
+        self._all.add(connection)
+        return connection
+
+    def take(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.popleft()
+            if connection.usable and (self.reuse or not connection.served):
+                if len(self._idle) + self._opening < self._spare:
+                    self._start(self._replenish())
+                return connection
+        return None
+
+    def give(self, connection: Connection) -> None:
+        """Back after its reply; closed if it can't be used again."""
+        if connection.usable and not self._closed and (self.reuse or not connection.served):
+            self._idle.appendleft(connection)
+        else:
+            connection.abort()
+
+    def forget(self, connection: Connection) -> None:
+        self._all.discard(connection)
+
+    def connect(self, ready: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
+        """A new one, for a request that is due and found none idle."""
+        self._start(self._serve(ready, failed))
+
+    async def _serve(
+        self, ready: Callable[[Connection], None], failed: Callable[[str], None]
+    ) -> None:
+        try:
+            connection = await self._connect()
+        except OSError as error:  # a timeout is one as well
+            failed(f"can't connect to {self._target.authority}: {connect_error(error)}")
+        else:
+            ready(connection)
+
+    async def _replenish(self) -> None:
+        self._opening += 1
+        try:
+            self._idle.append(await self._connect())
+        except OSError:
+            await asyncio.sleep(_RETRY_S)  # who needs a connection now will say what is wrong
+        finally:
+            self._opening -= 1
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if self._closed:
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        self._closed = True
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._all):
+            connection.abort()
+        self._idle.clear()
+        await asyncio.sleep(0)
+
+
+def tls(target: Target) -> ssl.SSLContext | None:
+    if target.scheme == "http":
+        return None
+    context = ssl.create_default_context()
+    if not target.verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def connect_error(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".").lower()
+        return f"its certificate is not trusted: {why} (SSL_CERT_FILE, --insecure)"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS failed: {error.reason.replace('_', ' ').lower()}"
+    return (error.strerror or str(error) or type(error).__name__).lower()

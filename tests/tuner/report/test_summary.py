@@ -1,0 +1,164 @@
+"""The report says what the ledger says, on a terminal and in a pipe."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.tuner.sample import FAILED, POINTS, sample_config, sample_result, sample_study
+from tuner.config.study import StudyConfig, trial_config
+from tuner.report.summary import show_report
+from tuner.results.ledger import Ledger
+from tuner.results.tiers import ObjectiveConfig, Slo, Tier
+from tuner.trial.run import Completed, Measured
+
+CONFIG = sample_config()
+
+
+def told(folder: Path, config: StudyConfig, width: int = 80, terminal: bool = False) -> str:
+    out = io.StringIO()
+    show_report(folder, config, Console(file=out, width=width, force_terminal=terminal))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "sample"
+    sample_study(folder, CONFIG)
+    return folder
+
+
+def test_a_pipe_gets_plain_text(study: Path) -> None:
+    assert "\x1b" not in told(study, CONFIG)
+
+
+def test_on_eighty_columns_no_cell_is_cut(study: Path) -> None:
+    text = told(study, CONFIG)
+    assert "…" not in text
+    tables = [line for line in text.splitlines() if not line.startswith(("trial ", "A trial"))]
+    front = tables[tables.index(next(x for x in tables if x.startswith("Pareto"))) :][:12]
+    assert all(len(line) <= 80 for line in front)
+    assert re.search(r"2  llamacpp +closed 8 +206 +28\.5 ", text)
+
+
+def test_the_front_is_told_with_its_configurations_and_constants(study: Path) -> None:
+    text = told(study, CONFIG, width=160)
+    assert re.search(r"8 +llamacpp +parallel=1 threads=2", text)
+    assert "0.09 $ per host-hour: an invented price list, 2026-11-01" in text
+    assert "0.065 kW per host, provisioned" in text
+
+
+def test_without_constants_there_are_no_figures_of_them(tmp_path: Path) -> None:
+    config = sample_config(priced=False)
+    sample_study(tmp_path, config)
+    text = told(tmp_path, config)
+    assert "Mtok" not in text
+    assert "MW" not in text
+
+
+def test_a_front_judged_by_joules_shows_them_and_whose_they_are(tmp_path: Path) -> None:
+    joules = ObjectiveConfig(throughput="energy_j_per_output_tok", direction="min")
+    config = CONFIG.model_copy(update={"objective": joules})
+    sample_study(tmp_path, config)
+    text = told(tmp_path, config)
+    assert re.search(r"TTFT +TTFT +TPOT +\$ +J\n", text)
+    assert re.search(r"p50 +p99 +p50 +/Mtok +/tok\n", text)
+    assert "J: metered energy of GPU boards, gross, per output token" in " ".join(text.split())
+
+
+def test_failures_tell_why_and_where(study: Path) -> None:
+    text = re.sub(r"\s+", " ", told(study, CONFIG, width=200))
+    assert "Failed: 2 of 10 trials" in text
+    for failure, evidence in FAILED.values():
+        assert failure in text
+        assert evidence in text
+    assert "engine.log" in text
+
+
+def test_tiers_have_a_winner_or_say_what_came_closest(study: Path) -> None:
+    text = told(study, CONFIG, width=200)
+    assert re.search(r"premium .*trial 6, llamacpp, closed 2", text)
+    assert re.search(r"instant .*can't be met; the closest was closed 1: ttft_p99_ms 18\.2", text)
+
+
+def test_the_recommended_command_can_be_copied(study: Path) -> None:
+    lines = told(study, CONFIG, terminal=False).splitlines()
+    at = lines.index("Recommended for all tiers together")
+    assert lines[at + 1].startswith("trial 2, llamacpp: parallel=8")
+    assert "bulk 100%, standard 100%, premium 93% of the best" in lines[at + 1]
+    assert lines[at + 2] == "llamacpp-serve --model '/models/SmolLM2 135M.gguf' --number 2"
+    assert "Best for premium alone" in lines
+
+
+def test_timings_leave_the_first_trial_apart(study: Path) -> None:
+    text = told(study, CONFIG)
+    assert "overhead 1.9 s; the first trial's overhead was 8.1 s." in text
+
+
+def test_paths_are_those_of_files(study: Path) -> None:
+    text = told(study, CONFIG)
+    for name in ("pareto.html", "pareto.png", "ledger.jsonl"):
+        assert str(study / name) in text
+        assert (study / name).is_file()
+
+
+def test_nothing_feasible_is_said_and_returned(tmp_path: Path) -> None:
+    impossible = Slo(tiers={"now": Tier(ttft_p99_ms=0.001)})
+    config = CONFIG.model_copy(update={"slo": impossible})
+    sample_study(tmp_path, config)
+    out = io.StringIO()
+    assert not show_report(tmp_path, config, Console(file=out, width=100))
+    assert "No configuration keeps the promises of any tier." in out.getvalue()
+    assert "Recommended" not in out.getvalue()
+
+
+def test_only_failures_or_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
+    sample_study(tmp_path / "failed", CONFIG, range(4, 6))
+    assert "Nothing was measured" in told(tmp_path / "failed", CONFIG)
+    (tmp_path / "empty").mkdir()
+    assert "Nothing was measured" in told(tmp_path / "empty", CONFIG)
+
+
+def test_what_is_not_valid_is_counted_and_what_is_modelled_marked(tmp_path: Path) -> None:
+    trial = trial_config(CONFIG, POINTS[0])
+    result = sample_result(trial, 0)
+    assert isinstance(result, Completed)
+    late = replace(result.points[3], invalid_because=("the client was late",))
+    points, facts = (*result.points[:3], late), {"modelled": True}
+    result = replace(result, points=points, provenance=facts)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.finished(0, POINTS[0], Measured(result, {}))
+    text = told(tmp_path, CONFIG)
+    assert "1 of 4 points left out as not valid: the client was late (1)" in text
+    assert "Figures marked modelled come from an emulator" in text
+    assert "0 modelled" in text
+
+
+def test_of_one_trial_every_level_is_shown(tmp_path: Path) -> None:
+    sample_study(tmp_path, CONFIG, range(1))
+    text = told(tmp_path, CONFIG)
+    levels = text[text.index("All levels") : text.index("Configurations on it")]
+    assert [line.split()[1] for line in levels.splitlines() if line.startswith("closed ")] == [
+        "1", "2", "4", "8",
+    ]  # fmt: skip
+    assert "All levels" not in told(study_of(tmp_path / "two", range(2)), CONFIG)
+
+
+def test_a_load_that_ended_early_is_said(tmp_path: Path) -> None:
+    trial = trial_config(CONFIG, POINTS[0])
+    result = sample_result(trial, 0)
+    assert isinstance(result, Completed)
+    cut = replace(result, cut_short="EndpointErrors: HTTP 500: stub says no")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.asked(0, POINTS[0], trial.fingerprint)
+        ledger.finished(0, POINTS[0], Measured(cut, {}))
+    text = told(tmp_path, CONFIG, width=160)
+    assert "trial 0: the load ended after 4 levels: EndpointErrors: HTTP 500: stub" in text
+
+
+def study_of(folder: Path, numbers: range) -> Path:
+    sample_study(folder, CONFIG, numbers)
+    return folder

@@ -1,0 +1,286 @@
+"""The search on curves over a small landscape whose truth is known."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pytest
+
+from tuner.search.base import Outcome, Suggestion
+from tuner.search.curve.acquisition import Floats, Goal
+from tuner.search.curve.candidates import Pool, Traits
+from tuner.search.curve.encoding import Encoder
+from tuner.search.curve.prior import Prior
+from tuner.search.curve.sampler import CurveSampler
+from tuner.search.space import Point, Space, enumerate_points
+from tuner.trial.run import OperatingPoint
+
+ENGINES = ["one", "two", "three"]
+SPACE = Space.model_validate(
+    {
+        "parameters": {
+            "topology.tensor_parallel": {"type": "categorical", "choices": [1, 2, 4, 8]},
+            "weights": {"type": "categorical", "choices": ["bf16", "fp8", "nvfp4"]},
+            "places": {"type": "categorical", "choices": [32, 128, 512]},
+            "inert": {"type": "float", "low": 0.8, "high": 0.9, "step": 0.05},
+        }
+    }
+)
+SPEED, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
+GOAL = Goal({SPEED: 1, RATE: 1}, {})
+LOADS = [1, 4, 16, 64, 256]
+BROKEN = {("two", "nvfp4")}
+HASTE = {"one": 1.0, "two": 1.25, "three": 0.8}
+BITS = {"bf16": 1.0, "fp8": 0.65, "nvfp4": 0.5}
+
+
+def truth(point: Point, users: float) -> tuple[float, float]:
+    """tok/s/user and tok/s per device: steps of weights, of cache and of talk between devices."""
+    devices = int(point["topology.tensor_parallel"])
+    busy = min(users, float(point["places"]))
+    step = BITS[str(point["weights"])] * 8 / devices + 0.05 * busy / devices + 0.25 * devices**0.5
+    speed = 100 * HASTE[str(point["engine"])] / step
+    return speed, speed * busy / devices
+
+
+def outcome(
+    point: Point,
+    rng: np.random.Generator | None = None,
+    broken: Collection[tuple[str, str]] = BROKEN,
+) -> Outcome:
+    if (point["engine"], point["weights"]) in broken:
+        return Outcome(None, failure="OutOfMemory")
+    noise = np.ones(2 * len(LOADS)) if rng is None else rng.lognormal(0, 0.02, 2 * len(LOADS))
+    points = []
+    for level, users in enumerate(LOADS):
+        speed, rate = truth(point, users)
+        figures = {SPEED: speed * noise[2 * level], RATE: rate * noise[2 * level + 1]}
+        points.append(OperatingPoint(level, f"closed {users}", figures))
+    return Outcome({}, tuple(points))
+
+
+def pool() -> Pool:
+    def traits(point: Point) -> Traits:
+        devices = int(point["topology.tensor_parallel"])
+        most = min(256.0, float(point["places"]))
+        return Traits(devices, 1 / devices, most / devices, device_s=100.0 * devices)
+
+    made = Pool(Encoder(SPACE, ENGINES, {}), traits)
+    made.add(list(enumerate_points(SPACE, ENGINES)))
+    return made
+
+
+def volume(points: Sequence[Point]) -> float:
+    """By a sweep over speeds, of the true curves."""
+    front = sorted(
+        (
+            truth(p, users)
+            for p in points
+            if (p["engine"], p["weights"]) not in BROKEN
+            for users in LOADS
+        ),
+        reverse=True,
+    )
+    total, best = 0.0, 0.0
+    for speed, rate in front:
+        if rate > best:
+            total += speed * (rate - best)
+            best = rate
+    return total
+
+
+def drive(
+    sampler: CurveSampler,
+    trials: int,
+    seed: int = 0,
+    at_once: int = 1,
+    broken: Collection[tuple[str, str]] = BROKEN,
+) -> list[Point]:
+    rng, done = np.random.default_rng(seed), list[Point]()
+    running: list[Suggestion] = []
+    while len(done) < trials:
+        while len(running) < at_once:
+            suggestion = sampler.suggest([each.point for each in running])
+            assert suggestion is not None
+            assert suggestion.point not in done
+            assert suggestion.point not in [each.point for each in running]
+            running.append(suggestion)
+        first = running.pop(0)
+        sampler.learn(first.point, first, outcome(first.point, rng, broken))
+        done.append(first.point)
+    return done
+
+
+FULL = volume(list(enumerate_points(SPACE, ENGINES)))
+
+
+def test_it_finds_the_front_where_chance_does_not() -> None:
+    """324 points; the shares of the volume after 20 trials, over six seeds."""
+    found = [volume(drive(CurveSampler(GOAL, pool(), seed), 20, seed)) / FULL for seed in range(6)]
+    points = list(enumerate_points(SPACE, ENGINES))
+    blind = [
+        volume([points[i] for i in np.random.default_rng(seed).permutation(len(points))[:20]])
+        / FULL
+        for seed in range(20)
+    ]
+    assert np.median(found) > 0.95
+    assert np.median(found) > np.quantile(blind, 0.9)
+
+
+def test_the_same_seed_and_answers_lead_the_same_way() -> None:
+    one, other = (drive(CurveSampler(GOAL, pool(), 3), 12) for _ in range(2))
+    assert one == other
+    assert drive(CurveSampler(GOAL, pool(), 4), 12) != one
+
+
+def test_four_at_once_are_four_different_points() -> None:
+    assert volume(drive(CurveSampler(GOAL, pool(), 1), 24, at_once=4)) / FULL > 0.9
+
+
+def test_what_fails_is_left_alone() -> None:
+    """What is broken would be the best of all: where it works, it is what the search is about."""
+    tried = dict.fromkeys((True, False), 0)
+    for seed in range(4):
+        for broken in tried:
+            done = drive(CurveSampler(GOAL, pool(), seed), 28, broken=BROKEN if broken else ())
+            tried[broken] += sum((p["engine"], p["weights"]) in BROKEN for p in done)
+    assert tried[True] < 0.4 * tried[False]
+
+
+def test_an_engine_is_not_given_up_after_two_deaths() -> None:
+    """It dies wherever it has no nvfp4; the start shows that it dies, and not that it is the best of all."""
+    broken = [("two", "bf16"), ("two", "fp8")]
+    for seed in range(6):
+        sampler, rng = CurveSampler(GOAL, pool(), seed), np.random.default_rng(seed)
+        points = [p for p in enumerate_points(SPACE, ENGINES) if p["inert"] == 0.8]
+        others = [points[i] for i in rng.permutation(len(points)) if points[i]["engine"] != "two"]
+        dead = [next(p for p in points if (p["engine"], p["weights"]) == each) for each in broken]
+        for point in (*others[:10], *dead):
+            sampler.learn(point, None, outcome(point, rng, broken))
+        tried = drive(sampler, 2, seed, broken=broken)
+        assert any(p["engine"] == "two" and p["weights"] == "nvfp4" for p in tried), seed
+
+
+def test_an_engine_that_always_dies_is_left_alone() -> None:
+    broken = {("two", weights) for weights in BITS}
+    done = drive(CurveSampler(GOAL, pool(), 8), 24, broken=broken)
+    assert 4 <= sum(p["engine"] == "two" for p in done) <= 7
+
+
+@pytest.mark.parametrize(
+    "shown", [Outcome({}, ()), Outcome(None, failure="WorkerDied", chance=True)]
+)
+def test_nor_is_one_tried_for_ever_that_shows_nothing(shown: Outcome) -> None:
+    """Its trials complete without a valid level, or die each time as if by chance."""
+    sampler, tried = CurveSampler(GOAL, pool(), 9), []
+    for _ in range(16):
+        suggestion = sampler.suggest([])
+        assert suggestion is not None
+        point = suggestion.point
+        told = shown if point["engine"] == "two" else outcome(point)
+        sampler.learn(point, suggestion, told)
+        tried.append(point["engine"])
+    assert tried[-4:].count("two") < 4
+
+
+def test_the_start_shows_every_level_of_every_dimension() -> None:
+    done = drive(CurveSampler(GOAL, pool(), 5, startup=12), 8)
+    assert {p["engine"] for p in done} == set(ENGINES)
+    assert {p["topology.tensor_parallel"] for p in done} == {1, 2, 4, 8}
+    assert {p["weights"] for p in done} == {"bf16", "fp8", "nvfp4"}
+
+
+def test_a_failure_by_chance_may_be_tried_once_more() -> None:
+    sampler = CurveSampler(GOAL, pool(), 6)
+    first = sampler.suggest([])
+    assert first is not None
+    sampler.learn(first.point, first, Outcome(None, failure="WorkerDied", chance=True))
+    assert not sampler._failed
+    sampler.learn(first.point, None, Outcome(None, failure="WorkerDied", chance=True))
+    assert list(sampler._failed.values()) == [True]
+
+
+def test_an_exhausted_pool_ends_the_search() -> None:
+    small = Pool(Encoder(SPACE, ENGINES, {}), lambda _: Traits(1, 1.0, 4.0))
+    small.add(list(enumerate_points(SPACE, ENGINES))[:2])
+    sampler = CurveSampler(GOAL, small, 0)
+    for _ in range(2):
+        suggestion = sampler.suggest([])
+        assert suggestion is not None
+        sampler.drop(suggestion, None)
+    assert sampler.suggest([]) is None
+
+
+def test_the_expected_gain_falls_as_the_front_is_found() -> None:
+    gains = []
+    for trials in (14, 40):
+        sampler = CurveSampler(GOAL, pool(), 7)
+        drive(sampler, trials)
+        gains.append(sampler.expected_gain)
+    early, late = gains
+    assert early is not None
+    assert late is not None
+    assert late < early / 2
+
+
+def test_device_hours_buy_smaller_topologies_first() -> None:
+    def mean_devices(price: float) -> float:
+        done = [
+            p
+            for seed in range(3)
+            for p in drive(CurveSampler(GOAL, pool(), seed, price=price), 20, seed)
+        ]
+        return float(np.mean([p["topology.tensor_parallel"] for p in done]))
+
+    assert mean_devices(1.0) < mean_devices(0.0)
+
+
+class Told(Prior):
+    """The truth, or its opposite: what is fast is said to be slow."""
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+
+    def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+        assert list(metrics) == [SPEED, RATE]
+        rows = [
+            [truth(p, 2**u * int(p["topology.tensor_parallel"])) for u in loads] for p in points
+        ]
+        logs = np.log(np.array(rows))
+        broken = [(p["engine"], p["weights"]) in BROKEN for p in points]
+        logs[broken] = np.nan  # it says nothing of them
+        logs -= np.nanmean(logs, 0) - 5
+        return 5 + self.sign * (logs - 5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_right_prior_is_followed_and_a_wrong_one_dropped(seed: int) -> None:
+    right = CurveSampler(GOAL, pool(), seed, prior=Told(1))
+    assert volume(drive(right, 8, seed)) / FULL > 0.8
+    assert right._believed().trust > 0.8
+    wrong = CurveSampler(GOAL, pool(), seed, prior=Told(-1))
+    assert volume(drive(wrong, 28, seed)) / FULL > 0.93
+    assert wrong._believed().trust < 0.2
+
+
+def test_what_a_prior_does_not_know_is_not_what_it_praises() -> None:
+    """Also where less is more: nothing said is no figure, small or large."""
+
+    class Knows(Told):
+        def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
+            logs = np.zeros((len(points), len(loads), len(metrics)))
+            logs[[p["engine"] != "three" for p in points]] = np.nan
+            return logs
+
+    goal = Goal({"j_per_token": -1}, {"tier": {"ttft_p99_ms": 5.0}}, by_tier=True)
+    first = CurveSampler(goal, pool(), 0, prior=Knows(1)).suggest([])
+    assert first is not None
+    assert first.point["engine"] == "three"
+
+
+def test_a_point_from_outside_may_have_loads_beyond_all_others() -> None:
+    made = pool()
+    sampler = CurveSampler(GOAL, made, 0, prior=Told(1))
+    drive(sampler, 4)
+    outside = {"engine": "one", "topology.tensor_parallel": 16, "weights": "bf16", "places": 4096}
+    sampler.learn(outside, None, outcome(outside))
+    assert sampler.suggest([]) is not None

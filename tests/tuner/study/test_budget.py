@@ -1,0 +1,169 @@
+"""Budgets and the rule that ends a search: the arithmetic, and whole studies that end, and go on, by it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.tuner.landscape import WALL_S, landscape, measured, result_of
+from tuner.config.groups.budget import Budget, StopRule
+from tuner.config.load import ConfigError, StudyConfig, load
+from tuner.results.ledger import Entry, Finished, Ledger, read, why_ended
+from tuner.search import Proposal, SearchConfig
+from tuner.study.budget import Doubt, Spent, exhausted, spent, too_little, trial_hours
+from tuner.study.study import Study
+
+BEGAN = datetime(2026, 11, 1, tzinfo=UTC)
+CONFIG = landscape(SearchConfig(kind="random", trials=20))
+
+
+def done(number: int, end_s: float) -> Finished:
+    result, ended = result_of(CONFIG, {}), BEGAN + timedelta(seconds=end_s)
+    return Finished(number, {}, "f", result, Path(), ended)
+
+
+def test_hours_are_those_of_devices_and_the_wall_counts_once() -> None:
+    """Two trials of 360 s, one after the other with a pause; a third beside the second."""
+    took = spent([done(0, 360), done(1, 1000), done(2, 1100)], 2.0)
+    assert took.trials == 3
+    assert took.device_hours == pytest.approx(3 * WALL_S / 3600)
+    assert took.usd == pytest.approx(0.6)
+    assert took.wall_s == pytest.approx(360 + 460)
+    assert spent([]) == Spent(0, 0.0, None, 0.0)
+    asked = Entry(3, {}, "f", None, Path(), BEGAN)
+    assert spent([done(0, 360), asked]).trials == 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent_so_far", "running", "why"),
+    [
+        ({}, (5, 5.0, 10.0, 3600), 0, ""),
+        ({"device_hours": 6}, (5, 5.0, 10.0, 3600), 0, ""),
+        ({"device_hours": 5.9}, (5, 5.0, 10.0, 3600), 0, "5 of 5.9 device-hours"),
+        ({"device_hours": 7}, (5, 5.0, 10.0, 3600), 1, ""),
+        ({"device_hours": 7}, (5, 5.0, 10.0, 3600), 2, "2 running"),
+        ({"usd": 11}, (5, 5.0, 10.0, 3600), 0, "10 of 11 $"),
+        ({"wall_h": 1.1}, (5, 5.0, 10.0, 3600), 0, "1 of 1.1 wall hours"),
+        ({"wall_h": 1.3}, (5, 5.0, 10.0, 3600), 3, ""),
+        ({"device_hours": 0.1}, (0, 0.0, 0.0, 0), 2, ""),
+        ({}, (18, 1.0, 1.0, 1), 2, "all 20 trials"),
+    ],
+)
+def test_the_next_trial_must_fit(
+    budget: dict[str, float], spent_so_far: tuple[Any, ...], running: int, why: str
+) -> None:
+    said = exhausted(Budget(**budget), Spent(*spent_so_far), 20, running)
+    assert why in said
+    assert bool(said) == bool(why)
+
+
+def test_a_rule_ends_where_too_little_is_expected_several_times() -> None:
+    doubt, ends = Doubt(StopRule(gain=0.01, patience=2)), []
+    for gain in (None, 0.005, 0.02, 0.005, None, 0.001, 0.002):
+        doubt = doubt.after(gain, 1.0)
+        ends.append(doubt.ends)
+    assert ends == [False] * 6 + [True]
+    assert not Doubt(StopRule()).after(0.0, 1.0).after(0.0, 1.0).after(0.0, 1.0).ends
+
+
+def test_payback_counts_devices_and_days() -> None:
+    """1 % of 8 devices in 10 days is 19.2 device-hours."""
+    rule = StopRule(payback_devices=8, payback_days=10)
+    assert too_little(rule, 0.01, 19.1) == ""
+    assert "19.2 device-hours of 8 devices in 10 days" in too_little(rule, 0.01, 19.3)
+    assert too_little(rule, 0.01, None) == too_little(rule, None, 1.0) == ""
+    assert trial_hours([1800, 5400], 8) == 8.0
+    assert trial_hours([], 8) is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"payback_days": 3}, {"payback_devices": 8}, {"gain": 0}, {"gain": 1}]
+)
+def test_half_a_rule_is_none(settings: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        StopRule.model_validate(settings)
+
+
+def test_what_can_not_be_kept_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"search\.budget\.usd: hardware \S+ has no price"):
+        load(["experiment=laptop", "+search.budget.usd=5", "hardware.usd_per_device_hour=null"])
+    with pytest.raises(ConfigError, match=r"search\.stop: tpe can't tell what a trial will add"):
+        load(["experiment=laptop", "+search.stop.gain=0.01"])
+
+
+@dataclass
+class Watched:
+    """An observer that keeps what it hears."""
+
+    said: list[str]
+
+    def started(self, proposal: Proposal) -> None: ...
+
+    def finished(self, proposal: Proposal, result: object, folder: Path) -> None: ...
+
+    def closing(self) -> None: ...
+
+    def ended(self, why: str) -> None:
+        self.said.append(why)
+
+
+def play(
+    folder: Path, config: StudyConfig, at_once: int = 1, most: int = 99
+) -> tuple[list[Proposal], list[str]]:
+    asked, running, heard = list[Proposal](), list[Proposal](), Watched([])
+    with Ledger.open(folder) as ledger:
+        study = Study(config, ledger, [heard])
+        while len(asked) < most or running:
+            while len(running) < at_once and len(asked) < most and (proposal := study.ask()):
+                asked.append(proposal)
+                running.append(proposal)
+            if not running:
+                assert study.remaining() == 0
+                break
+            ended = running.pop(0)
+            study.finished(ended.number, measured(config, ended))
+    return asked, heard.said
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_study_keeps_its_budget(tmp_path: Path, at_once: int) -> None:
+    """0.1 device-hours a trial: seven fit into 0.75."""
+    search = SearchConfig(kind="random", trials=20, budget=Budget(device_hours=0.75))
+    asked, said = play(tmp_path, landscape(search), at_once)
+    assert len(asked) == 7
+    assert said == ["budget: 0.7 of 0.75 device-hours are spent, and a trial takes 0.1"]
+    assert play(tmp_path, landscape(search))[0] == []  # resumed: still spent
+    more = landscape(search.model_copy(update={"budget": Budget(device_hours=0.95)}))
+    assert len(play(tmp_path, more)[0]) == 2
+
+
+CURVE = SearchConfig(
+    kind="curve", trials=24, startup_trials=5, stop=StopRule(gain=0.03, patience=2), seed=1
+)
+
+
+def test_a_search_ends_when_nothing_more_is_expected(tmp_path: Path) -> None:
+    config = landscape(CURVE)
+    asked, said = play(tmp_path, config)
+    assert 5 < len(asked) < 24
+    assert len(said) == 1
+    assert said[0].startswith(f"stopped after {len(asked)} of 24 trials: the next trial is")
+    assert said[0].endswith("(search.stop.gain 3.00%)")
+    assert why_ended(tmp_path) == said[0]
+    assert {entry.number for entry in read(tmp_path)} == set(range(len(asked)))
+    again, _ = play(tmp_path, config)
+    assert again == []
+    off = landscape(CURVE.model_copy(update={"stop": StopRule()}))
+    assert len(play(tmp_path, off, most=2)[0]) == 2  # who takes the rule away goes on
+
+
+def test_resumed_anywhere_it_tries_the_same_and_ends_in_the_same_place(tmp_path: Path) -> None:
+    config = landscape(CURVE)
+    whole, said = play(tmp_path / "whole", config)
+    first, _ = play(tmp_path / "cut", config, most=len(whole) - 1)
+    rest, told = play(tmp_path / "cut", config)
+    assert [p.point for p in [*first, *rest]] == [p.point for p in whole]
+    assert told == said

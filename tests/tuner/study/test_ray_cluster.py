@@ -1,0 +1,56 @@
+"""What a cluster can hold, and what its nodes lack."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.topology import Topology
+from tuner.study.ray_cluster import (
+    Capacity,
+    ClusterConfig,
+    ClusterError,
+    absent,
+    connected,
+    local_capacity,
+)
+
+TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
+
+
+def test_a_load_apart_needs_cores_on_other_nodes() -> None:
+    two = Capacity(((8, 0), (8, 0)), (16, 16))
+    two.check_apart(TP8, 16)
+    with pytest.raises(
+        ClusterError, match=r"needs 17 cores for the load on other nodes .* have 16"
+    ):
+        two.check_apart(TP8, 17)
+    with pytest.raises(ClusterError, match=r"needs 1 core .* have 0 that no trial may take"):
+        Capacity(((8, 0),), (16,)).check_apart(TP8, 1)
+    Capacity(((8, 0), (0, 0)), (0, 4)).check_apart(TP8, 4)
+
+
+def test_cores_that_trials_may_take_are_not_the_load_s() -> None:
+    full = Capacity(((0, 4), (0, 4)), (4, 4))
+    with pytest.raises(ClusterError, match="have 0 that no trial may take"):
+        full.check_apart(CORES, 1)
+    Capacity(((0, 4), (0, 4)), (6, 6)).check_apart(CORES, 2)
+
+
+def test_as_many_loads_as_trials_at_a_time() -> None:
+    halves = Capacity(((8, 0), (8, 0)), (3, 3))
+    with pytest.raises(ClusterError, match=r"8 cores for the load of 4 trials at a time.* have 6"):
+        halves.check_apart(Topology(tensor_parallel=4), 2)
+    halves.check_apart(TP8, 2)
+
+
+def test_a_local_cluster_counts_the_cores_that_ray_gets() -> None:
+    assert local_capacity(ClusterConfig(cpus=0, gpus=2, nodes=2)).cores == (1, 1)
+
+
+def test_files_that_a_node_lacks(tmp_path: Path) -> None:
+    here, gone = tmp_path / "a.csv", tmp_path / "b.csv"
+    here.touch()
+    with connected(ClusterConfig(cpus=1, gpus=0)):
+        assert absent([here], apart=False) == []
+        (line,) = absent([here, gone], apart=True)
+    assert line.startswith(f"{gone} on ")

@@ -1,0 +1,207 @@
+"""A trial is given up by what its study has: on both clocks, in the ledger, and for people."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from loadgen import Adaptive, Closed, Poisson, Ramp, Workload
+from tests.loadgen.fake_server import Behaviour, fake_server
+from tests.tuner.results import CONFIG, completed, failed, point
+from tests.tuner.sample import POINTS, sample_config, sample_result
+from tests.tuner.trial.test_run import Standing
+from tests.tuner.trial.test_run import trial as real_trial
+from tests.tuner.trial.test_simulate import trial as twin_trial
+from tuner.config.load import trial_config
+from tuner.report.progress import Display
+from tuner.report.summary import show_report
+from tuner.results.ledger import LEDGER, Finished, Ledger, results
+from tuner.results.tiers import ObjectiveConfig
+from tuner.search import Proposal
+from tuner.search.pruning_baseline import hurdle_of, shape_of
+from tuner.trial.looks import possible_loads
+from tuner.trial.pruner import FEWEST, Curve, Hurdle, TierBar
+from tuner.trial.run import Completed, Measured, run_trial
+from tuner.trial.simulate import simulate_trial
+
+USER, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
+STUDY = sample_config()
+
+
+def out_of_reach(first: float) -> Hurdle:
+    """Others were a thousand times as fast; they slow down evenly."""
+    curve: Curve = {
+        USER: ((1.0, 9e6), (64.0, 1e6)),
+        RATE: ((1.0, 9e6), (64.0, 6e7)),
+    }
+    return Hurdle(
+        axes=((USER, "max"), (RATE, "max")), front=((1e6, 6e7), (9e6, 9e6)), sold=(RATE, "max"),
+        tiers=(), curves=(curve,) * FEWEST, first_load=first,
+    )  # fmt: skip
+
+
+GIVEN_UP = "after 1 of 3 levels: can't reach the front (risk 5 %)"
+
+
+def test_on_the_virtual_clock_the_first_look_is_enough() -> None:
+    config = twin_trial(users=(1, 4, 16))
+    result = simulate_trial(config, out_of_reach(4)).result
+    assert isinstance(result, Completed)
+    assert [each.load for each in result.points] == ["closed 4"]
+    assert result.given_up == GIVEN_UP
+    assert result.cut_short == ""
+    assert result.config.fingerprint == config.fingerprint
+    whole = simulate_trial(config).result
+    assert isinstance(whole, Completed)
+    assert len(whole.points) == 3
+    assert whole.given_up == ""
+    assert whole.timings.load_s > 2 * result.timings.load_s
+
+
+def test_a_trial_that_gets_over_is_measured_to_its_end_from_the_load_named() -> None:
+    low = replace(out_of_reach(16), front=((1e-3, 1e-3),))
+    result = simulate_trial(twin_trial(users=(1, 4, 16)), low).result
+    assert isinstance(result, Completed)
+    assert [(each.load, each.level) for each in result.points] == [
+        ("closed 1", 1), ("closed 4", 2), ("closed 16", 0),
+    ]  # fmt: skip
+    assert result.given_up == ""
+
+
+def test_on_the_wall_clock_too() -> None:
+    config = real_trial({"kind": "closed", "concurrency": [1, 2, 4]})
+    for _ in range(5):  # a busy machine may spoil a level: then nothing is told from it
+        with fake_server(Behaviour(ttft_s=0.005)) as server:
+            result = run_trial(config, Standing(server), lambda _: None, out_of_reach(2)).result
+        assert isinstance(result, Completed)
+        assert [each.load for each in result.points if each.level == 0] == ["closed 2"]
+        if result.points[-1].valid:
+            break
+    assert [each.load for each in result.points] == ["closed 2"]
+    assert result.given_up == GIVEN_UP
+
+
+def test_the_loads_that_there_may_be() -> None:
+    def loads(arrival: object) -> tuple[float, ...]:
+        data = {"name": "w", "input_tokens": 1, "output_tokens": 2, "arrival": arrival}
+        return possible_loads(Workload.model_validate(data))
+
+    assert loads(Closed(concurrency=(1, 8))) == (1, 8)
+    assert loads(Poisson(rate_per_s=(0.5,))) == (0.5,)
+    assert loads(Ramp(from_per_s=1, to_per_s=2, over_s=3)) == ()
+    ladder = loads(Adaptive(lowest=1, highest=16))
+    assert ladder == pytest.approx([2 ** (i / 2) for i in range(9)])
+    assert loads(Adaptive(lowest=3, highest=3)) == (3,)
+
+
+def test_the_load_of_a_point_is_read_from_its_name() -> None:
+    names = {"closed 8": 8, "poisson 2.5/s": 2.5, "gamma 1e+06/s": 1e6, "constant 3/s": 3}
+    for name, load in names.items():
+        assert replace(point(), load=name).load_value == load
+    for name in ("ramp 20 to 80/s", "step 1, 2/s", "trace at 2x"):
+        assert replace(point(), load=name).load_value is None
+
+
+def sample(number: int) -> Completed:
+    result = sample_result(trial_config(STUDY, POINTS[number]), number)
+    assert isinstance(result, Completed)
+    return result
+
+
+def test_a_studys_results_are_the_hurdle() -> None:
+    found = [sample(0), sample_result(trial_config(STUDY, POINTS[4]), 4), sample(2), sample(1)]
+    given_up = replace(sample(3), given_up="after 2 of 4 levels", points=sample(3).points[:2])
+    hurdle = hurdle_of([*found, given_up], STUDY.slo, STUDY.objective, 0.1)
+    assert hurdle.axes == ((USER, "max"), (RATE, "max"))
+    assert hurdle.sold == (RATE, "max")
+    assert len(hurdle.curves) == 3
+    assert hurdle.risk == 0.1
+    assert hurdle.first_load in (1, 2, 4, 8)
+    users = [user for user, _ in hurdle.front]
+    rates = [rate for _, rate in hurdle.front]
+    assert users == sorted(users, reverse=True)
+    assert rates == sorted(rates)
+    bars = dict(zip(STUDY.slo.tiers, hurdle.tiers, strict=True))
+    assert bars["instant"].best is None
+    assert bars["bulk"].best == max(
+        p.metrics[RATE] or 0 for f in found if isinstance(f, Completed) for p in f.points
+    )
+    assert bars["bulk"].limits == {"ttft_p99_ms": 5000, "error_rate": 0}
+
+
+def test_nothing_measured_is_no_hurdle() -> None:
+    hurdle = hurdle_of([failed()], STUDY.slo, ObjectiveConfig(), 0.05)
+    assert hurdle.front == hurdle.curves == ()
+    assert hurdle.first_load is None
+    assert all(bar == TierBar(bar.limits, None) for bar in hurdle.tiers)
+
+
+def test_a_shape_is_of_whole_curves_and_trusted_levels() -> None:
+    whole = completed(
+        point(0, a=1.0, b=2.0, c=-1.0), point(1, a=None, b=3.0, c=1.0),
+        point(2, invalid_because=("late",), a=9.0, b=9.0, c=9.0),
+    )  # fmt: skip
+    late = completed(point(0, invalid_because=("late",), a=1.0), point(1, a=1.0))
+    short = replace(whole, cut_short="EndpointErrors: no")
+    (curve,) = shape_of([whole, late, short, failed()], ["a", "b", "c", "b"])
+    assert curve == {"a": ((1, 1.0),), "b": ((1, 2.0), (2, 3.0))}
+
+
+def stopped() -> Completed:
+    return replace(
+        sample(0), given_up="after 2 of 4 levels: can't reach the front (risk 5 %)",
+        points=sample(0).points[:2],
+    )  # fmt: skip
+
+
+def test_the_ledger_says_it_and_reads_lines_from_before_it_could(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.finished(0, POINTS[0], Measured(stopped(), {}))
+        ledger.finished(2, POINTS[2], Measured(sample(2), {}))
+    path = tmp_path / LEDGER
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["result"]["given_up"].startswith("after 2 of 4 levels")
+    assert [each["load"] for each in lines[0]["result"]["points"]] == ["closed 1", "closed 2"]
+    del lines[1]["result"]["given_up"]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = results(tmp_path)
+    assert given_up(first) == stopped().given_up
+    assert given_up(second) == ""
+
+
+def given_up(entry: Finished) -> str:
+    assert isinstance(entry.result, Completed)
+    return entry.result.given_up
+
+
+def test_the_report_counts_it_apart_from_failures(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.finished(0, POINTS[0], Measured(stopped(), {}))
+        ledger.finished(2, POINTS[2], Measured(sample(2), {}))
+    out = io.StringIO()
+    show_report(tmp_path, STUDY, Console(file=out, width=160))
+    text = out.getvalue()
+    assert "1 of 2 measured trials were given up early" in text
+    assert "trial 0: given up after 2 of 4 levels: can't reach the front (risk 5 %)" in text
+    assert "Failed" not in text
+
+
+def test_the_display_counts_it_apart_from_failures() -> None:
+    out = io.StringIO()
+    display = Display(STUDY, 1, Console(file=out, width=200))
+    config = trial_config(STUDY, POINTS[0])
+    display.finished(Proposal(0, POINTS[0], config), stopped(), Path("trials"))
+    assert "○ llamacpp as configured" in out.getvalue()
+    assert "given up after 2 of 4 levels: can't reach the front (risk 5 %)" in out.getvalue()
+    screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=140)
+    screen.print(display._render())
+    shown = screen.export_text()
+    assert "1 given up" in shown
+    assert "failed" not in shown
+
+
+def test_a_configuration_is_the_same_however_far_it_is_measured() -> None:
+    assert "hurdle" not in CONFIG.model_dump_json()

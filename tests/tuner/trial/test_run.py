@@ -1,0 +1,95 @@
+"""One trial against a fake endpoint: its levels become points, and what ends its load is told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from loadgen import Progress
+from serving.endpoint import Endpoint
+from serving.launch import Order
+from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
+from tests.tuner.results import CONFIG
+from tuner.trial.run import Completed, Failed, TrialConfig, TrialResult, run_trial
+
+
+class Standing:
+    """An engine that runs already."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self._url = server.url
+
+    @contextmanager
+    def engine(self, order: Order) -> Iterator[Endpoint]:
+        order.log.write_text("ready\n")
+        yield Endpoint(self._url, "m", "1", 0, ("cores 0",), 0.5, ("serve",), ())
+
+    def confirm(self, endpoint: Endpoint) -> None: ...
+
+
+def trial(arrival: dict[str, Any]) -> TrialConfig:
+    changes = {
+        "input_tokens": 4, "output_tokens": 4, "warmup_s": 0.05, "level_s": 0.3,
+        "level_max_s": 2.0, "arrival": arrival,
+    }  # fmt: skip
+    data = CONFIG.model_dump()
+    return TrialConfig.model_validate({**data, "workload": {**data["workload"], **changes}})
+
+
+def measured(
+    server: FakeServer, arrival: dict[str, Any], tick: Callable[[Progress], None] = lambda _: None
+) -> TrialResult:
+    return run_trial(trial(arrival), Standing(server), tick).result
+
+
+def test_points_rise_with_the_load_in_whatever_order_they_were_measured() -> None:
+    ladder = {"kind": "adaptive", "highest": 16, "levels": 5, "tiers": {"a": {"ttft_p50_ms": 25}}}
+    with fake_server(Behaviour(ttft_s=0.01, workers=2)) as server:
+        result = measured(server, ladder)
+    assert isinstance(result, Completed)
+    users = [int(point.load.removeprefix("closed ")) for point in result.points]
+    assert users == sorted(users)
+    assert [point.level for point in result.points] != sorted(p.level for p in result.points)
+    assert result.cut_short == ""
+
+
+def test_an_endpoint_that_gives_up_keeps_the_levels_before() -> None:
+    with fake_server() as server:
+
+        def tick(progress: Progress) -> None:
+            server.behaviour.status = 500 if progress.level else 200
+
+        result = measured(server, {"kind": "closed", "concurrency": [1, 2, 3]}, tick)
+    assert isinstance(result, Completed)
+    assert [point.load for point in result.points] == ["closed 1"]
+    assert result.cut_short.startswith("EndpointErrors: ")
+
+
+@pytest.mark.parametrize(
+    "arrival",
+    [
+        {"kind": "ramp", "from_per_s": 20, "to_per_s": 80, "over_s": 1},
+        {"kind": "poisson", "rate_per_s": [40.5]},
+    ],
+    ids=lambda arrival: str(arrival["kind"]),
+)
+def test_loads_without_a_number_of_users_are_points_as_well(arrival: dict[str, Any]) -> None:
+    with fake_server() as server:
+        result = measured(server, arrival)
+    assert isinstance(result, Completed)
+    (point,) = result.points
+    assert point.load in ("ramp 20 to 80/s", "poisson 40.5/s")
+    assert point.metrics["throughput_output_tok_s_device"]
+
+
+def test_a_load_that_can_not_be_made_is_a_failure() -> None:
+    config = trial({"kind": "closed", "concurrency": [1]})
+    dataset = {"kind": "azure", "path": "/nowhere/a.csv"}
+    data = config.model_dump()
+    lost = TrialConfig.model_validate(data | {"workload": data["workload"] | {"dataset": dataset}})
+    with fake_server() as server:
+        result = run_trial(lost, Standing(server), lambda _: None).result
+    assert isinstance(result, Failed)
+    assert result.failure == "BadWorkload"
+    assert "/nowhere/a.csv" in result.evidence

@@ -1,0 +1,222 @@
+"""What a race of contenders showed: means, intervals, chances, and a verdict that never says more. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tuner.confirm.race import ConfirmConfig, Difference, Fit, Race, Values, fit, leader, level_of
+
+DRAWS = 20_000  # from the posterior: a chance is good to 0.4 %
+TELLING = 0.5  # a least detectable difference above this tells nothing
+POWER = 0.8  # with which the least detectable difference would have been seen
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A difference as a share, 0.05 for 5 % more, and its simultaneous interval."""
+
+    share: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.share:+.1%} ({self.low:+.1%} to {self.high:+.1%})"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One contender, measured again. `mean` is geometric, with a t interval over its repeats.
+
+    None: too few repeats to say. `gap`: by which share the search's score was above the mean.
+    """
+
+    name: str
+    repeats: int
+    failed: int
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None  # of being the best
+    over_default: Ratio | None = None
+    searched: float | None = None
+    out_after: int | None = None  # rounds
+
+    @property
+    def gap(self) -> float | None:
+        if self.mean is None or self.searched is None or self.mean <= 0:  # a loss has no shares
+            return None
+        return self.searched / self.mean - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`names`: the best, or those between which no difference was shown."""
+
+    kind: Literal["best", "equal", "open", "none"]
+    names: tuple[str, ...]
+    chosen: str | None  # whose number is published
+    text: str
+
+
+def standings(
+    race: Race,
+    values: Values,
+    config: ConfirmConfig,
+    searched: Mapping[str, float],
+    defaults: Mapping[str, str],
+) -> list[Standing]:
+    """Best first. `searched`: what the search measured; `defaults`: contender → what it is held against."""
+    found = fit(values, race.names, race.rounds)
+    likely = chances(found, race, config.seed) if found else {}
+    level = level_of(race, config)
+
+    def standing(name: str) -> Standing:
+        repeats = values.get(name, {})
+        logs = [math.log(v) for r, v in sorted(repeats.items()) if r < race.rounds and v]
+        mean, low, high = _mean(logs, config.confidence)
+        default = defaults.get(name)
+        over = None
+        if found and default not in (None, name) and {name, default} <= set(found.names):
+            over = _ratio(found.difference(name, str(default)), level)
+        done = sum(r < race.rounds for r in repeats)
+        return Standing(
+            name,
+            done,
+            done - len(logs),
+            mean,
+            low,
+            high,
+            likely.get(name, 0.0) if likely else None,
+            over,
+            searched.get(name),
+            race.out.get(name),
+        )
+
+    return sorted(map(standing, race.names), key=lambda each: (-(each.mean or 0.0), each.name))
+
+
+def chances(found: Fit, race: Race, seed: int) -> dict[str, float]:
+    """For each contender the probability that its true value is the highest.
+
+    From the posterior of the effects under a flat prior, a multivariate t. Contenders that failed have none.
+    """
+    order = sorted(range(len(found.names)), key=lambda i: (found.effects[i], found.names[i]))
+    order = [i for i in order if found.names[i] not in race.failed]
+    if not order:
+        return {}
+    random = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(found.covariance[np.ix_(order, order)])
+    # Symmetric, so that it is the same whatever signs the vectors have.
+    root = vectors @ np.diag(np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    scale = np.sqrt(found.variance * found.freedom / random.chisquare(found.freedom, DRAWS))
+    spread = random.standard_normal((DRAWS, len(order))) @ root * scale[:, None]
+    drawn = found.effects[order] + spread
+    first = drawn >= drawn.max(axis=1, keepdims=True) - 1e-12
+    shares = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
+    return {found.names[i]: float(share) for i, share in zip(order, shares, strict=True)}
+
+
+def verdict(
+    race: Race, values: Values, config: ConfirmConfig, defaults: Sequence[str] = ()
+) -> Verdict:
+    """`defaults`: contenders that are nobody's choice but the engines' own."""
+    found = fit(values, race.names, race.rounds)
+    still = [name for name in race.still if _has_value(values, name, race)]
+    if not still:
+        said = "none kept its promises" if race.rounds else "nothing was measured yet"
+        return Verdict("none", (), None, f"{said} when measured again")
+    rounds = _after(race)
+    if found is not None:
+        first = leader(found, still)
+        still = sorted(still, key=lambda n: (n != first, -_effect(found, n), n))
+    names = tuple(still)
+    if not race.ended:
+        return Verdict("open", names, None, f"not decided yet between {_listed(names)}, {rounds}")
+    if found is None and len(names) > 1:
+        text = f"can't be told between {_listed(names)}: too few of their repeats gave a value"
+        return Verdict("open", names, None, f"{text} {rounds}")
+    if found is None:
+        return Verdict("best", names, names[0], f"{names[0]} is the only one measured again")
+    if len(names) == 1:
+        return Verdict("best", names, names[0], _best_text(found, race, config, names[0], rounds))
+    return _tied(found, race, config, names, defaults)
+
+
+def _tied(
+    found: Fit, race: Race, config: ConfirmConfig, names: tuple[str, ...], defaults: Sequence[str]
+) -> Verdict:
+    rounds = _after(race)
+    pairs = [found.difference(names[0], other) for other in names[1:]]
+    if race.ended == "equal":
+        kept = next((name for name in names if name in defaults), names[0])
+        text = (
+            f"no difference between {_listed(names)}: {rounds} within "
+            f"{config.equivalence:.1%} of the highest"
+        )
+        return Verdict("equal", names, kept, text)
+    level = level_of(race, config)
+    least = max(detectable(pair, level) for pair in pairs)
+    text = f"no difference shown between {_listed(names)} {rounds}: "
+    text += (
+        f"{least:.1%} is the least that could have been seen"
+        if least < TELLING
+        else "their repeats differ too much to tell anything"
+    )
+    text += ", and more rounds would hardly tell" if race.ended == "hopeless" else ""
+    return Verdict("equal", names, names[0], text)
+
+
+def detectable(pair: Difference, level: float) -> float:
+    """The true difference, as a share, that a test at this level would see with a chance of `POWER`."""
+    from scipy.special import stdtrit
+
+    steps = stdtrit(pair.freedom, 1 - level) + stdtrit(pair.freedom, POWER)
+    return math.expm1(float(steps) * pair.error)
+
+
+def _best_text(found: Fit, race: Race, config: ConfirmConfig, best: str, rounds: str) -> str:
+    rivals = [n for n in found.names if n != best and n not in race.failed]
+    second = leader(found, rivals)
+    if second is None:
+        return f"{best} is best {rounds}: no other kept its promises"
+    lead = _ratio(found.difference(best, second), level_of(race, config))
+    little = f", less than the {config.equivalence:.1%} that matters"
+    return f"{best} is best {rounds}: {lead} against {second}, the next" + (
+        little if lead.high < config.equivalence else ""
+    )
+
+
+def _mean(
+    logs: Sequence[float], confidence: float
+) -> tuple[float, float, float] | tuple[float | None, None, None]:
+    from scipy.special import stdtrit
+
+    if len(logs) < 2:
+        return (math.exp(logs[0]) if logs else None), None, None
+    mean, error = float(np.mean(logs)), float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
+    reach = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * error
+    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+
+
+def _ratio(pair: Difference, level: float) -> Ratio:
+    low, high = pair.bounds(level)
+    return Ratio(math.expm1(pair.log_ratio), math.expm1(low), math.expm1(high))
+
+
+def _effect(found: Fit, name: str) -> float:
+    return float(found.effects[found.names.index(name)])
+
+
+def _has_value(values: Values, name: str, race: Race) -> bool:
+    return any(value for r, value in values.get(name, {}).items() if r < race.rounds)
+
+
+def _after(race: Race) -> str:
+    return f"after {race.rounds} round{'s' * (race.rounds != 1)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

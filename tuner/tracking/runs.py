@@ -1,0 +1,201 @@
+"""What a study, a trial and an operating point look like as runs of a tracking server. Pure."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from serving.topology import Topology
+from tuner.metrics.derive import SIGNED
+from tuner.report.plots.pareto_data import Judged
+from tuner.results.ledger import Finished
+from tuner.results.pareto import hypervolume, pareto_set
+from tuner.results.tiers import Winner, best_per_tier
+from tuner.search.space import ENGINE
+from tuner.trial.run import Completed, Failed, OperatingPoint, TrialResult
+
+EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
+TOLD = ("host", "cpu", "driver", "engine_version", "wattfront")
+HOW_TO_COMPARE = """To compare the operating points of this study:
+
+1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
+   (add `and tags.pareto = "yes"` for the front alone).
+2. Sort by a metric, such as `{y}`:
+   in the default order, by creation, points are folded into their trials.
+3. Open the chart view, show all runs (the eye above the list), and add a scatter chart:
+   X `{x}`, Y `{y}`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """All of a run, ready to be written in one batch. Times in ms since the epoch."""
+
+    name: str
+    start_ms: int
+    end_ms: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def study_tags(study: Judged, name: str) -> dict[str, str]:
+    x, y = (axis.metric for axis in study.objective.axes[:2])
+    twin = study.hardware.twin
+    return {
+        "kind": "study",
+        "study": name,
+        "model": study.model.name,
+        "hardware": study.hardware.name,
+        "workload": study.workload.name,
+        "modelled": "no" if twin is None else f"twin of {twin.system}",
+        "mlflow.note.content": HOW_TO_COMPARE.format(study=name, x=x, y=y),
+    }
+
+
+def study_metrics(study: Judged, entries: Sequence[Finished]) -> dict[str, float]:
+    """The best of each tier and the size of the front: what nightly studies are compared by."""
+    found = [entry.result for entry in entries]
+    axes = study.objective.axes
+    front = pareto_set(found, axes)
+    metrics = {
+        "trials_completed": float(sum(isinstance(result, Completed) for result in found)),
+        "trials_failed": float(sum(isinstance(result, Failed) for result in found)),
+        "front_points": float(len(front)),
+    }
+    metrics |= _in_tiers(study, found)
+    if all(axis.direction == "max" for axis in axes):
+        volume = hypervolume(
+            [each.values for each in front], [0.0] * len(axes), [axis.direction for axis in axes]
+        )
+        metrics["hypervolume"] = volume
+    return metrics
+
+
+def _in_tiers(study: Judged, results: Sequence[TrialResult]) -> dict[str, float]:
+    """The best of each tier. Of a tier that can't be met: no throughput is 0, no joules are none."""
+    sold = study.objective.sold
+    best = best_per_tier(study.slo, study.objective, results)
+    return {
+        f"{sold.metric}_in_{tier}": each.throughput if isinstance(each, Winner) else 0.0
+        for tier, each in best.items()
+        if isinstance(each, Winner) or (sold.direction == "max" and sold.metric not in SIGNED)
+    }
+
+
+def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
+    result, times = entry.result, entry.result.timings
+    tags = {**_shared_tags(study, name, entry), "kind": "trial", "status": result.status}
+    metrics = {
+        "startup_s": times.startup_s,
+        "load_s": times.load_s,
+        "wall_s": times.wall_s,
+        "overhead_s": times.overhead_s,
+    }
+    if isinstance(result, Failed):
+        tags |= {"failure": result.failure, "evidence": result.evidence[:EVIDENCE_LENGTH]}
+    else:
+        metrics |= _in_tiers(study, [result])
+        tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
+        tags |= {"given_up": result.given_up} if result.given_up else {}
+    tags |= {
+        key: str(value)
+        for key, value in result.provenance.items()
+        if key in TOLD and value is not None
+    }
+    start_ms, end_ms = _times(entry)
+    title = f"{entry.number:03d} {entry.engine} {entry.knobs}"
+    return RunData(title, start_ms, end_ms, tags, params(entry), metrics)
+
+
+def point_run(study: Judged, name: str, entry: Finished, point: OperatingPoint) -> RunData:
+    tags = {
+        **_shared_tags(study, name, entry),
+        "kind": "point",
+        "status": "valid" if point.valid else "invalid",
+        "level": str(point.level),
+        "load": point.load,
+    }
+    if point.invalid_because:
+        tags["invalid_because"] = "; ".join(point.invalid_because)[:EVIDENCE_LENGTH]
+    metrics = {
+        metric: value
+        for metric, value in point.metrics.items()
+        if value is not None and math.isfinite(value)
+    }
+    metrics |= {f"predicted/{metric}": value for metric, value in point.predicted.items()}
+    start_ms, end_ms = _times(entry)
+    own = {"load": point.load, "trial": f"{entry.number:03d}"}
+    title = f"{entry.number:03d} {entry.engine} {point.load}"
+    return RunData(
+        title, start_ms + 1 + point.level, end_ms, tags, {**params(entry), **own}, metrics
+    )
+
+
+def verdicts(study: Judged, entries: Sequence[Finished]) -> dict[tuple[int, int], dict[str, str]]:
+    """(trial, level) → whether it is on the front, and which tiers it is the best of."""
+    tags = {
+        (entry.number, point.level): {"pareto": "no", "tier_best": "none"}
+        for entry in entries
+        for point in (entry.result.points if isinstance(entry.result, Completed) else ())
+    }
+    found = [entry.result for entry in entries]
+    for each in pareto_set(found, study.objective.axes):
+        tags[entries[each.index].number, each.point.level]["pareto"] = "yes"
+    best: dict[tuple[int, int], list[str]] = {}
+    for tier, winner in best_per_tier(study.slo, study.objective, found).items():
+        if isinstance(winner, Winner):
+            key = (entries[winner.index].number, winner.point.level)
+            best.setdefault(key, []).append(tier)
+    for key, tiers in best.items():
+        tags[key]["tier_best"] = ",".join(tiers)
+    return tags
+
+
+def params(entry: Finished) -> dict[str, str]:
+    """Short enough for a column: the last part of a path, unless two of them share it."""
+    config = entry.result.config
+    paths = [path for path in entry.point if path != ENGINE]
+    uses = Counter(path.rsplit(".", 1)[-1] for path in paths)
+    chosen = {}
+    for path in paths:
+        short = path.rsplit(".", 1)[-1]
+        chosen[short if uses[short] == 1 else path] = str(entry.point[path])
+    return {
+        "engine": entry.engine,
+        "model": config.model.name,
+        "knobs": entry.knobs,
+        "topology": _topology(config.topology),
+        **chosen,
+    }
+
+
+def _topology(topology: Topology) -> str:
+    if topology.cpus:
+        return f"{topology.cpus} cores"
+    sizes = {
+        "tp": topology.tensor_parallel,
+        "pp": topology.pipeline_parallel,
+        "dp": topology.data_parallel,
+    }
+    parts = [f"{name}{size}" for name, size in sizes.items() if size > 1 or name == "tp"]
+    return " ".join([*parts, *(["ep"] if topology.expert_parallel else [])])
+
+
+def _shared_tags(study: Judged, name: str, entry: Finished) -> dict[str, str]:
+    return {
+        "study": name,
+        "trial": f"{entry.number:03d}",
+        "fingerprint": entry.fingerprint,
+        "engine": entry.engine,
+        "model": study.model.name,
+        "hardware": study.hardware.name,
+        "workload": study.workload.name,
+        "modelled": entry.modelled or "no",
+    }
+
+
+def _times(entry: Finished) -> tuple[int, int]:
+    begin = entry.time - timedelta(seconds=entry.result.timings.wall_s)
+    return round(begin.timestamp() * 1000), round(entry.time.timestamp() * 1000)

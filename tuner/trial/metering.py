@@ -1,0 +1,173 @@
+"""The power of one trial: idle, loaded, and under load, by the sources that its configuration names."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.endpoint import Endpoint
+from serving.gpu.settings import gpus_set
+from serving.process.process import parent
+from serving.telemetry.base import SW_POWER_CAP, Boundary, Device, Role
+from serving.telemetry.meter import metered
+from serving.telemetry.sources import (
+    Nvml,
+    Place,
+    PowerConfig,
+    Source,
+    Twin,
+    metered_source,
+)
+from serving.telemetry.trace import CounterTrace, PowerTrace, counted
+from serving.telemetry.twin import lateness_reader
+from serving.telemetry.validity import Verdict, judged
+from serving.topology import Topology
+from serving.twin.config import TwinConfig
+from tuner.metrics.energy import NOT_ASKED, NOT_METERED, STATE, UNMETERED, Idle, Metering
+
+NO_IDLE_TWIN = "an emulated GPU draws nothing before its engine stands"
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What was metered beside the load. `lateness`: of an emulated engine."""
+
+    power: tuple[PowerTrace, ...] = ()
+    idle: Idle = UNMETERED
+    loaded: Idle = UNMETERED
+    lateness: CounterTrace | None = None
+    unmetered_because: str = NOT_METERED
+
+    def within(self, begin_ns: int, end_ns: int, devices: int) -> Metering:
+        """What of it holds for a window; `devices`: how many boards there must be."""
+        verdicts: dict[Boundary, Verdict] = {}
+        state: dict[str, float | None] = {}
+        for trace in self.power:
+            for boundary in sorted(trace.boundaries - set(verdicts)):
+                expected = devices if boundary == "gpu" else None
+                verdicts[boundary] = judged(trace, boundary, begin_ns, end_ns, expected)
+                if boundary == "gpu" and trace.power_kind != "modelled":
+                    state = _state(trace, begin_ns, end_ns)
+        return Metering(verdicts, self.idle, self.loaded, state, self.unmetered_because)
+
+    def told(self) -> list[str]:
+        """What was metered how, for the record: `nvml: instant power`, `rapl: why not`."""
+        return [f"{each.source}: {_how(each)}" for each in self.power]
+
+
+def _how(trace: PowerTrace) -> str:
+    if not any(len(each.at_ns) for each in trace.devices):
+        return trace.absent_because or "it told nothing"
+    silent = f", silent at times: {trace.absent_because}" if trace.absent_because else ""
+    return f"{trace.power_kind} power{silent}"
+
+
+@contextmanager
+def prepared(power: PowerConfig, gpus: tuple[str, ...]) -> Iterator[Idle]:
+    """GPUs before an engine is on them: their idle power, then limits and clocks for the block.
+
+    Raises PowerCapDenied. Nothing is done without GPUs, as of an emulated engine.
+    """
+    idle = _idle(power, Place(gpus)) if gpus else Idle()
+    with gpus_set(gpus, power.limit_w, power.sm_clock_mhz):
+        yield idle
+
+
+@contextmanager
+def load_metered(
+    power: PowerConfig, gpus: tuple[str, ...], endpoint: Endpoint, idle: Idle, twin: bool
+) -> Iterator[Callable[[], Traces]]:
+    """Around the load of an engine that is ready. The traces are whole after the block."""
+    if twin:
+        with _twin_metered(endpoint.base_url) as traces:
+            yield traces
+        return
+    root = parent(endpoint.pid) if endpoint.pid else None
+    place = Place(gpus, base_url=endpoint.base_url, root=root)
+    loaded = _idle(power, place) if gpus else Idle()
+    sources = [each for each in power.sources.values() if gpus or not isinstance(each, Nvml)]
+    if not endpoint.pid:  # what runs elsewhere draws its power elsewhere
+        sources = []
+    because = NOT_METERED if endpoint.pid else "the engine runs elsewhere: its power is not seen"
+    with ExitStack() as stack:
+        recorders = [stack.enter_context(metered_source(each, place)) for each in sources]
+        yield lambda: Traces(
+            tuple(each.trace() for each in recorders), idle, loaded, unmetered_because=because
+        )
+
+
+@contextmanager
+def _twin_metered(base_url: str) -> Iterator[Callable[[], Traces]]:
+    """Of an emulated engine what it tells itself. Before the load its watts are those of an idle one."""
+    with (
+        metered_source(Twin(), Place(base_url=base_url)) as energy,
+        metered(lateness_reader(base_url), "twin") as lateness,
+    ):
+        watts = [each.power_w for each in energy.readings if each.power_w is not None]
+        loaded = Idle(sum(watts) / len(watts), "") if watts else Idle()
+        yield lambda: Traces((energy.trace(),), Idle(None, NO_IDLE_TWIN), loaded, lateness.trace())
+
+
+def pool_roles(twin: TwinConfig | None, topology: Topology) -> tuple[Role, ...]:
+    """Of each GPU of two pools, prefill first; empty where there is one."""
+    pools = None if twin is None else twin.pools
+    if pools is None:
+        return ()
+    first = pools.prefill * (pools.prefill_topology or topology).devices
+    roles: list[Role] = ["prefill" for _ in range(first)]
+    roles += ["decode" for _ in range(pools.decode * topology.devices)]
+    return tuple(roles)
+
+
+def emulated(counters: CounterTrace, idle_w_device: float, roles: tuple[Role, ...] = ()) -> Traces:
+    """Of an emulation on a virtual clock, by its energy counters.
+
+    They are exact, and nobody else can touch them: how far apart they are read is no matter.
+    """
+    part: Sequence[Role] = roles or [""] * len(counters.names)
+    devices = tuple(
+        counted(Device(name, "gpu", role), counters.at_ns, joules)
+        for name, role, joules in zip(counters.names, part, counters.values.T, strict=True)
+    )
+    trace = PowerTrace(counters.source, "modelled", np.inf, devices, "", frozenset({"gpu"}))
+    return Traces((trace,), Idle(None, NO_IDLE_TWIN), Idle(idle_w_device, ""))
+
+
+def _idle(power: PowerConfig, place: Place) -> Idle:
+    """Watts per GPU over `power.idle_s`, if nobody else is on them."""
+    source = _boards(power)
+    if source is None:
+        return Idle()
+    if not power.idle_s:
+        return Idle(None, NOT_ASKED)
+    with metered_source(source, place) as recorder:
+        begin_ns = time.monotonic_ns()
+        time.sleep(power.idle_s)
+        end_ns = time.monotonic_ns()
+    verdict = judged(recorder.trace(), "gpu", begin_ns, end_ns, len(place.gpus))
+    if verdict.total_j is None:
+        return Idle(None, "; ".join(verdict.reasons))
+    return Idle(verdict.total_j / ((end_ns - begin_ns) / 1e9) / len(place.gpus), "")
+
+
+def _boards(power: PowerConfig) -> Source | None:
+    """A recording is no idle board."""
+    return next((each for each in power.sources.values() if isinstance(each, Nvml)), None)
+
+
+def _state(trace: PowerTrace, begin_ns: int, end_ns: int) -> dict[str, float | None]:
+    """The figures of `STATE`."""
+    columns = ("sm_clock_mhz", "temperature_c", "throttle")
+    found = [
+        np.concatenate([np.empty(0), *(d.inside(name, begin_ns, end_ns) for d in trace.devices)])
+        for name in columns
+    ]
+    clocks, heat, bits = found
+    figures = (
+        float(clocks.mean()) if len(clocks) else None,
+        float(heat.max()) if len(heat) else None,
+        float((bits.astype(np.int64) & SW_POWER_CAP > 0).mean()) if len(bits) else None,
+    )
+    return dict(zip(STATE, figures, strict=True))
