@@ -9,7 +9,8 @@ from loadgen.prompts.build import build
 from serving.engines import ENGINES
 from tuner.cli.fleet import load_fleet
 from tuner.config.compose import compose, conf_dir
-from tuner.config.load import fixed_values, load, trial_config
+from tuner.config.load import load
+from tuner.config.resolve import fixed_values, trial_config
 from tuner.metrics.sensitivity import inputs
 from tuner.report.plan import estimate, known_trials
 from tuner.search.space import enumerate_points

@@ -4,7 +4,8 @@
 
 Standard input is a pipe that the owner holds open; on standard output go one JSON line when the GPUs are
 set (`{"set": …}` or `{"denied": why}`) and one when they are set back. Forks twice, as
-`serving.process.supervise` does: Ray kills the direct children of a worker that exits, and this process must be what remains.
+`serving.process.supervise` does: Ray kills the direct children of a worker that exits, and this process
+must be what remains.
 
 Limits are read before they are changed, and written back. NVML does not tell locked clocks: they are reset.
 """

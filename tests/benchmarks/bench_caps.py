@@ -16,13 +16,15 @@ from matplotlib.figure import Figure
 
 from tests.benchmarks.tables import put, table
 from tuner.cli.parser import main as wattfront
-from tuner.config.load import StudyConfig, load_saved
+from tuner.config.groups.objective import Axis, ObjectiveConfig
+from tuner.config.load import load_saved
+from tuner.config.study import StudyConfig
 from tuner.report.plots.pareto import INK, MUTED
 from tuner.report.plots.zone import frame, png
 from tuner.results.ledger import Finished, results
-from tuner.results.pareto import Axis, pareto_set
-from tuner.results.tiers import ObjectiveConfig, Winner, best_per_tier
-from tuner.trial.run import Completed
+from tuner.results.pareto import pareto_set
+from tuner.results.tiers import Winner, best_per_tier
+from tuner.trial.result import Completed
 
 CAPS = (500, 650, 800, 950, 1100)
 TENSOR = (1, 2, 4, 8)

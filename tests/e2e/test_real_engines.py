@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import Wattfront
 from tuner.results.ledger import results
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 pytestmark = [
     pytest.mark.engine,

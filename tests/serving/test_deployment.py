@@ -19,7 +19,8 @@ from serving.launch import Order
 from serving.probe import listening
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, runs, seen, stub_environ, wait_for
-from tuner.study.ray_cluster import ClusterConfig, connected
+from tuner.config.groups.cluster import ClusterConfig
+from tuner.study.ray_cluster import connected
 
 Leftovers = Callable[[float], list[int]]
 TOPOLOGY = Topology(cpus=1)

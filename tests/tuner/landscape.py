@@ -5,11 +5,13 @@ from typing import Any
 
 from loadgen import Closed
 from tests.tuner.sample import sample_config
-from tuner.config.study import StudyConfig, trial_config
-from tuner.results.tiers import Slo, Tier
-from tuner.search import Proposal, SearchConfig
-from tuner.search.space import Categorical, Int, Point, Space
-from tuner.trial.run import Completed, Measured, OperatingPoint, Timings
+from tuner.config.groups.objective import Slo, Tier
+from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.space import Categorical, Int, Point, Space
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
+from tuner.search import Proposal
+from tuner.trial.result import Completed, Measured, OperatingPoint, Timings
 
 LOADS = (1, 2, 4, 8)
 SPACE = Space(

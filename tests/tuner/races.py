@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tuner.confirm.race import ConfirmConfig, Race, after_round
+from tuner.config.groups.search import ConfirmConfig
+from tuner.confirm.race import Race, after_round
 
 
 @dataclass(frozen=True, slots=True)

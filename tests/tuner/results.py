@@ -5,8 +5,9 @@ from typing import Any
 from loadgen import Closed, Workload
 from serving.engines import LlamaCpp
 from serving.topology import Model, Topology
-from tuner.metrics.derive import Hardware
-from tuner.trial.run import Completed, Failed, OperatingPoint, Timings, TrialConfig
+from tuner.config.groups.hardware import Hardware
+from tuner.config.trial import TrialConfig
+from tuner.trial.result import Completed, Failed, OperatingPoint, Timings
 
 CONFIG = TrialConfig(
     engine=LlamaCpp(),

@@ -6,15 +6,18 @@ from typing import Any
 from loadgen import Closed, Workload
 from serving.engines import LlamaCpp, Vllm
 from serving.topology import Model, Topology
-from tuner.config.study import StudyConfig, trial_config
-from tuner.metrics.derive import Constant, Hardware, derive
+from tuner.config.groups.cluster import ClusterConfig
+from tuner.config.groups.hardware import Constant, Hardware
+from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
+from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.space import Int, Point, Space
+from tuner.config.groups.tracking import TrackingConfig
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
+from tuner.metrics.derive import derive
 from tuner.results.ledger import Ledger
-from tuner.results.tiers import ObjectiveConfig, Slo, Tier
-from tuner.search import SearchConfig
-from tuner.search.space import Int, Point, Space
-from tuner.study.ray_cluster import ClusterConfig
-from tuner.tracking.observer import TrackingConfig
-from tuner.trial.run import Completed, Failed, Measured, OperatingPoint, Timings, TrialConfig
+from tuner.trial.result import Completed, Failed, Measured, OperatingPoint, Timings
 
 LADDER = (1, 2, 4, 8)
 POINTS: tuple[Point, ...] = (

@@ -10,11 +10,13 @@ from math import log
 
 import numpy as np
 
-from tuner.metrics.derive import Economics, earned
+from tuner.config.groups.economics import Economics
+from tuner.config.groups.objective import Axis, Slo, Tier
+from tuner.metrics.derive import earned
 from tuner.metrics.sensitivity import Band, Where, band, inputs, moved, uncertain
-from tuner.results.pareto import Axis, FrontPoint, non_dominated, pareto_set
-from tuner.results.tiers import Slo, Tier, in_tier
-from tuner.trial.run import OperatingPoint, TrialResult
+from tuner.results.pareto import FrontPoint, non_dominated, pareto_set
+from tuner.results.tiers import in_tier
+from tuner.trial.result import OperatingPoint, TrialResult
 
 USER = "interactivity_tok_s_user"
 RATE = "throughput_output_tok_s_device"

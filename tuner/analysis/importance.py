@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.search.space import ENGINE, Point, Scalar, Space, active, sample, violated
+from tuner.config.groups.space import ENGINE, Point, Scalar, Space
+from tuner.search.space import active, sample, violated
 
 Floats = NDArray[np.float64]
 ValueOf = Callable[[Sequence[Point]], Floats]
@@ -182,7 +183,7 @@ def _key(point: Point) -> Hashable:
 
 
 class _Draws:
-    """One value after the other, of `tuner.search.space.Suggest`."""
+    """One value after the other, of `tuner.config.groups.space.Suggest`."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random

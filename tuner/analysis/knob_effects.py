@@ -8,10 +8,11 @@ import numpy as np
 
 from tuner.analysis.importance import importance, shapley, spread
 from tuner.analysis.surrogate import LEAST_TRIALS, Chance, Fit, Surrogate, believed
-from tuner.config.study import StudyConfig, default_points
+from tuner.config.groups.space import ENGINE, Point
+from tuner.config.resolve import default_points
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
 from tuner.results.tiers import tier_values
-from tuner.search.space import ENGINE, Point
 
 BASES = 256  # pairs of points that importance is estimated from
 CANDIDATES = 96  # configurations among which the next trial is looked for

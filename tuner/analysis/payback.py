@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier
-from tuner.metrics.derive import SIGNED
-from tuner.report.plots.pareto_data import Judged
+from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Finished
 from tuner.results.tiers import Winner, best_per_tier
 
@@ -44,7 +44,7 @@ def counts_devices(metric: str) -> bool:
 
 
 def gains(
-    study: Judged, measured: Sequence[Finished], again: Mapping[str, ConfirmedTier]
+    study: StudyConfig, measured: Sequence[Finished], again: Mapping[str, ConfirmedTier]
 ) -> list[Gain]:
     """Tier by tier. `measured`: the completed trials of the search; `again`: what was measured again."""
     return [_confirmed(again[tier]) if _decided(again.get(tier)) else _searched(study, tier, measured)
@@ -78,7 +78,7 @@ def _confirmed(tier: ConfirmedTier) -> Gain:
     return Gain(name, each.mean, default, share, (low, high), confirmed=True)
 
 
-def _searched(study: Judged, tier: str, measured: Sequence[Finished]) -> Gain:
+def _searched(study: StudyConfig, tier: str, measured: Sequence[Finished]) -> Gain:
     best = best_per_tier(study.slo, study.objective, [e.result for e in measured])[tier]
     if not isinstance(best, Winner):
         return Gain(tier, unknown="nothing keeps its promises")

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from tuner.results.ledger import Finished
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 LEAST = 3  # configurations under the same load, from which on an order says something
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
+from tuner.config.groups.objective import Axis
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier
-from tuner.metrics.derive import SIGNED
-from tuner.report.plots.pareto_data import Judged
+from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Finished
-from tuner.results.pareto import Axis
 from tuner.results.tiers import Winner, tier_values, unworth
 
 
 def shares_of_best(
-    study: Judged,
+    study: StudyConfig,
     measured: Sequence[Finished],
     winners: Mapping[str, Winner],
     again: Mapping[str, ConfirmedTier],

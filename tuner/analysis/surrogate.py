@@ -14,15 +14,16 @@ from scipy.stats import spearmanr
 from serving.topology import Topology
 from tuner.analysis.importance import Domain
 from tuner.config.errors import ConfigError
-from tuner.config.study import StudyConfig, default_points, fixed_values, trial_config
+from tuner.config.groups.space import Point
+from tuner.config.resolve import default_points, fixed_values, trial_config
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
 from tuner.results.tiers import worth
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.gp import Observed, Process, fit
 from tuner.search.curve.kernel import Dimensions, Hyper
 from tuner.search.factory import meanings_of
-from tuner.search.space import Point
-from tuner.trial.run import Completed, OperatingPoint
+from tuner.trial.result import Completed, OperatingPoint
 
 Floats = NDArray[np.float64]
 DevicesOf = Callable[[Point], float]

@@ -17,12 +17,13 @@ from tuner.config.compose import compose
 from tuner.config.errors import ConfigError, explain, suggestion
 from tuner.config.groups.fleet import HOURS, Candidate, Demand, FleetConfig
 from tuner.config.groups.hardware import Estimate
-from tuner.config.load import StudyConfig, load_saved
+from tuner.config.load import load_saved
+from tuner.config.study import StudyConfig
 from tuner.metrics.efficiency import watts
 from tuner.report.plots.fleet_day import day_picture
 from tuner.results.ledger import Finished, LedgerError, results
 from tuner.results.tiers import in_tier
-from tuner.trial.run import Completed, OperatingPoint
+from tuner.trial.result import Completed, OperatingPoint
 
 PNG, JSON = "fleet.png", "fleet.json"
 ROOT = "fleet_plan"

@@ -13,7 +13,7 @@ from tuner.cli import environments as machine
 from tuner.cli import fleet as fleets
 from tuner.cli import studies as commands
 from tuner.cli import twin as twins
-from tuner.config.load import ConfigError
+from tuner.config.errors import ConfigError
 
 DONE, BAD_CONFIG, MISSING = 0, 2, 4
 

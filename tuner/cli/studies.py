@@ -16,18 +16,11 @@ from serving.engines import External
 from serving.errors import LaunchError
 from serving.install import models
 from serving.launch import executable
-from tuner.config.load import (
-    ConfigError,
-    StudyConfig,
-    check_files,
-    compose_yaml,
-    files_of,
-    load,
-    load_saved,
-    multirun,
-    save,
-    single,
-)
+from tuner.config.compose import compose_yaml, multirun
+from tuner.config.errors import ConfigError
+from tuner.config.load import check_files, files_of, load, load_saved, save
+from tuner.config.resolve import single
+from tuner.config.study import StudyConfig
 from tuner.report.plan import known_trials, show_plan
 from tuner.report.progress import Display
 from tuner.report.summary import show_report

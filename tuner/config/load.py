@@ -7,33 +7,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from loadgen.workload.workload import Content, Workload
-from tuner.config.compose import compose, compose_yaml, from_yaml, multirun, to_yaml
+from tuner.config.compose import compose, from_yaml, to_yaml
 from tuner.config.errors import ConfigError, explain
-from tuner.config.study import (
-    StudyConfig,
-    default_points,
-    fixed_values,
-    single,
-    trial_config,
-)
+from tuner.config.groups.search import SearchConfig
+from tuner.config.study import StudyConfig
 from tuner.config.validate import judge
-from tuner.search import SearchConfig
-
-__all__ = [
-    "ConfigError",
-    "StudyConfig",
-    "check_files",
-    "compose_yaml",
-    "default_points",
-    "files_of",
-    "fixed_values",
-    "load",
-    "load_saved",
-    "multirun",
-    "save",
-    "single",
-    "trial_config",
-]
 
 SAVED = "study.yaml"
 AContent = TypeVar("AContent", bound=Content)

@@ -10,11 +10,13 @@ from loadgen import Adaptive
 from loadgen.results.metrics import METRICS
 from serving.engines import ENGINES, External
 from tuner.config.errors import ConfigError, refusal, suggestion
-from tuner.config.study import StudyConfig, default_points, trial_config
-from tuner.metrics.derive import DERIVED, SIGNED, unconfigured
+from tuner.config.groups.space import ENGINE, Categorical, Float, Int, Parameter
+from tuner.config.resolve import default_points, trial_config
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
+from tuner.metrics.catalogue import SIGNED
+from tuner.metrics.derive import DERIVED, unconfigured
 from tuner.metrics.energy import POWER
-from tuner.search.space import ENGINE, Categorical, Float, Int, Parameter
-from tuner.trial.run import TrialConfig
 
 # A search over the workload would compare answers to different questions.
 VARIED = ("engine", "topology", "model")

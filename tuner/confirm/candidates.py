@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tuner.confirm.race import ConfirmConfig, may_be_best
+from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
+from tuner.config.groups.search import ConfirmConfig
+from tuner.config.groups.space import ENGINE, Point
+from tuner.confirm.race import may_be_best
 from tuner.results.ledger import Finished
-from tuner.results.tiers import ObjectiveConfig, Slo, Tier, Winner, best_per_tier, in_tier, worth
-from tuner.search.space import ENGINE, Point
-from tuner.trial.run import OperatingPoint
+from tuner.results.tiers import Winner, best_per_tier, in_tier, worth
+from tuner.trial.result import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from tuner.config.study import StudyConfig, trial_config, unscreened
+from tuner.config.resolve import trial_config, unscreened
+from tuner.config.study import StudyConfig
 from tuner.confirm.candidates import contenders
 from tuner.confirm.repeat import RepeatProposal, repeat_config
 from tuner.confirm.rounds import Confirmation, Turn
 from tuner.results.ledger import Finished
-from tuner.trial.run import TrialResult
+from tuner.trial.result import TrialResult
 
 
 class Confirmer:

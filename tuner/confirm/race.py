@@ -12,13 +12,12 @@ several are equal in at most α of all races, and the true best is ever out in a
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from serving.topology import Strict
+from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.group_sequential import nominal_levels
 
 FAILURES_MAX = 1  # one bad start may be chance; after a second one a contender is out
@@ -30,32 +29,6 @@ TINY = 1e-9  # a standard error below it is rounding
 Values = Mapping[str, Mapping[int, float | None]]
 Ended = Literal["", "best", "equal", "hopeless", "budget"]
 Floats = NDArray[np.float64]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class ConfirmConfig(Strict):
-    """How the best of a search are measured again. `contenders`: the most of a tier, defaults apart; 0 is off.
-
-    `equivalence`: a difference that does not matter, as a share. `noise`: standard deviation between
-    starts, as a share, that chooses who may still be best before there are repeats. `loads`: those at which
-    the search found the tiers' best, or all.
-    """
-
-    contenders: Annotated[int, Field(ge=0)] = 0
-    repeats_min: Annotated[int, Field(ge=2)] = 3
-    repeats_max: Annotated[int, Field(ge=2)] = 16
-    equivalence: Share = 0.015
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.97
-    noise: Share = 0.03
-    loads: Literal["tier", "all"] = "tier"
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.repeats_max < self.repeats_min:
-            limits = f"{self.repeats_max} < {self.repeats_min}"
-            raise ValueError(f"repeats_max is below repeats_min: {limits}")
-        return self
 
 
 def may_be_best(scores: Mapping[int, float], confirm: ConfirmConfig) -> list[int]:

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from tuner.confirm.race import ConfirmConfig, Difference, Fit, Race, Values, fit, leader, level_of
+from tuner.config.groups.search import ConfirmConfig
+from tuner.confirm.race import Difference, Fit, Race, Values, fit, leader, level_of
 
 DRAWS = 20_000  # from the posterior: a chance is good to 0.4 %
 TELLING = 0.5  # a least detectable difference above this tells nothing

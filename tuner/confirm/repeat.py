@@ -6,16 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadgen.workload.arrivals import Adaptive, Arrival, Closed, Constant, Gamma, Poisson
+from tuner.config.trial import TrialConfig
+from tuner.results.ledger import Repeat
 from tuner.search.base import Proposal
-from tuner.trial.run import TrialConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Of which trial (None: of a default that the search did not try), and in which round, from 0."""
-
-    of: int | None
-    round: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

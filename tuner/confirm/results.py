@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tuner.config.groups.objective import ObjectiveConfig
+from tuner.config.groups.space import ENGINE
+from tuner.config.study import StudyConfig
 from tuner.confirm.candidates import Contender, contenders
 from tuner.confirm.ranking import Ratio, Standing, Verdict, standings, verdict
 from tuner.confirm.rounds import Confirmation
-from tuner.metrics.derive import SIGNED
-from tuner.report.plots.pareto_data import Judged
+from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Entry, searched
-from tuner.results.tiers import ObjectiveConfig, unworth
-from tuner.search.space import ENGINE
-from tuner.trial.run import TrialResult
+from tuner.results.tiers import unworth
+from tuner.trial.result import TrialResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class ConfirmedTier:
         return next((row for row in self.rows if row.contender.name == name), None)
 
 
-def confirmed(study: Judged, entries: Sequence[Entry]) -> list[ConfirmedTier]:
+def confirmed(study: StudyConfig, entries: Sequence[Entry]) -> list[ConfirmedTier]:
     """Of all lines of a ledger; empty where nothing was measured again."""
     if not any(entry.repeat for entry in entries):
         return []
@@ -71,7 +72,7 @@ def _retraced(
 
 
 def _tier(
-    confirmation: Confirmation, tier: str, study: Judged, examples: Mapping[str, TrialResult]
+    confirmation: Confirmation, tier: str, study: StudyConfig, examples: Mapping[str, TrialResult]
 ) -> ConfirmedTier:
     race, values = confirmation.races[tier], confirmation.values[tier]
     own = {name: each for name, each in confirmation.contenders.items() if name in race.names}

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tuner.config.groups.objective import ObjectiveConfig, Slo
+from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.candidates import Contender
-from tuner.confirm.race import ConfirmConfig, Race, after_round
-from tuner.confirm.repeat import Repeat
-from tuner.results.tiers import ObjectiveConfig, Slo, tier_values
-from tuner.trial.run import TrialResult
+from tuner.confirm.race import Race, after_round
+from tuner.results.ledger import Repeat
+from tuner.results.tiers import tier_values
+from tuner.trial.result import TrialResult
 
 AHEAD = 2  # rounds that may be open at once, so that no device idles while a round ends
 

@@ -2,32 +2,11 @@
 
 from collections.abc import Mapping
 
-from tuner.config.groups.hardware import Constant, Estimate, Hardware
-from tuner.metrics.earnings import (
-    EARNINGS,
-    NEEDS_PRICES,
-    SIGNED,
-    Economics,
-    Metrics,
-    Owned,
-    earnings,
-    usd_device_hour,
-)
+from tuner.config.groups.economics import Economics, Owned
+from tuner.config.groups.hardware import Hardware
+from tuner.metrics.catalogue import EARNINGS, NEEDS_PRICES
+from tuner.metrics.earnings import Metrics, earnings, usd_device_hour
 from tuner.metrics.efficiency import EFFICIENCY, TOKENS, efficiency, watts
-
-__all__ = [
-    "DERIVED",
-    "SIGNED",
-    "Constant",
-    "Economics",
-    "Estimate",
-    "Hardware",
-    "derive",
-    "earned",
-    "tokens_per_s_per_mw",
-    "unconfigured",
-    "usd_per_million_tokens",
-]
 
 # name → what it is. The first two are the public benchmark's own, so that figures compare.
 PER_DEVICE = {

@@ -6,8 +6,8 @@ Joules per token of the boards are no figure of this file: `tuner.metrics.energy
 
 from collections.abc import Mapping
 
+from tuner.config.groups.economics import Facility
 from tuner.config.groups.hardware import Hardware
-from tuner.metrics.earnings import Facility
 
 Metrics = Mapping[str, float | None]
 

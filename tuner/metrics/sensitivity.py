@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Estimate
-from tuner.metrics.earnings import Economics
 
 Figure = Callable[[Economics], float | None]
 Where = tuple[str | int, ...]

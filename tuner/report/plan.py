@@ -12,8 +12,9 @@ from loadgen.workload.workload import level_count, loads_text
 from serving.engines import External
 from serving.launch import plan_command
 from serving.topology import Topology
-from tuner.config.load import StudyConfig
-from tuner.config.study import searched_workload
+from tuner.config.resolve import searched_workload
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.results.ledger import knobs
 from tuner.search import Proposal
 from tuner.search.factory import startup_of
@@ -21,7 +22,6 @@ from tuner.study.affordable import Bought, affordable, confirmation_starts
 from tuner.study.ray_cluster import Capacity, ClusterError, local_capacity
 from tuner.study.study import proposer
 from tuner.trial.duration import OVERHEAD_S, idles_s, load_s
-from tuner.trial.run import TrialConfig
 
 ADAPTIVE = ("tpe", "nsga2", "gp", "curve")  # choose by what was measured
 

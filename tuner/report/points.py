@@ -1,9 +1,9 @@
 """The columns in which the report shows an operating point, and what their figures rest on."""
 
+from tuner.config.study import StudyConfig
 from tuner.metrics.derive import tokens_per_s_per_mw, usd_per_million_tokens
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import Finished
-from tuner.trial.run import OperatingPoint
+from tuner.trial.result import OperatingPoint
 
 MODELLED = "modelled"
 LEFT = ("load", "engine", "on the front")
@@ -29,7 +29,7 @@ JUDGED_BY = {
 }
 
 
-def headers(study: Judged) -> list[str]:
+def headers(study: StudyConfig) -> list[str]:
     hardware = study.hardware
     found = ["trial", "engine", "load"]
     found += [header.format(device=hardware.device) for header in ALWAYS.values()]
@@ -39,7 +39,7 @@ def headers(study: Judged) -> list[str]:
     return found + (["tok/s\n/MW"] if hardware.kw_per_device else [])
 
 
-def cells(entry: Finished, point: OperatingPoint, study: Judged) -> list[str]:
+def cells(entry: Finished, point: OperatingPoint, study: StudyConfig) -> list[str]:
     hardware, judged_by = study.hardware, study.objective.throughput
     rate = point.metrics.get("throughput_output_tok_s_device")
     found = [trial_name(entry), entry.engine, point.load]
@@ -53,7 +53,7 @@ def cells(entry: Finished, point: OperatingPoint, study: Judged) -> list[str]:
     return found
 
 
-def footnotes(study: Judged, *, modelled: bool) -> list[str]:
+def footnotes(study: StudyConfig, *, modelled: bool) -> list[str]:
     """The constants with their sources; which tokens, and whose joules or dollars."""
     hardware = study.hardware
     constants = {

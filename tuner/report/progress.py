@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from loadgen import Adaptive, Progress
-from tuner.config.load import StudyConfig
+from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
 from tuner.results.ledger import Finished, knobs
 from tuner.results.tiers import Winner, best_per_tier, worth
 from tuner.search import Proposal
-from tuner.trial.run import VIRTUAL, Completed, TrialResult
+from tuner.trial.result import VIRTUAL, Completed, TrialResult
 
 POLL_S = 0.5
 

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis.recommendation import shares_of_best
+from tuner.config.groups.objective import Tier
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier, confirmed
 from tuner.report.plots.pareto import write_plots
-from tuner.report.plots.pareto_data import Judged
 from tuner.report.points import LEFT, MODELLED, cells, footnotes, headers, number, trial_name
 from tuner.report.sections.confirmation import again_text, chosen_winners, show_confirmed
 from tuner.report.sections.economics import show_economy
@@ -22,11 +23,11 @@ from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
 from tuner.results.ledger import LEDGER, Finished, read, searched, why_ended
 from tuner.results.pareto import pareto_set
-from tuner.results.tiers import Closest, Tier, Winner, best_per_tier
-from tuner.trial.run import Completed, Failed
+from tuner.results.tiers import Closest, Winner, best_per_tier
+from tuner.trial.result import Completed, Failed
 
 
-def show_report(folder: Path, study: Judged, console: Console) -> bool:
+def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     """Prints the report and draws the plots. False if no configuration is fit for any tier."""
     lines = read(folder)
     entries, again = searched(lines), {each.tier: each for each in confirmed(study, lines)}
@@ -61,7 +62,7 @@ def show_report(folder: Path, study: Judged, console: Console) -> bool:
     return feasible
 
 
-def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -> None:
+def _show_front(study: StudyConfig, measured: Sequence[Finished], console: Console) -> None:
     """The operating points on the front; then the configurations that they come from."""
     found = [entry.result for entry in measured]
     front = pareto_set(found, study.objective.axes)
@@ -90,7 +91,7 @@ def _show_front(study: Judged, measured: Sequence[Finished], console: Console) -
     console.print()
 
 
-def _show_curve(entry: Finished, front: set[int], study: Judged, console: Console) -> None:
+def _show_curve(entry: Finished, front: set[int], study: StudyConfig, console: Console) -> None:
     """All levels of the only trial, as its load rises."""
     table = _table("All levels")
     for header in (*headers(study)[2:], "on the front"):
@@ -146,7 +147,7 @@ def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) 
 
 
 def _show_tiers(
-    study: Judged,
+    study: StudyConfig,
     measured: Sequence[Finished],
     again: Mapping[str, ConfirmedTier],
     console: Console,
@@ -237,7 +238,9 @@ def _show_timings(entries: Sequence[Finished], console: Console) -> None:
     _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
 
 
-def _show_paths(folder: Path, study: Judged, entries: Sequence[Finished], console: Console) -> None:
+def _show_paths(
+    folder: Path, study: StudyConfig, entries: Sequence[Finished], console: Console
+) -> None:
     page, png = write_plots(study, entries, folder)
     for name, path in {"plot": page, "picture": png, "ledger": folder / LEDGER}.items():
         _say(console, f"{name + ':':<8} {path}")

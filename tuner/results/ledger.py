@@ -14,9 +14,17 @@ from typing import Annotated, Any, BinaryIO
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from tuner.confirm.repeat import Repeat
-from tuner.search.space import ENGINE, Point
-from tuner.trial.run import Completed, Failed, Measured, TrialResult
+from tuner.config.groups.space import ENGINE, Point
+from tuner.trial.result import Completed, Failed, Measured, TrialResult
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Of which trial (None: of a default that the search did not try), and in which round, from 0."""
+
+    of: int | None
+    round: int
+
 
 LEDGER = "ledger.jsonl"
 TRIALS = "trials"

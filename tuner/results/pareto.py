@@ -2,23 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from serving.topology import Strict
-from tuner.trial.run import OperatingPoint, TrialResult
+from tuner.config.groups.objective import Axis, Direction
+from tuner.trial.result import OperatingPoint, TrialResult
 
-Direction = Literal["max", "min"]
 Floats = NDArray[np.float64]
-
-
-class Axis(Strict):
-    """One objective: a metric of an operating point, and which way is better."""
-
-    metric: str
-    direction: Direction = "max"
 
 
 @dataclass(frozen=True, slots=True)

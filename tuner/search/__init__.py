@@ -1,7 +1,6 @@
 """What to try next: seeded, replayable from a ledger. A new sampler: its file here, its name in `config.Kind`
 and in `sampler_of`, its YAML in conf/search."""
 
-from tuner.config.groups.search import SearchConfig
 from tuner.search.base import (
     ImpossiblePoint,
     Outcome,
@@ -21,7 +20,6 @@ __all__ = [
     "Proposer",
     "Resolve",
     "Sampler",
-    "SearchConfig",
     "Source",
     "Suggestion",
     "Values",

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tuner.search.space import Point
+from tuner.config.groups.space import Point
+from tuner.config.trial import TrialConfig
 from tuner.trial.pruner import Hurdle
-from tuner.trial.run import Measured, OperatingPoint, TrialConfig
+from tuner.trial.result import Measured, OperatingPoint
 
 Values = Mapping[str, float]
 

@@ -9,14 +9,16 @@ from loadgen import Adaptive, Closed, Constant, Gamma, Poisson, Workload
 from serving.engines import ENGINES
 from serving.topology import Topology
 from tuner.config.errors import ConfigError
-from tuner.config.study import StudyConfig, fixed_values
+from tuner.config.groups.space import ENGINE, Point
+from tuner.config.resolve import fixed_values
+from tuner.config.study import StudyConfig
 from tuner.search.curve.acquisition import Goal
 from tuner.search.curve.candidates import Pool, Traits, TraitsOf
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.sampler import CurveSampler
 from tuner.search.optuna_samplers import Stock
 from tuner.search.priors.factory import prior_of
-from tuner.search.space import ENGINE, Point, engine_of, enumerate_points, size, violated
+from tuner.search.space import engine_of, enumerate_points, size, violated
 from tuner.trial.duration import OVERHEAD_S, load_s
 
 POOL, FORETOLD = 6000, 2500  # points that a search chooses among; and where each has to be foretold

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.space import Point, Space
 from tuner.search.base import Outcome, Suggestion, Values
-from tuner.search.space import Point, Space, sample
+from tuner.search.space import sample
 
 
 class Stock:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.space import Point, Space
 from tuner.search.base import ImpossiblePoint, Outcome, Proposal, Resolve, Sampler, Suggestion
 from tuner.search.optuna_samplers import Stock
-from tuner.search.space import Point, Space, enumerate_points, violated
+from tuner.search.space import enumerate_points, violated
 
 REASKS = 64  # suggestions thrown away (impossible, or measured) before the space is sampled evenly
 DRAWS = 2000  # even draws without a new point after which the space counts as exhausted

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from statistics import median_low
 
+from tuner.config.groups.objective import ObjectiveConfig, Slo
 from tuner.results.pareto import pareto_set
-from tuner.results.tiers import ObjectiveConfig, Slo, Winner, best_per_tier
+from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.pruner import Curve, Hurdle, TierBar
-from tuner.trial.run import Completed, OperatingPoint, TrialResult
+from tuner.trial.result import Completed, OperatingPoint, TrialResult
 
 CURVES = 64  # the last ones tell how curves go on: what crosses to the trial's machine stays small
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tuner.config.groups.budget import Budget
+from tuner.config.groups.search import Budget
 
 Span = tuple[float, float]
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tuner.config.groups.budget import Budget, StopRule
+from tuner.config.groups.search import Budget, StopRule
 from tuner.results.ledger import Entry, Finished
-from tuner.trial.run import VIRTUAL
+from tuner.trial.result import VIRTUAL
 
 
 @dataclass(frozen=True, slots=True)

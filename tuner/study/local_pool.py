@@ -7,10 +7,12 @@ import os
 import signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 
-from tuner.config.load import ConfigError, StudyConfig
+from tuner.config.errors import ConfigError
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.search import Source
 from tuner.trial.pruner import Hurdle
-from tuner.trial.run import Measured, TrialConfig
+from tuner.trial.result import Measured
 from tuner.trial.simulate import simulate_trial
 
 _PR_SET_PDEATHSIG = 1

@@ -7,18 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from serving.deployment import start_serve
 from serving.process.process import generations
 from serving.process.reap import reaped
 from serving.process.supervise import descendants
 from serving.telemetry.nvml import device_count
-from serving.topology import Strict, Topology
-
-Count = Annotated[int, Field(ge=0)]
+from serving.topology import Topology
+from tuner.config.groups.cluster import ClusterConfig
 
 # Trials are admitted by these; the engines themselves hold Ray's own GPU and CPU. A Serve replica can't live in
 # the placement group of the Tune trial that it belongs to, so what a trial takes is counted in both currencies.
@@ -41,21 +38,6 @@ ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
 }
-
-
-class ClusterConfig(Strict):
-    """`local` starts Ray here; `existing` joins the cluster at `address` (default: the one Ray finds).
-
-    `cpus`, `gpus`: what trials may use of each node; None = all it has. `nodes` > 1 starts as many Ray
-    nodes in this one machine, each with that much. `trials_at_once` bounds what the devices would allow.
-    """
-
-    kind: Literal["local", "existing"] = "local"
-    address: str | None = None
-    cpus: Count | None = None
-    gpus: Count | None = None
-    nodes: Annotated[int, Field(ge=1)] = 1
-    trials_at_once: Annotated[int, Field(ge=1)] | None = None
 
 
 class ClusterError(Exception):

@@ -16,10 +16,12 @@ from ray.tune.search import Searcher
 from loadgen import Progress
 from serving.deployment import SlotApplication
 from serving.topology import Topology
+from tuner.config.trial import TrialConfig
 from tuner.search import Source
 from tuner.study.ray_cluster import BENCH_CPU, BENCH_GPU, Capacity, size
 from tuner.trial.pruner import from_json, to_json
-from tuner.trial.run import Measured, TrialConfig, run_trial, with_wall
+from tuner.trial.result import Measured, with_wall
+from tuner.trial.run import run_trial
 
 POST_EVERY_S = 0.5
 READ_S = 5.0

@@ -8,19 +8,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tuner.config.load import ConfigError, StudyConfig, default_points, fixed_values, trial_config
+from tuner.config.errors import ConfigError
+from tuner.config.groups.space import ENGINE, Point
+from tuner.config.resolve import default_points, fixed_values, trial_config
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.confirm.confirmer import Confirmer, most_repeats
-from tuner.confirm.repeat import Repeat, RepeatProposal
-from tuner.results.ledger import Entry, Ledger
+from tuner.confirm.repeat import RepeatProposal
+from tuner.results.ledger import Entry, Ledger, Repeat
 from tuner.results.tiers import tier_values
 from tuner.search import ImpossiblePoint, Outcome, Proposal, Proposer, Sampler
 from tuner.search.factory import curve_sampler
 from tuner.search.optuna_samplers import Stock
 from tuner.search.priors.recorder import foreteller
 from tuner.search.pruning_baseline import hurdle_of
-from tuner.search.space import ENGINE, Point
 from tuner.study.budget import Doubt, exhausted, spent, too_little, trial_hours
-from tuner.trial.run import Completed, Failed, Measured, Timings, TrialConfig, TrialResult
+from tuner.trial.result import Completed, Failed, Measured, Timings, TrialResult
 
 # Of the machine or the network, not of the configuration.
 BY_CHANCE = {"WorkerDied", "ShardLost", "EngineRestarted"}

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import confirmed
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import Entry, Finished
 from tuner.tracking.runs import RunData, trial_run
 
 
-def repeat_run(study: Judged, name: str, entry: Finished) -> RunData:
+def repeat_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     """Of kind `repeat`: neither a trial of the search, nor with points to compare."""
     assert entry.repeat is not None
     data, of = trial_run(study, name, entry), entry.repeat.of
@@ -18,7 +18,7 @@ def repeat_run(study: Judged, name: str, entry: Finished) -> RunData:
     return replace(data, name=f"{data.name} (round {entry.repeat.round + 1})", tags=tags)
 
 
-def confirmed_metrics(study: Judged, entries: Sequence[Entry]) -> dict[str, float]:
+def confirmed_metrics(study: StudyConfig, entries: Sequence[Entry]) -> dict[str, float]:
     """Of a ledger's lines; for each tier the published number, its interval, and the search's gap."""
     sold, metrics = study.objective.throughput, dict[str, float]()
     for tier in confirmed(study, entries):
@@ -38,6 +38,6 @@ def confirmed_metrics(study: Judged, entries: Sequence[Entry]) -> dict[str, floa
     return metrics
 
 
-def confirmed_tags(study: Judged, entries: Sequence[Entry]) -> dict[str, str]:
+def confirmed_tags(study: StudyConfig, entries: Sequence[Entry]) -> dict[str, str]:
     """For each tier the verdict in words."""
     return {f"verdict.{tier.tier}": tier.verdict.text for tier in confirmed(study, entries)}

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tuner.config.study import StudyConfig
 from tuner.report.plots.pareto import write_plots
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import LEDGER, Finished, read, searched
 from tuner.tracking.confirm_runs import confirmed_metrics, confirmed_tags, repeat_run
 from tuner.tracking.runs import RunData, point_run, study_metrics, study_tags, trial_run, verdicts
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 
 class TrackingError(Exception):
@@ -28,7 +28,7 @@ class Mirror:
     """
 
     def __init__(
-        self, study: Judged, folder: Path, uri: str, experiment: str, artifacts: str | None
+        self, study: StudyConfig, folder: Path, uri: str, experiment: str, artifacts: str | None
     ) -> None:
         """`artifacts`: where a new experiment keeps its files; None leaves it to the server."""
         self._study, self._folder, self._name = study, folder, folder.absolute().name

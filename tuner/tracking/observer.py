@@ -7,36 +7,21 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Self
 
 from rich.console import Console
 
-from serving.topology import Strict
-from tuner.report.plots.pareto_data import Judged
+from tuner.config.groups.tracking import TrackingConfig
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import LedgerError
 from tuner.search import Proposal
 from tuner.tracking.mlflow import Mirror, TrackingError
-from tuner.trial.run import TrialResult
+from tuner.trial.result import TrialResult
 
 OPEN_S = 60.0  # how long the first trial waits for MLflow to be opened
 LAST_S = 120.0  # how long the end of a study waits for MLflow
 HURRIED_S = 5.0  # and that of one that was stopped at once
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
-
-
-class TrackingConfig(Strict):
-    """`uri` None: SQLite beside the studies. An http(s) URI: a tracking server."""
-
-    kind: Literal["mlflow", "none"] = "mlflow"
-    uri: str | None = None
-    experiment: str = "wattfront"
-
-
-class Tracked(Judged, Protocol):
-    """A study that says where it is mirrored to."""
-
-    @property
-    def tracking(self) -> TrackingConfig: ...
 
 
 class Tracker:
@@ -47,7 +32,7 @@ class Tracker:
     disturbed. Whatever fails is said once, in one line; a study never stops for it.
     """
 
-    def __init__(self, study: Tracked, folder: Path, console: Console | None = None) -> None:
+    def __init__(self, study: StudyConfig, folder: Path, console: Console | None = None) -> None:
         self._study, self._folder, self._console = study, folder, console or Console(stderr=True)
         self._todo: queue.Queue[bool] = queue.Queue()
         self._ready = threading.Event()
@@ -126,7 +111,7 @@ class Tracker:
         )  # fmt: skip
 
 
-def mirror(folder: Path, study: Tracked) -> None:
+def mirror(folder: Path, study: StudyConfig) -> None:
     """Writes what MLflow does not have yet of a study. Raises TrackingError."""
     if study.tracking.kind == "mlflow":
         _opened(study, folder).conclude()
@@ -137,7 +122,7 @@ def tracking_uri(tracking: TrackingConfig, folder: Path) -> str:
     return tracking.uri or f"sqlite:///{folder.absolute().parent / DATABASE}"
 
 
-def ui_command(study: Tracked, folder: Path) -> str:
+def ui_command(study: StudyConfig, folder: Path) -> str:
     """The one command that opens MLflow, or where it is open already."""
     if study.tracking.kind == "none":
         return "not used (tracking=none)"
@@ -151,7 +136,7 @@ def ui_command(study: Tracked, folder: Path) -> str:
     return shlex.join([name, "ui", "--workers", "1", "--backend-store-uri", uri])
 
 
-def _opened(study: Tracked, folder: Path) -> Mirror:
+def _opened(study: StudyConfig, folder: Path) -> Mirror:
     tracking = study.tracking
     artifacts = None if tracking.uri else (folder.absolute().parent / ARTIFACTS).as_uri()
     return Mirror(study, folder, tracking_uri(tracking, folder), tracking.experiment, artifacts)

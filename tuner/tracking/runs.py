@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from serving.topology import Topology
-from tuner.metrics.derive import SIGNED
-from tuner.report.plots.pareto_data import Judged
+from tuner.config.groups.space import ENGINE
+from tuner.config.study import StudyConfig
+from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Finished
 from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
-from tuner.search.space import ENGINE
-from tuner.trial.run import Completed, Failed, OperatingPoint, TrialResult
+from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult
 
 EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
 TOLD = ("host", "cpu", "driver", "engine_version", "wattfront")
@@ -40,7 +40,7 @@ class RunData:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def study_tags(study: Judged, name: str) -> dict[str, str]:
+def study_tags(study: StudyConfig, name: str) -> dict[str, str]:
     x, y = (axis.metric for axis in study.objective.axes[:2])
     twin = study.hardware.twin
     return {
@@ -54,7 +54,7 @@ def study_tags(study: Judged, name: str) -> dict[str, str]:
     }
 
 
-def study_metrics(study: Judged, entries: Sequence[Finished]) -> dict[str, float]:
+def study_metrics(study: StudyConfig, entries: Sequence[Finished]) -> dict[str, float]:
     """The best of each tier and the size of the front: what nightly studies are compared by."""
     found = [entry.result for entry in entries]
     axes = study.objective.axes
@@ -73,7 +73,7 @@ def study_metrics(study: Judged, entries: Sequence[Finished]) -> dict[str, float
     return metrics
 
 
-def _in_tiers(study: Judged, results: Sequence[TrialResult]) -> dict[str, float]:
+def _in_tiers(study: StudyConfig, results: Sequence[TrialResult]) -> dict[str, float]:
     """The best of each tier. Of a tier that can't be met: no throughput is 0, no joules are none."""
     sold = study.objective.sold
     best = best_per_tier(study.slo, study.objective, results)
@@ -84,7 +84,7 @@ def _in_tiers(study: Judged, results: Sequence[TrialResult]) -> dict[str, float]
     }
 
 
-def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
+def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     result, times = entry.result, entry.result.timings
     tags = {**_shared_tags(study, name, entry), "kind": "trial", "status": result.status}
     metrics = {
@@ -109,7 +109,7 @@ def trial_run(study: Judged, name: str, entry: Finished) -> RunData:
     return RunData(title, start_ms, end_ms, tags, params(entry), metrics)
 
 
-def point_run(study: Judged, name: str, entry: Finished, point: OperatingPoint) -> RunData:
+def point_run(study: StudyConfig, name: str, entry: Finished, point: OperatingPoint) -> RunData:
     tags = {
         **_shared_tags(study, name, entry),
         "kind": "point",
@@ -133,7 +133,9 @@ def point_run(study: Judged, name: str, entry: Finished, point: OperatingPoint) 
     )
 
 
-def verdicts(study: Judged, entries: Sequence[Finished]) -> dict[tuple[int, int], dict[str, str]]:
+def verdicts(
+    study: StudyConfig, entries: Sequence[Finished]
+) -> dict[tuple[int, int], dict[str, str]]:
     """(trial, level) → whether it is on the front, and which tiers it is the best of."""
     tags = {
         (entry.number, point.level): {"pareto": "no", "tier_best": "none"}
@@ -183,7 +185,7 @@ def _topology(topology: Topology) -> str:
     return " ".join([*parts, *(["ep"] if topology.expert_parallel else [])])
 
 
-def _shared_tags(study: Judged, name: str, entry: Finished) -> dict[str, str]:
+def _shared_tags(study: StudyConfig, name: str, entry: Finished) -> dict[str, str]:
     return {
         "study": name,
         "trial": f"{entry.number:03d}",

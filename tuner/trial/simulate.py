@@ -32,20 +32,12 @@ from serving.twin.frameworks.flags import Parsed, Refused, read
 from serving.twin.server.asks import prompt_of
 from serving.twin.setup import FlagError, Setup
 from serving.twin.tables.catalog import SYSTEMS
+from tuner.config.trial import TrialConfig
 from tuner.trial.looks import looker
 from tuner.trial.metering import Traces, emulated, pool_roles
 from tuner.trial.pruner import Hurdle
-from tuner.trial.run import (
-    VIRTUAL,
-    Completed,
-    Failed,
-    Measured,
-    Timings,
-    TrialConfig,
-    cut_short,
-    load_of,
-    score,
-)
+from tuner.trial.result import VIRTUAL, Completed, Failed, Measured, Timings
+from tuner.trial.score import cut_short, load_of, score
 
 WORD = " tok"  # as the twin on the wall clock says it
 SAMPLE_S = 0.1  # between two readings of the energy counters

@@ -1,9 +1,9 @@
 """The steady state of a closed loop, in closed form: what the twin's loop comes to, without running it. Pure.
 
 A rank decodes `d` requests at once, each n = output − 1 steps long, so λ = d / n prompts come with every
-decode step; `serving.twin.closed_form.pace` says how long that step is in the mean. A request's time per token is
-the mean step; throughput follows from it, and what waits from Little's law. `d` is the fixed point at which all
-users are somewhere.
+decode step; `serving.twin.closed_form.pace` says how long that step is in the mean. A request's time per token
+is the mean step; throughput follows from it, and what waits from Little's law. `d` is the fixed point at
+which all users are somewhere.
 """
 
 from collections.abc import Sequence

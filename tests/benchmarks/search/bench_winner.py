@@ -14,7 +14,8 @@ import numpy as np
 
 from tests.benchmarks.tables import put, table
 from tests.tuner.races import Machine, Raced, run_race
-from tuner.confirm.race import ConfirmConfig, may_be_best
+from tuner.config.groups.search import ConfirmConfig
+from tuner.confirm.race import may_be_best
 from tuner.confirm.ranking import standings, verdict
 
 RACES, SEARCHES, CANDIDATES, SPREAD = 1000, 400, 40, 0.05

@@ -27,7 +27,8 @@ from serving.twin.tables import catalog, library, steptime
 from serving.twin.tables.catalog import MODELS, WEIGHT_BYTES
 from serving.twin.tables.library import DoesNotFit, Library, NoTable
 from serving.twin.tables.steptime import TableKey
-from tuner.search.space import Point, Scalar, Space, enumerate_points
+from tuner.config.groups.space import Point, Scalar, Space
+from tuner.search.space import enumerate_points
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

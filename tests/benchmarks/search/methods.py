@@ -15,6 +15,7 @@ import optuna
 from tests.benchmarks.search.landscapes import NODE_GPUS, TTFT_LIMIT_S, Floats, Landscape
 from tests.benchmarks.search.priors import Prior
 from tests.benchmarks.search.replay import Method, Outcome, greedy
+from tuner.config.groups.space import Point
 from tuner.search.base import Outcome as SearchOutcome
 from tuner.search.base import Suggestion
 from tuner.search.curve.acquisition import Goal
@@ -22,8 +23,8 @@ from tuner.search.curve.candidates import Pool, Traits
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.prior import interpolated
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.space import Point, sample, violated
-from tuner.trial.run import OperatingPoint
+from tuner.search.space import sample, violated
+from tuner.trial.result import OperatingPoint
 
 Factory = Callable[[Landscape, int, int, Prior | None], Method]
 """(landscape, seed, how many at once, prior) → a method."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.benchmarks.search.landscapes import START_S, Landscape
 from tests.benchmarks.twin.points import PUBLISHED
-from tuner.search.space import Scalar, Space
+from tuner.config.groups.space import Scalar, Space
 
 LEAST = 25  # configurations, for a search to have something to find
 PARTS = (

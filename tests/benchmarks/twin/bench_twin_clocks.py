@@ -25,8 +25,9 @@ from serving.launch import Order, launched
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 from tests.benchmarks.tables import put, table
-from tuner.metrics.derive import Hardware
-from tuner.trial.run import Completed, TrialConfig
+from tuner.config.groups.hardware import Hardware
+from tuner.config.trial import TrialConfig
+from tuner.trial.result import Completed
 from tuner.trial.simulate import simulate_trial
 
 ROOT = Path(__file__).parents[3]

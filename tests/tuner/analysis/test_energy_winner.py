@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tuner.cli.parser import main
+from tuner.config.groups.objective import ObjectiveConfig
 from tuner.config.load import load_saved
 from tuner.results.ledger import results
-from tuner.results.tiers import ObjectiveConfig, Winner, best_per_tier
+from tuner.results.tiers import Winner, best_per_tier
 
 OVERRIDES = (
     "experiment=b300_energy",

@@ -11,11 +11,11 @@ from tests.tuner.metrics.test_earnings import PRICES, RENTED
 from tests.tuner.metrics.test_sensitivity import between
 from tests.tuner.results import CONFIG, TIMINGS, failed, point
 from tuner.analysis.goldilocks import chord_heights, knee, tier_earnings, zone
-from tuner.metrics.derive import Economics, earned
-from tuner.metrics.earnings import Premium, Zone
+from tuner.config.groups.economics import Economics, Premium, Zone
+from tuner.config.groups.objective import Slo, Tier
+from tuner.metrics.derive import earned
 from tuner.metrics.sensitivity import inputs, moved, uncertain
-from tuner.results.tiers import Slo, Tier
-from tuner.trial.run import Completed, OperatingPoint
+from tuner.trial.result import Completed, OperatingPoint
 
 STEPS = (
     Premium(from_tok_s_user=0, factor=estimate(0.5)),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.analysis.importance import Domain, importance, shapley, spread
-from tuner.search.space import Bool, Categorical, Constraint, Float, Int, Point, Space
+from tuner.config.groups.space import Bool, Categorical, Constraint, Float, Int, Point, Space
 
 SPACE = Space(
     parameters={

@@ -12,14 +12,15 @@ from rich.console import Console
 from tests.tuner.landscape import landscape, rate, result_of
 from tuner.analysis.knob_effects import Explained, explained
 from tuner.analysis.surrogate import believed
-from tuner.config.study import fixed_values
+from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.space import Point
+from tuner.config.resolve import fixed_values
 from tuner.report.sections.importance import show_explained
 from tuner.report.summary import show_report
 from tuner.results.ledger import Finished, Ledger
-from tuner.search import SearchConfig
-from tuner.search.space import Point, enumerate_points
+from tuner.search.space import enumerate_points
 from tuner.study.study import Study
-from tuner.trial.run import Completed, Failed, Measured, Timings
+from tuner.trial.result import Completed, Failed, Measured, Timings
 
 CONFIG = landscape(SearchConfig(kind="random", trials=16, seed=2))
 POINTS = list(enumerate_points(CONFIG.space, list(CONFIG.engine), fixed_values(CONFIG)))

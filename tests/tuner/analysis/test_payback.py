@@ -12,17 +12,17 @@ from tests.tuner.confirm.test_rounds import play
 from tests.tuner.landscape import landscape, measured, result_of
 from tests.tuner.sample import sample_config, sample_study
 from tuner.analysis.payback import counts_devices, gains, payback_h
-from tuner.config.groups.budget import Budget
+from tuner.config.groups.objective import ObjectiveConfig
+from tuner.config.groups.search import Budget, SearchConfig
+from tuner.config.groups.space import Point
 from tuner.config.study import StudyConfig
 from tuner.confirm.ranking import Ratio, Standing
 from tuner.confirm.results import confirmed, in_unit
 from tuner.report.sections.payback import show_payback, time_text
 from tuner.results.ledger import Ledger, read, results, searched
-from tuner.results.tiers import ObjectiveConfig, worth
-from tuner.search import SearchConfig
-from tuner.search.space import Point
+from tuner.results.tiers import worth
 from tuner.study.study import Study
-from tuner.trial.run import Measured
+from tuner.trial.result import Measured
 
 CONFIG = landscape(SearchConfig(kind="random", trials=3))
 BEST: Point = {

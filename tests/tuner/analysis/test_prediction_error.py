@@ -7,9 +7,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from tuner.analysis.prediction_error import Pair, kept_pairs, prediction_report
-from tuner.config.load import load, trial_config
+from tuner.config.load import load
+from tuner.config.resolve import trial_config
 from tuner.results.ledger import Finished
-from tuner.trial.run import Completed, Failed, OperatingPoint, Timings, TrialResult
+from tuner.trial.result import Completed, Failed, OperatingPoint, Timings, TrialResult
 
 
 def pairs(metric: str, load: str, *both: tuple[float, float]) -> list[Pair]:

@@ -10,7 +10,8 @@ import yaml
 from tests.tuner.sample import sample_config, sample_study
 from tuner.cli import studies as commands
 from tuner.cli.parser import main, parse, parser
-from tuner.config.load import StudyConfig, load, save
+from tuner.config.load import load, save
+from tuner.config.study import StudyConfig
 from tuner.report.plan import known_trials
 
 COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")

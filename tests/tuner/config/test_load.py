@@ -10,19 +10,11 @@ import pytest
 from loadgen import Adaptive
 from loadgen.workload.workload import level_count
 from serving.engines import LlamaCpp, Vllm
-from tuner.config.load import (
-    ConfigError,
-    StudyConfig,
-    compose_yaml,
-    default_points,
-    fixed_values,
-    load,
-    load_saved,
-    multirun,
-    save,
-    single,
-    trial_config,
-)
+from tuner.config.compose import compose_yaml, multirun
+from tuner.config.errors import ConfigError
+from tuner.config.load import load, load_saved, save
+from tuner.config.resolve import default_points, fixed_values, single, trial_config
+from tuner.config.study import StudyConfig
 from tuner.search.space import enumerate_points
 
 

@@ -11,16 +11,8 @@ from pydantic import ValidationError
 from scipy import stats
 
 from tests.tuner.races import Machine, run_race
-from tuner.confirm.race import (
-    ConfirmConfig,
-    Race,
-    after_round,
-    fit,
-    hope,
-    leader,
-    level_of,
-    may_be_best,
-)
+from tuner.config.groups.search import ConfirmConfig
+from tuner.confirm.race import Race, after_round, fit, hope, leader, level_of, may_be_best
 from tuner.confirm.ranking import verdict
 
 CONFIG = ConfirmConfig(contenders=4)

@@ -13,16 +13,16 @@ from loadgen import Adaptive, Closed
 from loadgen.workload.arrivals import Arrival, Poisson, Ramp
 from serving.twin.config import TwinConfig
 from tests.tuner.sample import POINTS, sample_config, sample_result
-from tuner.config.study import StudyConfig, trial_config
+from tuner.config.groups.search import ConfirmConfig, Screening, SearchConfig
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
 from tuner.confirm.confirmer import most_repeats
-from tuner.confirm.race import ConfirmConfig
 from tuner.confirm.repeat import RepeatProposal, at_loads, repeat_config
 from tuner.confirm.results import confirmed
 from tuner.results.ledger import LEDGER, Entry, Ledger, read, results, searched
-from tuner.search import Proposal, SearchConfig
-from tuner.search.screening import Screening
+from tuner.search import Proposal
 from tuner.study.study import ResumeError, Study
-from tuner.trial.run import Completed, Failed, Measured, Timings
+from tuner.trial.result import Completed, Failed, Measured, Timings
 
 CONFIRM = ConfirmConfig(contenders=2, repeats_min=3, repeats_max=5, seed=1)
 Measure = Callable[[Proposal], Measured]

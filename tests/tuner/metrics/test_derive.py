@@ -6,17 +6,9 @@ from hypothesis import strategies as st
 
 from loadgen.results.metrics import METRICS
 from serving.telemetry.validity import Verdict
-from tuner.metrics.derive import (
-    DERIVED,
-    Constant,
-    Economics,
-    Estimate,
-    Hardware,
-    derive,
-    tokens_per_s_per_mw,
-    usd_per_million_tokens,
-)
-from tuner.metrics.earnings import Facility
+from tuner.config.groups.economics import Economics, Facility
+from tuner.config.groups.hardware import Constant, Estimate, Hardware
+from tuner.metrics.derive import DERIVED, derive, tokens_per_s_per_mw, usd_per_million_tokens
 from tuner.metrics.efficiency import BOUNDARIES, joules_per_token
 from tuner.metrics.energy import Metering, energy_figures
 

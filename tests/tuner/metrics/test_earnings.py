@@ -8,19 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.tuner.metrics.test_derive import B300, BARE, estimate
-from tuner.metrics.derive import DERIVED, Hardware, derive, earned, unconfigured
-from tuner.metrics.earnings import (
-    HOURS_PER_YEAR,
-    Economics,
-    Facility,
-    Owned,
-    Premium,
-    Prices,
-    Rented,
-    Zone,
-    annuity,
-    usd_device_hour,
-)
+from tuner.config.groups.economics import Economics, Facility, Owned, Premium, Prices, Rented, Zone
+from tuner.config.groups.hardware import Hardware
+from tuner.metrics.derive import DERIVED, derive, earned, unconfigured
+from tuner.metrics.earnings import HOURS_PER_YEAR, annuity, usd_device_hour
 
 PRICES = Prices(usd_per_m_input=estimate(0.5), usd_per_m_output=estimate(2.0))
 RENTED = Rented(kind="rented", usd_per_device_hour=estimate(5.0))

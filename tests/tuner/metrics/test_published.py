@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from serving.telemetry.validity import Verdict
-from tuner.metrics.derive import Constant, Hardware, derive
+from tuner.config.groups.hardware import Constant, Hardware
+from tuner.metrics.derive import derive
 from tuner.metrics.energy import Metering, energy_figures
 
 with (Path(__file__).with_name("inferencex_published.csv")).open() as file:

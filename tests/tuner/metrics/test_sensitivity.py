@@ -7,8 +7,10 @@ import pytest
 from tests.tuner.metrics.test_derive import B300
 from tests.tuner.metrics.test_earnings import OWNED, POINT, PRICES, RENTED
 from tuner.config.compose import conf_dir, from_yaml
-from tuner.metrics.derive import Economics, Estimate, earned
-from tuner.metrics.earnings import EARNINGS, SIGNED, Facility
+from tuner.config.groups.economics import Economics, Facility
+from tuner.config.groups.hardware import Estimate
+from tuner.metrics.catalogue import EARNINGS, SIGNED
+from tuner.metrics.derive import earned
 from tuner.metrics.sensitivity import band, inputs, moved, uncertain
 
 

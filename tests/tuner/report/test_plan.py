@@ -13,26 +13,28 @@ from rich.console import Console
 from serving.engines import External
 from serving.topology import Topology
 from tests.tuner.sample import sample_config
-from tuner.config.load import StudyConfig, load, single, trial_config
-from tuner.confirm.race import ConfirmConfig
-from tuner.metrics.derive import Constant, Hardware
+from tuner.config.groups.cluster import ClusterConfig
+from tuner.config.groups.hardware import Constant, Hardware
+from tuner.config.groups.search import ConfirmConfig, Screening, SearchConfig
+from tuner.config.groups.space import Point
+from tuner.config.load import load
+from tuner.config.resolve import single, trial_config
+from tuner.config.study import StudyConfig
 from tuner.report.plan import (
     Cost,
     Estimate,
     confirmation,
     estimate,
     known_trials,
-    load_s,
     packed_s,
     planned_capacity,
     show_plan,
     unknown_trials,
 )
-from tuner.search import Outcome, Proposal, SearchConfig
-from tuner.search.screening import Screening
-from tuner.search.space import Point
-from tuner.study.ray_cluster import Capacity, ClusterConfig
+from tuner.search import Outcome, Proposal
+from tuner.study.ray_cluster import Capacity
 from tuner.study.study import proposer
+from tuner.trial.duration import load_s
 
 LLAMA, VLLM = {"engine": "llamacpp"}, {"engine": "vllm"}
 # A trial: 3 s of overhead, 3 s (llama.cpp) or 60 s (vLLM) of start, four levels of 2 + 10 to 2 + 60 s; with

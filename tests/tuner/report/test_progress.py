@@ -10,11 +10,11 @@ from rich.console import Console
 
 from loadgen import Adaptive, Progress
 from tests.tuner.sample import POINTS, sample_config, sample_result, sample_study
-from tuner.config.load import trial_config
+from tuner.config.resolve import trial_config
 from tuner.report.progress import Display
 from tuner.results.ledger import results
 from tuner.search import Proposal
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 CONFIG = sample_config()
 NOWHERE = Path("trials")

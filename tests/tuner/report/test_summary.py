@@ -9,11 +9,12 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.sample import FAILED, POINTS, sample_config, sample_result, sample_study
-from tuner.config.study import StudyConfig, trial_config
+from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger
-from tuner.results.tiers import ObjectiveConfig, Slo, Tier
-from tuner.trial.run import Completed, Measured
+from tuner.trial.result import Completed, Measured
 
 CONFIG = sample_config()
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuner.sample import POINTS, sample_config, sample_result, sample_study
-from tuner.config.study import trial_config
+from tuner.config.resolve import trial_config
 from tuner.results.ledger import LEDGER, Ledger, LedgerError, read, results
-from tuner.trial.run import Completed, Measured, OperatingPoint
+from tuner.trial.result import Completed, Measured, OperatingPoint
 
 CONFIG = sample_config()
 TRIALS = [trial_config(CONFIG, point) for point in POINTS]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.tuner.results import completed, failed, point
-from tuner.results.pareto import Axis, Direction, dominates, hypervolume, non_dominated, pareto_set
+from tuner.config.groups.objective import Axis, Direction
+from tuner.results.pareto import dominates, hypervolume, non_dominated, pareto_set
 
 DIRECTIONS = st.sampled_from(["max", "min"])
 GRID = st.integers(0, 6).map(float)

@@ -11,11 +11,9 @@ from pydantic import ValidationError
 
 from loadgen.results.metrics import METRICS
 from tests.tuner.results import completed, failed, point
+from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
 from tuner.results.tiers import (
     Closest,
-    ObjectiveConfig,
-    Slo,
-    Tier,
     Winner,
     best_per_tier,
     in_tier,

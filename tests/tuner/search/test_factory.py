@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.config.load import ConfigError, StudyConfig, load, trial_config
+from tuner.config.errors import ConfigError
+from tuner.config.groups.space import Point
+from tuner.config.load import load
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
 from tuner.report.plan import known_trials
 from tuner.results.ledger import Ledger
 from tuner.search.curve.prior import Prior
 from tuner.search.factory import curve_sampler, goal_of, meanings_of, pool_of, traits_of
 from tuner.search.priors.factory import LEAST_TRIALS, prior_of
-from tuner.search.space import Point
 from tuner.study.local_pool import simulate
 from tuner.study.study import Study, outcome_of, proposer
-from tuner.trial.run import Completed, OperatingPoint, Timings
+from tuner.trial.result import Completed, OperatingPoint, Timings
 
 SPEED, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
 SHORT = ["workload.level_s=2", "workload.warmup_s=1", "workload.arrival.concurrency=[1,8,32]"]

@@ -12,7 +12,8 @@ from tests.benchmarks.search.landscapes import Landscape, hypervolume
 from tests.benchmarks.search.methods import METHODS, Oracle, parsed
 from tests.benchmarks.search.priors import NEAR, distorted, ordered_right
 from tests.benchmarks.search.replay import LEVEL_S, Bench, Outcome, front_of, greedy, replay
-from tuner.search.space import Space, enumerate_points
+from tuner.config.groups.space import Space
+from tuner.search.space import enumerate_points
 
 LOADS = np.array([1.0, 4.0, 16.0, 64.0])
 ENGINES = ("vllm", "sglang", "trtllm")

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tuner.config.load import StudyConfig, load
+from tuner.config.load import load
+from tuner.config.study import StudyConfig
 from tuner.search import Outcome, Proposal, Proposer
 from tuner.study.study import proposer
 

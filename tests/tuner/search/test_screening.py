@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loadgen import Poisson, Workload
-from tuner.search.screening import Screening, screened
+from tuner.config.groups.search import Screening
+from tuner.config.resolve import screened
 
 LONG = Workload(
     name="w",

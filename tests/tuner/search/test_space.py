@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tuner.search.space import Space, active, enumerate_points, ordered, sample, size, violated
+from tuner.config.groups.space import Space, ordered
+from tuner.search.space import active, enumerate_points, sample, size, violated
 
 SPACE = Space.model_validate(
     {

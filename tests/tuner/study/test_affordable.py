@@ -6,10 +6,8 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.landscape import landscape
-from tuner.config.groups.budget import Budget
-from tuner.confirm.race import ConfirmConfig
+from tuner.config.groups.search import Budget, ConfirmConfig, SearchConfig
 from tuner.report.plan import bought, confirmation, known_trials, show_plan
-from tuner.search import SearchConfig
 from tuner.study.affordable import affordable, confirmation_starts
 from tuner.study.ray_cluster import Capacity
 

@@ -9,10 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from tests.tuner.landscape import WALL_S, landscape, measured, result_of
-from tuner.config.groups.budget import Budget, StopRule
-from tuner.config.load import ConfigError, StudyConfig, load
+from tuner.config.errors import ConfigError
+from tuner.config.groups.search import Budget, SearchConfig, StopRule
+from tuner.config.load import load
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import Entry, Finished, Ledger, read, why_ended
-from tuner.search import Proposal, SearchConfig
+from tuner.search import Proposal
 from tuner.study.budget import Doubt, Spent, exhausted, spent, too_little, trial_hours
 from tuner.study.study import Study
 

@@ -15,7 +15,7 @@ import pytest
 from tests.tuner.cli.test_studies import Captured, bare_machine, one_line
 from tuner.cli.parser import main
 from tuner.results.ledger import results
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 __all__ = ["bare_machine"]
 

@@ -5,14 +5,8 @@ from pathlib import Path
 import pytest
 
 from serving.topology import Topology
-from tuner.study.ray_cluster import (
-    Capacity,
-    ClusterConfig,
-    ClusterError,
-    absent,
-    connected,
-    local_capacity,
-)
+from tuner.config.groups.cluster import ClusterConfig
+from tuner.study.ray_cluster import Capacity, ClusterError, absent, connected, local_capacity
 
 TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
 

@@ -23,7 +23,8 @@ from tuner.config.load import save
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import results
 from tuner.search import Proposal
-from tuner.tracking.observer import Tracker, TrackingError, mirror, tracking_uri, ui_command
+from tuner.tracking.mlflow import TrackingError
+from tuner.tracking.observer import Tracker, mirror, tracking_uri, ui_command
 
 # mlflow's own dependencies, not ours
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")

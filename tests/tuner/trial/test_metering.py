@@ -29,10 +29,12 @@ from tests.tuner.results import CONFIG
 from tests.tuner.trial.test_simulate import trial as virtual_trial
 from tuner.config.errors import ConfigError
 from tuner.config.load import load as load_study
-from tuner.config.study import trial_config
+from tuner.config.resolve import trial_config
+from tuner.config.trial import TrialConfig
 from tuner.metrics.energy import NOT_METERED
 from tuner.trial.metering import pool_roles
-from tuner.trial.run import Completed, Failed, Measured, TrialConfig, run_trial
+from tuner.trial.result import Completed, Failed, Measured
+from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
 
 __all__ = ["library", "load", "nvml", "state"]

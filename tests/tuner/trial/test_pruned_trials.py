@@ -15,16 +15,17 @@ from tests.tuner.sample import POINTS, sample_config, sample_result
 from tests.tuner.trial.test_run import Standing
 from tests.tuner.trial.test_run import trial as real_trial
 from tests.tuner.trial.test_simulate import trial as twin_trial
-from tuner.config.load import trial_config
+from tuner.config.groups.objective import ObjectiveConfig
+from tuner.config.resolve import trial_config
 from tuner.report.progress import Display
 from tuner.report.summary import show_report
 from tuner.results.ledger import LEDGER, Finished, Ledger, results
-from tuner.results.tiers import ObjectiveConfig
 from tuner.search import Proposal
 from tuner.search.pruning_baseline import hurdle_of, shape_of
 from tuner.trial.looks import possible_loads
 from tuner.trial.pruner import FEWEST, Curve, Hurdle, TierBar
-from tuner.trial.run import Completed, Measured, run_trial
+from tuner.trial.result import Completed, Measured
+from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
 
 USER, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"

@@ -11,7 +11,9 @@ from serving.endpoint import Endpoint
 from serving.launch import Order
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 from tests.tuner.results import CONFIG
-from tuner.trial.run import Completed, Failed, TrialConfig, TrialResult, run_trial
+from tuner.config.trial import TrialConfig
+from tuner.trial.result import Completed, Failed, TrialResult
+from tuner.trial.run import run_trial
 
 
 class Standing:

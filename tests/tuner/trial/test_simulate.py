@@ -11,8 +11,9 @@ from serving.engines import ENGINES
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 from serving.twin.server.asks import prompt_of
-from tuner.metrics.derive import Hardware
-from tuner.trial.run import Completed, Failed, Measured, TrialConfig
+from tuner.config.groups.hardware import Hardware
+from tuner.config.trial import TrialConfig
+from tuner.trial.result import Completed, Failed, Measured
 from tuner.trial.simulate import coalesced, simulate_trial, stand
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.report.plots.pareto_data import Curve, Judged, Mark, Picture, picture
+from tuner.config.groups.objective import Axis
+from tuner.config.study import StudyConfig
+from tuner.report.plots.pareto_data import Curve, Mark, Picture, picture
 from tuner.results.ledger import Finished
-from tuner.results.pareto import Axis
 
 HTML, PNG = "pareto.html", "pareto.png"
 INK, MUTED, GRID = "#111827", "#6b7280", "#e5e7eb"
@@ -16,7 +17,7 @@ ENGINE_COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b
 FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
 
 
-def write_plots(study: Judged, entries: Sequence[Finished], folder: Path) -> tuple[Path, Path]:
+def write_plots(study: StudyConfig, entries: Sequence[Finished], folder: Path) -> tuple[Path, Path]:
     """The page and the PNG, written into `folder`."""
     drawn = picture(study, entries)
     page, png = folder / HTML, folder / PNG

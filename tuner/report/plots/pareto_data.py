@@ -1,18 +1,15 @@
 """What the Pareto plot of a study shows, before anything draws it. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from loadgen.workload.workload import Workload, lengths_text
-from serving.engines import Engine
-from serving.topology import Model
-from tuner.config.groups.search import SearchConfig
-from tuner.metrics.derive import Economics, Hardware
+from loadgen.workload.workload import lengths_text
+from tuner.config.groups.objective import Axis, Slo
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
-from tuner.results.pareto import Axis, pareto_set
-from tuner.results.tiers import ObjectiveConfig, Slo, Winner, best_per_tier
-from tuner.trial.run import Completed, OperatingPoint
+from tuner.results.pareto import pareto_set
+from tuner.results.tiers import Winner, best_per_tier
+from tuner.trial.result import Completed, OperatingPoint
 
 LABELS = {
     "interactivity_tok_s_user": "tok/s per user",
@@ -32,29 +29,6 @@ LABELS = {
     "provisioned_margin_usd_mw_year": "margin, $ a year per provisioned MW",
     "provisioned_revenue_usd_mw_year": "revenue, $ a year per provisioned MW",
 }
-
-
-class Judged(Protocol):
-    """What a study's results are judged by."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def model(self) -> Model: ...
-    @property
-    def hardware(self) -> Hardware: ...
-    @property
-    def workload(self) -> Workload: ...
-    @property
-    def slo(self) -> Slo: ...
-    @property
-    def objective(self) -> ObjectiveConfig: ...
-    @property
-    def economics(self) -> Economics: ...
-    @property
-    def search(self) -> SearchConfig: ...
-    @property
-    def engine(self) -> Mapping[str, Engine]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +104,7 @@ class Picture:
         return list(dict.fromkeys(curve.engine for curve in self.curves))
 
 
-def picture(study: Judged, entries: Sequence[Finished]) -> Picture:
+def picture(study: StudyConfig, entries: Sequence[Finished]) -> Picture:
     """On the first two axes: every curve, the front, and the best of each tier."""
     x, y = study.objective.axes[:2]
     completed = [entry for entry in entries if isinstance(entry.result, Completed)]
@@ -178,7 +152,7 @@ def _detail(point: OperatingPoint) -> str:
     return " · ".join([*known, *(f"not valid: {reason}" for reason in point.invalid_because)])
 
 
-def _subtitle(study: Judged, entries: Sequence[Finished], completed: int) -> str:
+def _subtitle(study: StudyConfig, entries: Sequence[Finished], completed: int) -> str:
     load, failed = study.workload, len(entries) - completed
     parts = [
         lengths_text(load),

@@ -6,8 +6,8 @@ from math import log10
 from typing import Any
 
 from tuner.analysis.goldilocks import AXES, GoldilocksZone, Spot, TierEarnings
+from tuner.config.study import StudyConfig
 from tuner.report.plots.pareto import ENGINE_COLOURS, GRID, INK, MUTED
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import Finished
 from tuner.results.pareto import pareto_set
 
@@ -17,7 +17,7 @@ LOSS = "#fee2e2"
 
 
 def zone_picture(
-    study: Judged,
+    study: StudyConfig,
     measured: Sequence[Finished],
     found: GoldilocksZone,
     tiers: dict[str, TierEarnings | None],
@@ -161,7 +161,7 @@ def _usd(value: float) -> str:
     return f"{sign}${size / 1e6:.3g}M" if size >= 1e5 else f"{sign}${size:.3g}"
 
 
-def _mark_prices(axes: Any, study: Judged) -> None:
+def _mark_prices(axes: Any, study: StudyConfig) -> None:
     """From which speed on tokens sell at how many times the list price."""
     prices = study.economics.prices
     for step in () if prices is None else prices.premium:
@@ -184,7 +184,7 @@ def _scale(found: GoldilocksZone) -> float:
 def _label(
     figure: Any,
     both: tuple[Any, Any],
-    study: Judged,
+    study: StudyConfig,
     measured: Sequence[Finished],
     found: GoldilocksZone,
 ) -> None:

@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier, Row
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import Finished, knobs
 from tuner.results.tiers import Winner, best_per_tier
 
@@ -24,7 +24,9 @@ HEADERS = (
 )
 
 
-def show_confirmed(study: Judged, tiers: Mapping[str, ConfirmedTier], console: Console) -> None:
+def show_confirmed(
+    study: StudyConfig, tiers: Mapping[str, ConfirmedTier], console: Console
+) -> None:
     for tier in tiers.values():
         _show_tier(tier, study, console)
     if tiers:
@@ -38,7 +40,7 @@ def show_confirmed(study: Judged, tiers: Mapping[str, ConfirmedTier], console: C
 
 
 def chosen_winners(
-    study: Judged, measured: Sequence[Finished], tiers: Mapping[str, ConfirmedTier]
+    study: StudyConfig, measured: Sequence[Finished], tiers: Mapping[str, ConfirmedTier]
 ) -> dict[str, Winner]:
     """Tier → the trial whose repeats were best, as the search measured it."""
     found = {}
@@ -64,7 +66,7 @@ def again_text(tier: ConfirmedTier | None) -> Text | None:
     return Text.assemble((_mean(row), "bold green"), told)
 
 
-def _show_tier(tier: ConfirmedTier, study: Judged, console: Console) -> None:
+def _show_tier(tier: ConfirmedTier, study: StudyConfig, console: Console) -> None:
     table = Table(
         title=f"Confirmed, {escape(tier.tier)}: {study.objective.throughput}",
         title_justify="left",

@@ -8,21 +8,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from tuner.analysis.goldilocks import GoldilocksZone, Spot, TierEarnings, knee, tier_earnings, zone
+from tuner.config.groups.economics import Economics
+from tuner.config.study import StudyConfig
 from tuner.metrics.derive import derive
-from tuner.metrics.earnings import Economics
 from tuner.metrics.efficiency import joules_per_token, watts
 from tuner.metrics.sensitivity import Band
-from tuner.report.plots.pareto_data import Judged
 from tuner.report.plots.zone import PNG, zone_picture
 from tuner.results.ledger import Finished
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 SWINGS = 5  # inputs that matter less are not listed
 NEAR = 0.05  # a best point this little above a price step is said to stand on it
 
 
 def show_economy(
-    folder: Path, study: Judged, measured: Sequence[Finished], console: Console
+    folder: Path, study: StudyConfig, measured: Sequence[Finished], console: Console
 ) -> None:
     """Prints what is earned where; without prices the knee alone. Writes the picture into `folder`."""
     results = [entry.result for entry in measured]
@@ -65,7 +65,7 @@ def _show_knee(measured: Sequence[Finished], console: Console) -> None:
     console.print()
 
 
-def _show_boundaries(study: Judged, measured: Sequence[Finished], console: Console) -> None:
+def _show_boundaries(study: StudyConfig, measured: Sequence[Finished], console: Console) -> None:
     """Each boundary in a row of its own, for the point of the fewest joules that was measured."""
     points = [
         (entry, point)
@@ -119,7 +119,7 @@ def _facility(economics: Economics) -> str:
 
 
 def _show_tiers(
-    study: Judged,
+    study: StudyConfig,
     measured: Sequence[Finished],
     tiers: dict[str, TierEarnings | None],
     console: Console,
@@ -161,7 +161,7 @@ def _show_tiers(
 
 
 def _show_zone(
-    study: Judged, measured: Sequence[Finished], found: GoldilocksZone, console: Console
+    study: StudyConfig, measured: Sequence[Finished], found: GoldilocksZone, console: Console
 ) -> None:
     device, (slow, fast) = study.hardware.device, found.speeds
     console.print("The Goldilocks zone", style="bold")

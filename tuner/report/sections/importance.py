@@ -9,12 +9,11 @@ from rich.table import Table
 
 from tuner.analysis.knob_effects import Explained, Knob, explained
 from tuner.analysis.surrogate import MATTERS
+from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier
-from tuner.metrics.derive import SIGNED
-from tuner.report.plots.pareto_data import Judged
+from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Finished
-from tuner.search.space import ENGINE
 
 LEAST = 0.005  # of importance, below which a knob that was left alone is not listed
 UNLIKELY = 0.05
@@ -24,7 +23,7 @@ AS_SET = "engine's own"  # of a knob that nobody sets
 
 
 def show_explained(
-    study: Judged,
+    study: StudyConfig,
     entries: Sequence[Finished],
     again: Mapping[str, ConfirmedTier],
     console: Console,

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tuner.analysis.payback import FLEETS, Gain, counts_devices, gains, payback_h
+from tuner.config.study import StudyConfig
 from tuner.confirm.results import ConfirmedTier
-from tuner.report.plots.pareto_data import Judged
 from tuner.results.ledger import Entry, Finished, searched
 from tuner.study.budget import Spent, exhausted, spent
 
@@ -16,7 +16,7 @@ WORTH_IT = 0.001  # a share below it is rounding
 
 
 def show_payback(
-    study: Judged,
+    study: StudyConfig,
     lines: Sequence[Entry],
     again: Mapping[str, ConfirmedTier],
     stopped: str,
@@ -40,12 +40,14 @@ def show_payback(
     console.print()
 
 
-def _more(study: Judged) -> int:
+def _more(study: StudyConfig) -> int:
     """So that a search which made all its trials has no other reason to end."""
     return study.search.trials + 1
 
 
-def _show_cost(study: Judged, entries: Sequence[Finished], took: Spent, console: Console) -> None:
+def _show_cost(
+    study: StudyConfig, entries: Sequence[Finished], took: Spent, console: Console
+) -> None:
     device, repeats = study.hardware.device, took.trials - len(entries)
     failed = sum(entry.result.status == "failed" for entry in entries)
     parts = [f"{len(entries)} trials" + (f" ({failed} failed)" if failed else "")]
@@ -60,7 +62,7 @@ def _show_cost(study: Judged, entries: Sequence[Finished], took: Spent, console:
     _say(console, f"It took {', '.join(parts)}.{note}")
 
 
-def _show_gains(study: Judged, found: Sequence[Gain], took: Spent, console: Console) -> None:
+def _show_gains(study: StudyConfig, found: Sequence[Gain], took: Spent, console: Console) -> None:
     device, own = study.hardware.device, study.search.stop.payback_devices
     fleets = sorted({*FLEETS, *([own] if own else [])})
     countable = counts_devices(study.objective.throughput)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.analysis.prediction_error import kept_pairs, prediction_report
-from tuner.report.plots.pareto_data import Judged
+from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
 
 BY = {
@@ -17,7 +17,7 @@ BY = {
 }
 
 
-def show_predictions(study: Judged, entries: Sequence[Finished], console: Console) -> None:
+def show_predictions(study: StudyConfig, entries: Sequence[Finished], console: Console) -> None:
     """Silent where nothing was predicted."""
     errors = prediction_report(kept_pairs(entries))
     if not errors:

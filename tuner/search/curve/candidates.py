@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.groups.space import Point
 from tuner.search.curve.encoding import Encoder
-from tuner.search.space import Point
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.search.space import ENGINE, Bool, Categorical, Parameter, Point, Scalar, Space
+from tuner.config.groups.space import ENGINE, Bool, Categorical, Parameter, Point, Scalar, Space
 
 Floats = NDArray[np.float64]
 

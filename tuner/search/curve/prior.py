@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.search.space import Point
+from tuner.config.groups.space import Point
 
 Floats = NDArray[np.float64]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.config.groups.space import ENGINE, Point
 from tuner.search.base import Outcome, Suggestion
 from tuner.search.curve.acquisition import Goal, gains, yardstick
 from tuner.search.curve.candidates import Pool
@@ -13,7 +14,6 @@ from tuner.search.curve.feasibility import likely
 from tuner.search.curve.initial_design import rarity
 from tuner.search.curve.model_average import Belief, Believer, Curve
 from tuner.search.curve.prior import Prior, deviations
-from tuner.search.space import ENGINE, Point
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -13,7 +13,10 @@ from serving.twin.engine.assemble import precision
 from serving.twin.setup import FlagError
 from serving.twin.tables.catalog import SYSTEMS
 from tuner.config.errors import ConfigError
-from tuner.config.study import StudyConfig, fixed_values, trial_config
+from tuner.config.groups.space import Point
+from tuner.config.resolve import fixed_values, trial_config
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.results.ledger import Finished, LedgerError, results
 from tuner.search.curve.acquisition import Floats
 from tuner.search.curve.encoding import Encoder
@@ -22,8 +25,7 @@ from tuner.search.curve.model_average import Believer, Curve
 from tuner.search.curve.prior import Prior, interpolated
 from tuner.search.priors.roofline import Laid, roofline
 from tuner.search.priors.twin import Refused, mean_lengths, predicted_curve
-from tuner.search.space import Point
-from tuner.trial.run import Completed, TrialConfig
+from tuner.trial.result import Completed
 from tuner.trial.simulate import read_flags
 
 LEAST_TRIALS = 5  # of an older study that says anything

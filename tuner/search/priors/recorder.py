@@ -6,12 +6,12 @@ from math import isfinite
 
 import numpy as np
 
+from tuner.config.groups.space import Point
 from tuner.config.study import StudyConfig
 from tuner.search.curve.prior import Prior
 from tuner.search.factory import meanings_of
 from tuner.search.priors.factory import Foretold, by_twin, prior_of
-from tuner.search.space import Point
-from tuner.trial.run import Completed, Measured
+from tuner.trial.result import Completed, Measured
 
 METRICS = (
     "throughput_output_tok_s_device",

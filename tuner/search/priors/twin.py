@@ -17,8 +17,8 @@ from serving.twin.engine.assemble import Assembled
 from serving.twin.engine.engine import DeviceMemoryExhausted
 from serving.twin.frameworks.faces import FACES
 from serving.twin.setup import Setup
+from tuner.config.trial import TrialConfig
 from tuner.metrics.derive import derive
-from tuner.trial.run import TrialConfig
 from tuner.trial.simulate import stand
 
 NOT_PREDICTED = "NotPredicted"

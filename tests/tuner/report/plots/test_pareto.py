@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.sample import sample_config, sample_study
+from tuner.config.groups.objective import Axis, ObjectiveConfig
 from tuner.report.plots.pareto import page_of, png_of, write_plots
 from tuner.report.plots.pareto_data import picture
 from tuner.results.ledger import Finished, results
-from tuner.results.pareto import Axis
-from tuner.results.tiers import ObjectiveConfig
-from tuner.trial.run import Completed
+from tuner.trial.result import Completed
 
 CONFIG = sample_config()
 AXIS = Axis(metric="interactivity_tok_s_user")

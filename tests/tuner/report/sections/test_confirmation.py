@@ -15,6 +15,7 @@ from tests.tuner.sample import POINTS, sample_config
 from tests.tuner.study.test_local_pool import SMALL, only_study
 from tuner.analysis.recommendation import share
 from tuner.cli.parser import main
+from tuner.config.groups.objective import Axis, ObjectiveConfig
 from tuner.config.study import StudyConfig
 from tuner.confirm.ranking import Standing
 from tuner.confirm.repeat import RepeatProposal
@@ -22,12 +23,11 @@ from tuner.confirm.results import confirmed, in_unit
 from tuner.report.progress import Display
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger, read, searched
-from tuner.results.pareto import Axis
-from tuner.results.tiers import ObjectiveConfig, Winner, best_per_tier
+from tuner.results.tiers import Winner, best_per_tier
 from tuner.search import Proposal
 from tuner.study.study import Study
 from tuner.tracking.observer import mirror, tracking_uri
-from tuner.trial.run import Completed, Measured
+from tuner.trial.result import Completed, Measured
 
 __all__ = ["bare_machine"]
 

@@ -12,12 +12,12 @@ from tests.tuner.metrics.test_sensitivity import between
 from tests.tuner.sample import sample_config, sample_study
 from tuner.cli.fleet import load_fleet
 from tuner.cli.parser import main
-from tuner.config.load import ConfigError, load, save
+from tuner.config.errors import ConfigError
+from tuner.config.groups.economics import Economics, Prices, Rented
+from tuner.config.groups.objective import Slo, Tier
+from tuner.config.load import load, save
 from tuner.config.study import StudyConfig
-from tuner.metrics.derive import Economics
-from tuner.metrics.earnings import Prices, Rented
 from tuner.report.summary import show_report
-from tuner.results.tiers import Slo, Tier
 
 CONFIG = sample_config()
 PRICED = CONFIG.model_copy(

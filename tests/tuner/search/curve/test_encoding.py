@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.config.groups.space import Space
 from tuner.search.curve.encoding import MIDDLE, Encoder, bits_of
 from tuner.search.curve.feasibility import LEAST, likely
 from tuner.search.curve.initial_design import rarity
 from tuner.search.curve.kernel import Dimensions
 from tuner.search.curve.prior import TRUSTS, deviations, interpolated, trusts
-from tuner.search.space import Space, enumerate_points
+from tuner.search.space import enumerate_points
 
 SPACE = Space.model_validate(
     {

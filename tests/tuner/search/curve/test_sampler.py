@@ -5,14 +5,15 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pytest
 
+from tuner.config.groups.space import Point, Space
 from tuner.search.base import Outcome, Suggestion
 from tuner.search.curve.acquisition import Floats, Goal
 from tuner.search.curve.candidates import Pool, Traits
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.prior import Prior
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.space import Point, Space, enumerate_points
-from tuner.trial.run import OperatingPoint
+from tuner.search.space import enumerate_points
+from tuner.trial.result import OperatingPoint
 
 ENGINES = ["one", "two", "three"]
 SPACE = Space.model_validate(

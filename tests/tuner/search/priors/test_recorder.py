@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from tuner.config.groups.search import PriorConfig
-from tuner.config.load import StudyConfig, load, trial_config
+from tuner.config.load import load
+from tuner.config.resolve import trial_config
+from tuner.config.study import StudyConfig
 from tuner.report.sections.predictions import show_predictions
 from tuner.results.ledger import Ledger, results
 from tuner.search.priors.recorder import METRICS, foreteller
@@ -15,7 +17,7 @@ from tuner.search.priors.twin import Refused, predicted_curve
 from tuner.study.local_pool import simulate
 from tuner.study.study import Study
 from tuner.tracking.runs import point_run
-from tuner.trial.run import Completed, Failed, Measured, OperatingPoint, Timings
+from tuner.trial.result import Completed, Failed, Measured, OperatingPoint, Timings
 
 SPEED = "interactivity_tok_s_user"
 STUDY = [

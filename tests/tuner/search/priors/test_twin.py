@@ -8,6 +8,7 @@ from loadgen.workload.workload import Workload
 from serving.topology import Topology
 from serving.twin.tables.catalog import MODELS
 from tests.tuner.trial.test_simulate import failed, trial
+from tuner.config.trial import TrialConfig
 from tuner.search.priors.twin import (
     NOT_PREDICTED,
     LoadPrediction,
@@ -15,7 +16,7 @@ from tuner.search.priors.twin import (
     mean_lengths,
     predicted_curve,
 )
-from tuner.trial.run import Completed, TrialConfig
+from tuner.trial.result import Completed
 from tuner.trial.simulate import simulate_trial
 
 DEEPSEEK = next(hub for hub, it in MODELS["deepseek-r1"].checkpoints.items() if it == "nvfp4")

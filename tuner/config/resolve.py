@@ -1,0 +1,165 @@
+"""How one point of a study becomes a trial. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from loadgen import Adaptive
+from loadgen.workload.workload import Workload, longest_tokens
+from serving.engines import External
+from tuner.config.errors import ConfigError, explain
+from tuner.config.groups.search import Screening, SearchConfig
+from tuner.config.groups.space import ENGINE, Point, Space
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
+
+
+def single(study: StudyConfig) -> StudyConfig:
+    """A study of one: each engine once, as configured."""
+    search = SearchConfig(kind="list", trials=len(study.engine), seed=study.search.seed)
+    changed = {"search": search, "space": Space(), "name": f"{study.name}-bench"}
+    return study.model_copy(update=changed)
+
+
+def default_points(study: StudyConfig) -> dict[str, Point]:
+    """Engine → the point that leaves it as configured."""
+    several = len(study.engine) > 1
+    return {name: {ENGINE: name} if several else {} for name in study.engine}
+
+
+def fixed_values(study: StudyConfig) -> dict[str, Any]:
+    """What the study says of each path; one with no value (the engine's default) is left out."""
+    parts = study.model_dump(
+        mode="json", include={"engine", "model", "topology", "hardware", "workload", "power"}
+    )
+    return {path: value for path, value in _leaves(parts, "") if value is not None}
+
+
+def measured_workload(study: StudyConfig) -> Workload:
+    """An adaptive ladder that names no tiers looks for the highest load of each that the study sells."""
+    arrival = study.workload.arrival
+    if not isinstance(arrival, Adaptive) or arrival.tiers:
+        return study.workload
+    tiers = {name: tier.limits() for name, tier in study.slo.tiers.items()}
+    found = arrival.model_copy(update={"tiers": tiers})
+    return study.workload.model_copy(update={"arrival": found})
+
+
+def searched_workload(study: StudyConfig) -> Workload:
+    """What the trials of the search measure; its confirmation measures `measured_workload`."""
+    workload, screening = measured_workload(study), study.search.screening
+    return workload if screening is None else screened(workload, screening)
+
+
+def unscreened(study: StudyConfig) -> StudyConfig:
+    """The study whose every trial measures its whole workload."""
+    search = study.search.model_copy(update={"screening": None})
+    return study.model_copy(update={"search": search})
+
+
+def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
+    """The study with its holes filled. Raises ConfigError if that can't be."""
+    name = _chosen(study, point)
+    data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
+    data[ENGINE] = {name: study.engine[name].model_dump()}
+    data["workload"] = searched_workload(study).model_dump()
+    for path, value in point.items():
+        if path != ENGINE:
+            _put(data, path, value)
+    data[ENGINE] = data[ENGINE][name]
+    try:
+        config = TrialConfig.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, data, TrialConfig) from error
+    fits(config)
+    return config
+
+
+def fits(trial: TrialConfig) -> None:
+    """Whether the model, the load and the machine of a trial fit each other."""
+    topology, hardware, workload = trial.topology, trial.hardware, trial.workload
+    longest = longest_tokens(workload)
+    if longest is not None and sum(longest) > trial.model.context_tokens:
+        raise ConfigError(
+            f"model.context_tokens: {trial.model.context_tokens} can't hold the workload's "
+            f"{longest[0]} + {longest[1]} tokens: at least {sum(longest)} is right"
+        )
+    if (topology.gpus == 0) != (hardware.device == "host"):
+        runs_on = "GPUs" if topology.gpus else "CPU cores"
+        raise ConfigError(
+            f"hardware: {hardware.name} counts per {hardware.device}, but the topology takes "
+            f"{runs_on}: choose both alike (hardware=… topology=…)"
+        )
+    if topology.gpus > hardware.devices_per_node:
+        raise ConfigError(
+            f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
+            f"which has {hardware.devices_per_node}"
+        )
+    _powered(trial)
+
+
+def _powered(trial: TrialConfig) -> None:
+    """Whether what is to be set of GPUs can be."""
+    power, twin = trial.power, trial.hardware.twin
+    asked = [name for name in ("limit_w", "sm_clock_mhz") if getattr(power, name) is not None]
+    if not asked:
+        return
+    name = f"power.{asked[0]}"
+    if not trial.topology.gpus:
+        raise ConfigError(f"{name}: the trial runs on no GPU (topology=… hardware=…)")
+    if isinstance(trial.engine, External):
+        raise ConfigError(f"{name}: an engine that runs already has its GPUs as they are")
+    if twin is not None and "sm_clock_mhz" in asked:
+        raise ConfigError("power.sm_clock_mhz: emulated GPUs know no clocks: use power.limit_w")
+    if twin is not None and twin.power.cap_w is not None:
+        raise ConfigError("power.limit_w: hardware.twin.power.cap_w says it too: leave one out")
+
+
+def _chosen(study: StudyConfig, point: Point) -> str:
+    names = list(study.engine)
+    if ENGINE not in point:
+        if len(names) > 1:
+            raise ConfigError(f"engine: the point must choose one of {', '.join(names)}")
+        return names[0]
+    if point[ENGINE] not in study.engine:
+        raise ConfigError(f"engine: there is no {point[ENGINE]!r} here, only {', '.join(names)}")
+    return str(point[ENGINE])
+
+
+def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{path}: nothing of this name in the trial")
+        data = inner
+    data[last] = value
+
+
+def _leaves(data: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        path = f"{prefix}{key}"
+        leaves += _leaves(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+    return leaves
+
+
+def screened(workload: Workload, screening: Screening) -> Workload:
+    """The same requests at the same loads, for a shorter time each. Seeds and arrivals stay as they are."""
+    level_max_s = _least(workload.level_max_s, screening.level_max_s)
+    precision = workload.precision
+    if precision is not None:
+        precision = max(precision, screening.precision or 0.0)
+    changes = {
+        "warmup_s": _least(workload.warmup_s, screening.warmup_s),
+        "level_s": min(_least(workload.level_s, screening.level_s), level_max_s),
+        "level_max_s": level_max_s,
+        "min_requests": int(_least(workload.min_requests, screening.min_requests)),
+        "precision": precision,
+    }
+    return workload.model_copy(update=changes)
+
+
+def _least(value: float, limit: float | None) -> float:
+    return value if limit is None else min(value, limit)

@@ -1,0 +1,96 @@
+"""What a trial comes to: operating points, or a failure with its evidence."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from tuner.config.trial import TrialConfig
+
+_STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
+
+
+VIRTUAL = "virtual"  # in the provenance of a result: its times are not those that it took
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why.
+
+    `predicted`: some of the metrics as they were foretold, by what the study takes for a prior.
+    """
+
+    level: int
+    load: str  # "closed 8" or "poisson 2.5/s"
+    metrics: Mapping[str, float | None]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    invalid_because: tuple[str, ...] = ()
+    predicted: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> bool:
+        return not self.invalid_because
+
+    @property
+    def load_value(self) -> float | None:
+        """Users, or requests per second; None where the rate changes inside the level."""
+        found = _STEADY_LOAD.fullmatch(self.load)
+        return float(found[1]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds. `overhead_s` = wall − engine start-up − load."""
+
+    wall_s: float
+    startup_s: float
+    load_s: float
+
+    @property
+    def overhead_s(self) -> float:
+        return max(0.0, self.wall_s - self.startup_s - self.load_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """`points` rise with the load, in whatever order they were measured.
+
+    `given_up`: after how many levels, and why, the study wanted no more of them; no failure.
+    """
+
+    config: TrialConfig
+    points: tuple[OperatingPoint, ...]
+    timings: Timings
+    command: str  # the launch command, as a person would type it
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    cut_short: str = ""  # what ended the load before its last level
+    given_up: str = ""
+    status: Literal["completed"] = "completed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    config: TrialConfig
+    failure: str  # the class of the error: OutOfMemory, StartTimeout, …
+    evidence: str  # one line of the log
+    timings: Timings
+    command: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    status: Literal["failed"] = "failed"
+
+
+TrialResult = Completed | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A result on its way to the study: with the files it leaves (name → bytes) in the trial's folder."""
+
+    result: TrialResult
+    files: Mapping[str, bytes]
+
+
+def with_wall(measured: Measured, wall_s: float) -> Measured:
+    """The same, with the wall time that the study saw: Serve, Ray and hand-over included."""
+    timings = replace(measured.result.timings, wall_s=wall_s)
+    return replace(measured, result=replace(measured.result, timings=timings))
