@@ -1,5 +1,5 @@
 .PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner
-.PHONY: bench-fleet bench-caps install clean
+.PHONY: bench-fleet bench-caps reference install clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,16 +31,19 @@ bench-twin-clocks: install
 	$(BIN)/python -m tests.benchmarks.twin.bench_twin_clocks --write docs/twin.md
 
 bench-search: install
-	$(BIN)/python -m tests.benchmarks.search.bench_search --write docs/search.md
+	$(BIN)/python -m tests.benchmarks.search.bench_search --write docs/benchmarks/search.md
 
 bench-winner: install
-	$(BIN)/python -m tests.benchmarks.search.bench_winner --write docs/search.md
+	$(BIN)/python -m tests.benchmarks.search.bench_winner --write docs/benchmarks/search.md
 
 bench-fleet: install
 	$(BIN)/python -m tests.benchmarks.bench_fleet
 
 bench-caps: install
-	$(BIN)/python -m tests.benchmarks.bench_caps --write docs/energy.md --picture docs/power_caps.png
+	$(BIN)/python -m tests.benchmarks.bench_caps --write docs/energy.md --picture docs/images/power_caps.png
+
+reference: install
+	$(BIN)/python -m tests.reference
 
 lint: install
 	$(BIN)/ruff check .

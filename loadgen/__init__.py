@@ -1,4 +1,4 @@
-"""A load generator for OpenAI-compatible endpoints that can say how far its own figures are off."""
+"""A load generator for OpenAI-compatible endpoints that measures its own error too."""
 
 from loadgen.control.runner import run
 from loadgen.errors import (

@@ -1,4 +1,4 @@
-"""One monotonic clock for stamps and alarms, and its relation to the time of day."""
+"""One monotonic clock for stamps and alarms, and its offset to the time of day."""
 
 import asyncio
 import ctypes
@@ -19,14 +19,14 @@ _ITIMERSPEC = struct.Struct("qqqq")
 
 @dataclass(frozen=True, slots=True)
 class ClockAnchor:
-    """One instant on both clocks: joins the stamps of several hosts, and those of power meters."""
+    """One instant on both clocks: relates the stamps of several hosts, and those of power meters."""
 
     perf_ns: int
     epoch_ns: int
 
     @classmethod
     def take(cls) -> Self:
-        """The pair that was read in the shortest time out of several."""
+        """Of several pairs, the one read in the shortest time."""
         pairs = []
         for _ in range(8):
             before_ns = now_ns()
@@ -37,11 +37,12 @@ class ClockAnchor:
         return cls(perf_ns, epoch_ns)
 
     def epoch_s(self, perf_ns: int) -> float:
+        """A stamp as Unix time."""
         return (self.epoch_ns + perf_ns - self.perf_ns) / 1e9
 
 
 class Alarm:
-    """Calls back at absolute instants, to tens of µs: the loop's own timers tick in ms."""
+    """Calls back at absolute instants, accurate to tens of µs; the event loop's own timers tick in ms."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[int], None]) -> None:
         self._loop = loop
@@ -53,7 +54,7 @@ class Alarm:
         loop.add_reader(self._fd, self._expired)
 
     def at(self, due_ns: int, every_ns: int = 0) -> None:
-        """An instant in the past fires at once."""
+        """Sets the next instant, and a period. An instant in the past fires at once."""
         due_s, due_rest_ns = divmod(max(due_ns, 1), 10**9)
         spec = _ITIMERSPEC.pack(*divmod(every_ns, 10**9), due_s, due_rest_ns)
         if self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, spec, None) < 0:
@@ -67,13 +68,14 @@ class Alarm:
         self._callback(expirations)
 
     def close(self) -> None:
+        """Releases the timer."""
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
 
 
 @contextmanager
 def alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[int], None]) -> Iterator[Alarm]:
-    """`callback` is given the number of expirations since it was last called."""
+    """An Alarm, closed on exit. `callback` gets the number of expirations since its last call."""
     timer = Alarm(loop, callback)
     try:
         yield timer
@@ -82,9 +84,9 @@ def alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[int], None]) -> I
 
 
 class Heartbeat:
-    """How late the loop runs what is due: the error bar of every stamp that it takes.
+    """How late the event loop runs what is due, which bounds the error of its stamps.
 
-    A beat that was missed while the loop was blocked is a sample as well, with its own lateness.
+    A beat missed while the loop was blocked is a sample too, with its own lateness.
     """
 
     def __init__(self, period_ns: int, first_ns: int) -> None:
@@ -93,6 +95,7 @@ class Heartbeat:
         self._next_ns = first_ns
 
     def beat(self, expirations: int, at_ns: int) -> None:
+        """Records the lateness of the beats since the last call."""
         for _ in range(expirations):
             self.lag_ns.append(at_ns - self._next_ns)
             self._next_ns += self.period_ns

@@ -1,12 +1,12 @@
-"""The ways in which a load can fail as a whole. One failed request is a record, not an exception.
+"""How a load fails as a whole. A failed request is a record, not an exception.
 
 LoadError
-├── BadTarget              the URL is not one that can be loaded
-├── BadWorkload            what is to be sent can't be made: a file, a row, a tokenizer
-├── ShardLost              a process of the load generator itself is gone
-├── EndpointUnreachable    nobody answers there, or no longer
-└── EndpointErrors         it answers, but not one request of a level was completed
-    └── PromptRefused      ... and what it refused was a prompt of token ids
+├── BadTarget              the URL can't be used
+├── BadWorkload            requests can't be built: a file, a row, a tokenizer
+├── ShardLost              a worker process of the load generator is gone
+├── EndpointUnreachable    the endpoint can't be reached
+└── EndpointErrors         it answers, but completed no request of a level
+    └── PromptRefused      ... because it refused a prompt of token ids
 """
 
 
@@ -14,20 +14,24 @@ class LoadError(Exception):
     """`str(error)` is one line."""
 
 
-class BadTarget(LoadError): ...
+class BadTarget(LoadError):
+    """The URL can't be used."""
 
 
-class BadWorkload(LoadError, ValueError): ...
+class BadWorkload(LoadError, ValueError):
+    """Requests can't be built: a file, a row or a tokenizer is wrong."""
 
 
-class ShardLost(LoadError): ...
+class ShardLost(LoadError):
+    """A worker process of the load generator is gone."""
 
 
-class EndpointUnreachable(LoadError): ...
+class EndpointUnreachable(LoadError):
+    """The endpoint can't be reached."""
 
 
 class EndpointErrors(LoadError):
-    """`status` is the HTTP status of the last failed reply, or None; `line` what it said."""
+    """No request was completed. `status`: HTTP status of the last failed reply, or None; `line`: its text."""
 
     def __init__(self, line: str, status: int | None = None) -> None:
         super().__init__(line)
@@ -38,4 +42,5 @@ class EndpointErrors(LoadError):
         return type(self), (self.line, self.status)
 
 
-class PromptRefused(EndpointErrors): ...
+class PromptRefused(EndpointErrors):
+    """The endpoint refused a prompt of token ids."""

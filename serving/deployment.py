@@ -1,9 +1,9 @@
-"""Ray Serve stands engines up. The only file of this package that imports ray.
+"""Starts engines through Ray Serve. The only file of this package that imports ray.
 
-One application a *slot*: the devices that a trial holds on one node. Its replica outlives the trial
-(a new one costs 5 s of imports); the engine in it does not, and is started by a call, never by Serve
-on its own: so a replica that Serve restarts comes up empty, and the trial that ran there is not
-measured with another engine.
+A *slot* is the devices that a trial holds on one node; it has one Serve application with one replica. The
+replica outlives the trial (a new one costs 5 s of imports); the engine in it does not. Only a call starts an
+engine, never Serve: a replica that Serve restarts is empty, so that its trial fails instead of measuring
+another engine.
 """
 
 import asyncio
@@ -18,52 +18,56 @@ from typing import Any
 
 from serving.endpoint import Endpoint
 from serving.errors import EngineRestarted, LaunchError, ServingError
-from serving.launch import Order, Running, launched
+from serving.launch import LaunchSpec, Running, launched
 from serving.process.cores import reserved
 from serving.topology import Topology
 
-DEPLOY_TIMEOUT_S = 120.0
 CALL_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
 OWNER_POLL_S = 1.0
 
 
 class EngineReplica:
-    """Runs inside Serve: holds at most one engine, and goes with its application when its owner dies."""
+    """Runs inside Serve: holds at most one engine, and deletes its application when its owner dies.
+
+    `owner`: the actor whose trials the engine serves; it has a method `present`. Methods return failures of
+    engines, since Serve would wrap what they raise.
+    """
 
     def __init__(self, owner: Any) -> None:
         self._stack: ExitStack | None = None
         self._running: Running | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._watch = asyncio.create_task(self._follow(owner))
 
-    async def stand_up(self, order: Order) -> Endpoint | ServingError:
-        """Failures are returned, not raised: they are answers, and Serve would wrap them."""
-        async with self._turn:
+    async def start(self, spec: LaunchSpec) -> Endpoint | ServingError:
+        """Starts an engine, in the place of one that still runs."""
+        async with self._lock:
             await self._release()
             stack = ExitStack()
             try:
-                self._running = await asyncio.to_thread(stack.enter_context, _engine(order))
+                self._running = await asyncio.to_thread(stack.enter_context, _engine(spec))
             except ServingError as error:
                 return error
             self._stack = stack
             return self._running.endpoint
 
     async def devices(self, count: int) -> tuple[str, ...] | ServingError:
-        """The GPUs that an engine will be given here, before one is."""
+        """The GPUs that engines get here, as CUDA_VISIBLE_DEVICES names them."""
         try:
             return _devices(count)
         except ServingError as error:
             return error
 
-    async def stand_down(self) -> None:
-        async with self._turn:
+    async def stop(self) -> None:
+        """Stops the engine, if one runs."""
+        async with self._lock:
             await self._release()
 
     async def confirm(self, generation: str) -> ServingError | None:
-        """None when the engine that was started under `generation` is the one that still runs."""
+        """None if the engine that was started under `generation` is still running."""
         if self._running is None or self._running.endpoint.generation != generation:
-            return EngineRestarted("the Serve replica was restarted under the trial")
+            return EngineRestarted("the Serve replica was restarted during the trial")
         try:
             await asyncio.to_thread(self._running.check)
         except ServingError as error:
@@ -76,9 +80,9 @@ class EngineReplica:
             await asyncio.to_thread(stack.close)
 
     async def _follow(self, owner: Any) -> None:
-        """Serve outlives drivers, and restarts replicas; neither engine nor application may stay.
+        """Ends engine and application with their owner: Serve outlives drivers, and restarts replicas.
 
-        A call to the owner fails as soon as it is dead. The exit takes an engine that is just starting.
+        A call to the owner fails as soon as it is dead. The exit also ends an engine that is still starting.
         """
         from ray.exceptions import RayError
 
@@ -90,14 +94,14 @@ class EngineReplica:
             await asyncio.sleep(OWNER_POLL_S)
         await self._release()
         await asyncio.to_thread(_delete_own_application)
-        await asyncio.sleep(OWNER_POLL_S)  # the request is under way, nobody waits for its answer
+        await asyncio.sleep(OWNER_POLL_S)  # time for the request to be sent; there is no response
         os._exit(0)
 
 
 @contextmanager
-def _engine(order: Order) -> Iterator[Running]:
-    """On the devices that Ray gave to this replica and no others, or on cores of its own."""
-    topology = order.topology
+def _engine(spec: LaunchSpec) -> Iterator[Running]:
+    """An engine on the devices that Ray gave to this replica and no others, or on cores of its own."""
+    topology = spec.topology
     devices = _devices(topology.gpus)
     with ExitStack() as stack:
         cores: tuple[int, ...] = ()
@@ -105,14 +109,14 @@ def _engine(order: Order) -> Iterator[Running]:
             cores = stack.enter_context(reserved(topology.cpus, _cores_offered()))
         running = stack.enter_context(
             launched(
-                order,
+                spec,
                 devices=devices,
                 cores=cores,
             )
         )
         if topology.cpus and not cores and running.endpoint.pid:
-            said = (f"{topology.cpus} of {os.cpu_count()} cores, not pinned",)
-            running = replace(running, endpoint=replace(running.endpoint, devices=said))
+            unpinned = (f"{topology.cpus} of {os.cpu_count()} cores, not pinned",)
+            running = replace(running, endpoint=replace(running.endpoint, devices=unpinned))
         yield running
 
 
@@ -126,11 +130,11 @@ def _devices(count: int) -> tuple[str, ...]:
 
 
 def _cores_offered() -> int:
-    """How many cores Ray hands out on this machine, over all the nodes that it runs there."""
+    """How many cores Ray schedules on this machine, over all the nodes that it runs there."""
     import ray
 
-    every: Any = ray.nodes  # bare of types
-    nodes = [node for node in every() if node["Alive"]]
+    list_nodes: Any = ray.nodes  # untyped
+    nodes = [node for node in list_nodes() if node["Alive"]]
     here = ray.get_runtime_context().get_node_id()
     host = next(node["NodeManagerHostname"] for node in nodes if node["NodeID"] == here)
     of_host = [node for node in nodes if node["NodeManagerHostname"] == host]
@@ -163,7 +167,7 @@ class SlotApplication:
         self.delete()
 
     def devices(self) -> tuple[str, ...]:
-        """The GPUs on which engines will stand, as CUDA_VISIBLE_DEVICES names them. Raises ServingError."""
+        """The GPUs that engines get, as CUDA_VISIBLE_DEVICES names them. Raises ServingError."""
         handle = self._handle = self._handle or self._deploy()
         try:
             gpus = self._topology.gpus
@@ -174,15 +178,15 @@ class SlotApplication:
         return given
 
     @contextmanager
-    def engine(self, order: Order) -> Iterator[Endpoint]:
+    def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
         """An engine for the length of a with block. Raises ServingError.
 
-        A replica that can't let go of its engine goes with it: the next trial gets a fresh one.
+        A replica that can't stop its engine is deleted with it: the next trial gets a new one.
         """
         handle = self._handle = self._handle or self._deploy()
-        deadline_s = order.engine.start_timeout_s + CALL_TIMEOUT_S
+        deadline_s = spec.engine.start_timeout_s + CALL_TIMEOUT_S
         try:
-            endpoint: Endpoint = _answer(handle.stand_up.remote(order), deadline_s)
+            endpoint: Endpoint = _answer(handle.start.remote(spec), deadline_s)
         except EngineRestarted:
             self.delete()
             raise
@@ -190,20 +194,21 @@ class SlotApplication:
             yield endpoint
         finally:
             if self._handle is not None:
-                self._let_go(handle)
+                self._stop(handle)
 
     def confirm(self, endpoint: Endpoint) -> None:
-        """Raises ServingError unless the very engine behind `endpoint` is still alive."""
+        """Raises ServingError unless the engine behind `endpoint` is still the process that was started."""
         _answer(self._handle.confirm.remote(endpoint.generation), CALL_TIMEOUT_S)
 
     def delete(self) -> None:
+        """Deletes the application and its engine; the next call deploys a new one."""
         if self._handle is not None:
             self._handle = None
             delete_application(self.name)
 
-    def _let_go(self, handle: Any) -> None:
+    def _stop(self, handle: Any) -> None:
         try:
-            _answer(handle.stand_down.remote(), STOP_TIMEOUT_S)
+            _answer(handle.stop.remote(), STOP_TIMEOUT_S)
         except ServingError:
             self.delete()
 
@@ -211,7 +216,7 @@ class SlotApplication:
         from ray import serve
 
         gpus, cpus = self._topology.gpus, self._topology.cpus
-        # An engine on GPUs takes no core of Ray's: how many run at once is for the GPUs to say.
+        # An engine on GPUs takes no core of Ray's: only the GPUs limit how many run at once.
         bundle: dict[str, float] = {"GPU": gpus} if gpus else {"CPU": cpus}
         deployment: Any = serve.deployment(
             EngineReplica,
@@ -234,7 +239,7 @@ class SlotApplication:
 
 
 def _answer(response: Any, timeout_s: float) -> Any:
-    """The result of a handle call; a dead replica is a ServingError like any other death."""
+    """The result of a handle call. Raises ServingError: what the replica returned, or that it is dead."""
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
@@ -249,7 +254,7 @@ def _answer(response: Any, timeout_s: float) -> Any:
 
 
 def start_serve() -> None:
-    """Serve without proxies: traffic goes to the engines' own ports. From the driver, once."""
+    """Starts Serve without proxies: traffic goes to the engines' own ports. Called once, by the driver."""
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -257,7 +262,7 @@ def start_serve() -> None:
 
 
 def delete_application(name: str) -> None:
-    """Idempotent; returns when no replica of it is left."""
+    """Idempotent; returns when the application has no replica left."""
     from ray import serve
     from ray.serve.exceptions import RayServeException
 

@@ -1,11 +1,15 @@
-"""What a running engine is to the rest of the product: URL, model name, proof of who answers."""
+"""A running engine as the rest of the product sees it: URL, model name, and which process answers."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`generation` names one start of one engine: it differs after any restart."""
+    """`generation` identifies one start of one engine: it differs after any restart.
+
+    `devices`: GPUs as CUDA_VISIBLE_DEVICES names them, or CPU cores. `argv`, `environ`: as it was started;
+    empty for a server that was already running.
+    """
 
     base_url: str
     model: str
@@ -16,4 +20,4 @@ class Endpoint:
     argv: tuple[str, ...]
     environ: tuple[tuple[str, str], ...]
     engine_version: str | None = None
-    modelled: str | None = None  # what an emulated engine takes its step times from
+    modelled: str | None = None  # of an emulated engine: the source of its step times

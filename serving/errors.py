@@ -4,11 +4,11 @@ ServingError
 ├── LaunchError              the command could not be started at all (no such executable, no model)
 │   └── BadFlags             the engine refused its command line
 ├── StartTimeout             not ready within its deadline
-├── EngineExited             it died by itself, at start or under load
-│   └── OutOfMemory          ... for want of device or host memory
+├── EngineExited             it exited by itself, at start or under load
+│   └── OutOfMemory          ... for lack of device or host memory
 ├── EngineRestarted          another process answers than the one that was started
 ├── PowerCapDenied           a GPU's power limit or clocks could not be set, or did not hold
-├── PowerCapLeft             ... or not be set back: it stays as the trial had it
+├── PowerCapLeft             ... or could not be restored: the GPU keeps the trial's settings
 └── Unhealthy                it runs, but answers errors
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 class ServingError(Exception):
-    """`evidence` is the one line that says why; `log` the whole log, if there is one."""
+    """`evidence` is the one line that says why; `log` the path of the whole log, if there is one."""
 
     def __init__(self, evidence: str, log: Path | None = None) -> None:
         super().__init__(evidence)
@@ -27,28 +27,37 @@ class ServingError(Exception):
         return type(self), (self.evidence, self.log)
 
 
-class LaunchError(ServingError): ...
+class LaunchError(ServingError):
+    """The command could not be started at all."""
 
 
-class BadFlags(LaunchError): ...
+class BadFlags(LaunchError):
+    """The engine refused its command line."""
 
 
-class StartTimeout(ServingError): ...
+class StartTimeout(ServingError):
+    """The engine was not ready within its deadline."""
 
 
-class EngineExited(ServingError): ...
+class EngineExited(ServingError):
+    """The engine exited by itself, at start or under load."""
 
 
-class OutOfMemory(EngineExited): ...
+class OutOfMemory(EngineExited):
+    """The engine exited for lack of device or host memory."""
 
 
-class EngineRestarted(ServingError): ...
+class EngineRestarted(ServingError):
+    """Another process answers than the one that was started."""
 
 
-class Unhealthy(ServingError): ...
+class Unhealthy(ServingError):
+    """The engine runs, but answers errors or serves another model."""
 
 
-class PowerCapDenied(ServingError): ...
+class PowerCapDenied(ServingError):
+    """A GPU's power limit or clocks could not be set, or did not hold."""
 
 
-class PowerCapLeft(ServingError): ...
+class PowerCapLeft(ServingError):
+    """A GPU's power limit or clocks could not be restored."""

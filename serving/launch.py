@@ -1,4 +1,4 @@
-"""`launched(engine, …)`: a running, proven engine for the length of a with block."""
+"""`launched(spec)`: an engine for the length of a with block, verified to be the one that was started."""
 
 import shlex
 import shutil
@@ -12,6 +12,7 @@ from pathlib import Path
 from serving import probe
 from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch
+from serving.engines.base import PORT
 from serving.errors import EngineExited, EngineRestarted, LaunchError, StartTimeout, Unhealthy
 from serving.install import environments, models
 from serving.process.process import Supervised, generations, supervised
@@ -21,8 +22,8 @@ from serving.twin.config import TwinConfig
 HOST = "127.0.0.1"
 POLL_S, SLOW_POLL_S = 0.05, 0.25
 PORT_ATTEMPTS = 3
-COMING_AND_GOING_S = 1.0
-DEATH_S = 2.0
+TRANSIENT_SOCKET_S = 1.0
+EXIT_S = 2.0
 LOG_TAIL_BYTES = 256 << 10
 
 
@@ -36,6 +37,8 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """One attempt to start an engine, on one port."""
+
     argv: tuple[str, ...]
     environ: dict[str, str]
     port: int
@@ -43,14 +46,14 @@ class Start:
 
 
 class PortTaken(LaunchError):
-    """Somebody else took the port between choosing and using it: tried again with another."""
+    """Another process took the port between its choice and its use: retried on another port."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to stand up, and where its log goes on the node.
+class LaunchSpec:
+    """What to start, and where its log goes on the node.
 
-    `twin`: the same command line goes to an emulation of the engine, supervised as that would be.
+    `twin`: an emulation of the engine is started in its place, with the same command line.
     """
 
     engine: Engine
@@ -62,19 +65,22 @@ class Order:
 
 @contextmanager
 def launched(
-    order: Order, *, devices: tuple[str, ...] = (), cores: tuple[int, ...] = ()
+    spec: LaunchSpec, *, devices: tuple[str, ...] = (), cores: tuple[int, ...] = ()
 ) -> Iterator[Running]:
-    """Raises ServingError: its class says how it failed, its evidence is the line that says why."""
-    engine, log = order.engine, order.log
+    """Starts the engine on `devices` or pinned to `cores`, and stops it at the end of the block.
+
+    Raises ServingError: its class says how it failed, its evidence is the line that says why.
+    """
+    engine, log = spec.engine, spec.log
     if isinstance(engine, External):
-        yield _external(engine, order.model)
+        yield _external(engine, spec.model)
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for attempt in range(PORT_ATTEMPTS):
             try:
                 began = time.monotonic()
-                start = _start(order, devices)
+                start = _start(spec, devices)
                 process = stack.enter_context(
                     supervised(
                         start.argv, start.environ, log, grace_s=engine.stop_grace_s, cores=cores
@@ -89,7 +95,7 @@ def launched(
                 log.unlink(missing_ok=True)
         endpoint = Endpoint(
             base_url=f"http://{HOST}:{start.port}",
-            model=order.model.name,
+            model=spec.model.name,
             generation=process.generation,
             pid=process.engine,
             devices=devices or tuple(f"cpu:{core}" for core in cores),
@@ -97,34 +103,36 @@ def launched(
             argv=start.argv,
             environ=tuple(sorted(start.environ.items())),
             engine_version=_version(engine, f"http://{HOST}:{start.port}"),
-            modelled=None if order.twin is None else _modelled(f"http://{HOST}:{start.port}"),
+            modelled=None if spec.twin is None else _modelled(f"http://{HOST}:{start.port}"),
         )
         yield Running(endpoint, lambda: _check(engine, process, start.port, listeners, log))
 
 
-def _start(order: Order, devices: tuple[str, ...]) -> Start:
-    engine, model, twin = order.engine, order.model, order.twin
+def _start(spec: LaunchSpec, devices: tuple[str, ...]) -> Start:
+    engine, model, twin = spec.engine, spec.model, spec.twin
     find = models.locate if twin is None else models.locate_or_name
+    port = probe.free_port(HOST)
     launch = Launch(
         executable=executable(engine) if twin is None else engine.default_executable,
         model_path=find(model.source, engine.model_format),
         served_model=model.name,
         host=HOST,
-        port=probe.free_port(HOST),
-        topology=order.topology,
+        port=port,
+        topology=spec.topology,
         context_tokens=model.context_tokens,
         devices=devices,
+        revision=model.revision,
     )
     argv, environ = tuple(engine.command(launch)), engine.environ(launch)
     if twin is not None:
         argv = (*twin_argv(twin, sys.executable), *argv)
-    return Start(argv, environ, launch.port, model.name)
+    return Start(argv, environ, port, model.name)
 
 
 def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
-    """What stands before an engine's own command line when an emulation takes its place."""
-    told = twin.model_dump_json(exclude_defaults=True, exclude={"system"})
-    config = () if told == "{}" else ("--config", told)
+    """Precedes an engine's own command line where an emulation takes its place."""
+    settings = twin.model_dump_json(exclude_defaults=True, exclude={"system"})
+    config = () if settings == "{}" else ("--config", settings)
     return (python, "-m", "serving.twin", "--system", twin.system, *config, "--")
 
 
@@ -149,7 +157,7 @@ def executable(engine: Engine) -> str:
 
 
 def shell_command(endpoint: Endpoint) -> str:
-    """As a person would type it: what is set in the environment, then the command."""
+    """As typed in a shell: the variables that are set, then the command."""
     settings = [f"{key}={shlex.quote(value)}" for key, value in endpoint.environ]
     return " ".join([*settings, shlex.join(endpoint.argv)])
 
@@ -157,28 +165,36 @@ def shell_command(endpoint: Endpoint) -> str:
 def plan_command(
     engine: Engine, model: Model, topology: Topology, twin: TwinConfig | None = None
 ) -> str:
-    """The same without starting or needing anything; the port is not known yet."""
-    devices = tuple(str(index) for index in range(topology.gpus))
-    path = models.locate_or_name(model.source, engine.model_format)
-    name = engine.executable or engine.default_executable
+    """As `shell_command`, without starting or needing anything; the port reads `$PORT`.
+
+    Raises LaunchError where the engine has no command for this model.
+    """
+    launch = Launch(
+        executable=engine.executable or engine.default_executable,
+        model_path=models.locate_or_name(model.source, engine.model_format),
+        served_model=model.name,
+        host=HOST,
+        port=PORT,
+        topology=topology,
+        context_tokens=model.context_tokens,
+        devices=tuple(str(index) for index in range(topology.gpus)),
+        revision=model.revision,
+    )
     before = () if twin is None else twin_argv(twin, "python")
-    probe_ports = (10001, 20002)  # What differs between two ports is the port.
-    typed = []
-    for port in probe_ports:
-        launch = Launch(name, path, model.name, HOST, port, topology, model.context_tokens, devices)
-        settings = sorted(engine.environ(launch).items())
-        typed.append(
-            [f"{key}={shlex.quote(value)}" for key, value in settings]
-            + [shlex.quote(part) for part in (*before, *engine.command(launch))]
-        )
+    settings = sorted(engine.environ(launch).items())
     return " ".join(
-        one if one == other else one.replace(str(probe_ports[0]), "$PORT")
-        for one, other in zip(*typed, strict=True)
+        [f"{key}={_quoted(value)}" for key, value in settings]
+        + [_quoted(part) for part in (*before, *engine.command(launch))]
     )
 
 
+def _quoted(word: str) -> str:
+    """For a shell, which is to expand `$PORT` and nothing else."""
+    return word if word == PORT else shlex.quote(word)
+
+
 def tail(log: Path) -> str:
-    """The end of a log, as text."""
+    """The last LOG_TAIL_BYTES of a log, as text; empty if there is none."""
     if not log.exists():
         return ""
     with log.open("rb") as file:
@@ -187,12 +203,12 @@ def tail(log: Path) -> str:
 
 
 def _taken(process: Supervised, port: int) -> bool:
-    """Whether somebody else holds the port, for longer than sockets that come and go can look like it.
+    """Whether another process holds the port, seen for longer than a socket of our own can look like that.
 
-    One may come between looking at the port and at the tree; and of an engine that is dying the socket may be
-    there a moment longer than the process that held it.
+    Ours may appear between the look at the port and the look at the process tree; and the socket of an engine
+    that is exiting may outlive the process that held it for a moment.
     """
-    deadline = time.monotonic() + COMING_AND_GOING_S
+    deadline = time.monotonic() + TRANSIENT_SOCKET_S
     while time.monotonic() < deadline:
         if not probe.listening(port) or probe.holders(process.tree(), port):
             return False
@@ -201,7 +217,7 @@ def _taken(process: Supervised, port: int) -> bool:
 
 
 def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) -> frozenset[str]:
-    """Ready: our tree and nobody else holds the port, health answers 200, our model is listed.
+    """Waits until our process tree alone holds the port, health answers 200 and the model is listed.
 
     Returns the generations of the processes that hold the port.
     """
@@ -236,19 +252,21 @@ def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) ->
 def _check(
     engine: Engine, process: Supervised, port: int, listeners: frozenset[str], log: Path
 ) -> None:
-    deadline = time.monotonic() + DEATH_S
+    deadline = time.monotonic() + EXIT_S
     while process.alive():
         if generations(probe.holders(process.tree(), port)) & listeners:
             return
-        # A process that was just killed lets go of its port a moment before it counts as dead.
+        # A process that was just killed releases its port a moment before it counts as dead.
         if time.monotonic() > deadline:
-            raise EngineRestarted(f"port {port} is no longer held by who held it at the start", log)
+            raise EngineRestarted(
+                f"port {port} is no longer held by the process that held it at the start", log
+            )
         time.sleep(POLL_S)
     raise _death(engine, process, log)
 
 
 def _death(engine: Engine, process: Supervised, log: Path) -> Exception:
-    deadline = time.monotonic() + DEATH_S
+    deadline = time.monotonic() + EXIT_S
     while process.exit_code() is None and time.monotonic() < deadline:
         time.sleep(POLL_S)
     code = process.exit_code()
@@ -260,20 +278,20 @@ def _death(engine: Engine, process: Supervised, log: Path) -> Exception:
 
 
 def _version(engine: Engine, url: str) -> str | None:
-    """What the engine says; what was installed, where it does not know itself."""
+    """The version that the engine reports, else that of its environment."""
     path, key = engine.version_at
     data = probe.get_json(url + path) if path else None
-    told = str(data[key]) if isinstance(data, dict) and key in data else None
-    if told is not None and "unknown" not in told:
-        return told
+    reported = str(data[key]) if isinstance(data, dict) and key in data else None
+    if reported is not None and "unknown" not in reported:
+        return reported
     if engine.executable is None and engine.environment in environments.RECIPES:
         return environments.RECIPES[engine.environment].version
-    return told
+    return reported
 
 
 def _modelled(url: str) -> str:
-    told = probe.get_json(f"{url}/twin")
-    return str(told["version"]) if isinstance(told, dict) and "version" in told else "twin"
+    data = probe.get_json(f"{url}/twin")
+    return str(data["version"]) if isinstance(data, dict) and "version" in data else "twin"
 
 
 def _external(engine: External, model: Model) -> Running:

@@ -1,4 +1,4 @@
-"""Questions to a running server: is it ready, and is it the one that we started?"""
+"""Checks of a running server: is it ready, and is it the process that we started?"""
 
 import contextlib
 import http.client
@@ -24,6 +24,7 @@ TIMEOUT_S = 5.0
 
 
 def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free at this moment; another process may take it before it is used."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -36,9 +37,9 @@ def get(
     headers: Mapping[str, str] | None = None,
     trust: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes] | None:
-    """Status and body; None when nothing answers. Past every proxy: engines are asked directly.
+    """Status and body; None when nothing answers. Proxies of the environment are not used.
 
-    `trust`: which certificates are, where it is https; those of the system by default.
+    `trust`: the certificates that https accepts; those of the system by default.
     """
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname or "", parts.port
@@ -71,19 +72,20 @@ def get_json(url: str) -> Any:
 
 
 def healthy(url: str) -> bool:
+    """Whether the URL answers 200."""
     answer = get(url)
     return answer is not None and answer[0] == 200
 
 
 def model_names(base_url: str) -> list[str]:
-    """The ids under /v1/models; empty if it can't be asked."""
+    """The ids under /v1/models; empty if there is no answer."""
     data = get_json(f"{base_url}/v1/models")
     entries = data.get("data", []) if isinstance(data, dict) else []
     return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
 def listening(port: int) -> set[str]:
-    """The sockets that take loopback connections to this port, as /proc names them."""
+    """The sockets that accept loopback connections to this port, as /proc names them."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -96,9 +98,9 @@ def listening(port: int) -> set[str]:
 
 
 def holders(pids: Iterable[int], port: int) -> frozenset[int]:
-    """Those of `pids` that listen on `port`; none if anybody else does too.
+    """Those of `pids` that listen on `port`; none if any other process does too.
 
-    The proof against a stale server: it would have to hold our engine's socket.
+    Excludes a stale server: it would have to hold a socket of our engine.
     """
     wanted = listening(port)
     held = {pid: wanted & _sockets(pid) for pid in pids} if wanted else {}
@@ -107,11 +109,8 @@ def holders(pids: Iterable[int], port: int) -> frozenset[int]:
     return frozenset(pid for pid, sockets in held.items() if sockets)
 
 
-def listens(pids: Iterable[int], port: int) -> bool:
-    return bool(holders(pids, port))
-
-
 def taken(port: int) -> bool:
+    """Whether any process listens on the port."""
     return bool(listening(port))
 
 

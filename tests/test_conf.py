@@ -1,4 +1,4 @@
-"""Every YAML in conf/ composes and is judged sound; each engine has its YAML."""
+"""Every YAML in conf/ composes and is valid; each engine has its YAML."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from serving.engines import ENGINES
 from tuner.cli.fleet import load_fleet
 from tuner.config.compose import compose, conf_dir
 from tuner.config.load import load
-from tuner.config.resolve import fixed_values, trial_config
+from tuner.config.resolve import trial_config
 from tuner.metrics.sensitivity import inputs
-from tuner.report.plan import estimate, known_trials
-from tuner.search.space import enumerate_points
-from tuner.study.ray_cluster import Capacity
+from tuner.search.space import SearchSpace
+from tuner.study.capacity import Capacity
+from tuner.study.estimate import estimate, known_trials
 
 CONF = conf_dir()
 OPTIONS = sorted(
@@ -23,7 +23,7 @@ OPTIONS = sorted(
     if path.parent.name != "fleet"  # no part of a study: `wattfront fleet` composes it
 )
 TRACE = Path(__file__).parent / "trace.jsonl"
-# What an option can't do without.
+# What an option needs besides itself.
 NEEDS = {
     "workload/mooncake": [f"workload.dataset.path={TRACE}"],
     "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
@@ -41,7 +41,7 @@ GPU = ["topology=tp8", "hardware=b300"]
 
 
 def companions(group: str, option: str) -> list[str]:
-    """The neighbours with which an option makes sense."""
+    """The options of other groups that an option needs."""
     more = NEEDS.get(f"{group}/{option}", [])
     if group == "engine":
         return ["space=none", *more]
@@ -80,7 +80,7 @@ def test_every_workload_can_be_sent(option: str) -> None:
     assert estimate(study, Capacity(((0, 2),)), known_trials(study)).wall_s[0] > 0
 
 
-def test_the_public_benchmark_s_lengths_are_its_own() -> None:
+def test_lengths_are_those_of_the_public_benchmark() -> None:
     """Even between 0.8 and 1 times the nominal length, both ends included."""
     study = load(["workload=inferencex_8k1k", "model=llama31_8b"])
     source = build(study.workload, study.model.vocabulary)
@@ -105,16 +105,15 @@ def test_every_engine_has_its_yaml() -> None:
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("experiment/")])
 def test_every_point_of_an_experiment_is_a_trial(option: str) -> None:
-    """Or its constraints would let through what can't be started."""
+    """Otherwise its constraints would allow points that can't start."""
     study = load([f"experiment={Path(option).name}"])
-    engines = list(study.engine)
-    points = list(enumerate_points(study.space, engines, fixed_values(study)))
+    points = list(SearchSpace.of(study).enumerate_points())
     assert points
     for point in points[:: max(len(points) // 50, 1)]:
         trial_config(study, point)
 
 
-def test_constants_of_hardware_say_where_they_come_from() -> None:
+def test_constants_of_hardware_have_a_source_and_a_date() -> None:
     for path in (CONF / "hardware").glob("*.yaml"):
         if path.stem != "laptop":
             hardware = load([f"hardware={path.stem}", "topology=tp8"]).hardware
@@ -131,14 +130,14 @@ def test_every_fleet_loads(option: str) -> None:
     assert all(each.usd_per_m_output_tok.source for each in fleet.demand.values())
 
 
-def test_every_input_of_the_economics_says_where_it_comes_from() -> None:
+def test_inputs_of_the_economics_have_a_source_and_a_date() -> None:
     for path in (CONF / "economics").glob("*.yaml"):
         for name, value in inputs(load([f"economics={path.stem}"]).economics).items():
             assert value.source, name
             assert value.date.startswith("202"), name
 
 
-def test_conf_is_data() -> None:
+def test_conf_holds_only_data() -> None:
     assert not [path for path in CONF.rglob("*") if path.is_file() and path.suffix != ".yaml"]
     for path in CONF.rglob("*.yaml"):
         assert "_target_" not in path.read_text()

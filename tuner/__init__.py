@@ -1,0 +1,1 @@
+"""Studies: configuration, search, trials, results, reports. Composes `loadgen` and `serving`."""

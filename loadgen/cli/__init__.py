@@ -1,0 +1,1 @@
+"""The command line of `python -m loadgen`, its tables, and the export to vLLM's result format."""

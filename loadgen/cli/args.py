@@ -1,4 +1,4 @@
-"""The command line, and the workload that it asks for."""
+"""The options of `python -m loadgen`, and the workload that they describe."""
 
 import argparse
 import json
@@ -12,17 +12,18 @@ from pydantic import ValidationError
 from loadgen.http.protocol import INSECURE
 from loadgen.workload.workload import Workload
 
-EXAMPLE = """examples:
-  python -m loadgen http://127.0.0.1:8000 --concurrency 1,2,4,8 --input-tokens 512
-  python -m loadgen http://127.0.0.1:8000 --concurrency 256 --requests 1024 --json out.json
-  python -m loadgen http://127.0.0.1:8000 --rate 1000 --arrival constant --duration 60 --shards 2
-  python -m loadgen http://127.0.0.1:8000 --concurrency auto --tier 'chat:ttft_p99_ms<=500'
-  python -m loadgen http://127.0.0.1:8000 --workload trace.yaml --parquet records.parquet
+EXAMPLES = """examples:
+  python -m loadgen http://127.0.0.1:8000 --concurrency 1,2,4,8
+  python -m loadgen $URL --concurrency 256 --requests 1024 --json out.json
+  python -m loadgen $URL --rate 1000 --arrival constant --duration 60 --shards 2
+  python -m loadgen $URL --concurrency auto --tier 'chat:ttft_p99_ms<=500'
+  python -m loadgen $URL --workload trace.yaml --parquet records.parquet
 
-Latencies count from when a request was due. A line marked ! is not to be trusted: why stands below.
+Latencies count from when a request was due. A level marked "!" is invalid, for
+the reasons given below the table.
 """
 
-OPTIONS = {  # where an option is not called as its field
+OPTIONS = {  # field of a workload → option, where the names differ
     "level_s": "duration",
     "level_max_s": "max-duration",
     "max_requests": "requests",
@@ -38,23 +39,26 @@ DEFAULTS: dict[str, Any] = {
     "level_s": 10.0,
     "warmup_s": 2.0,
 }
-_LONGEST_S = 6  # times the duration, where more requests or more precision are asked for
-_COUNTED_MAX_S = 86400.0  # a level that is counted in requests has no time of its own
-_SIZES = ("closed", "constant", "poisson", "gamma", "ramp", "step", "trace", "adaptive")
+_MAX_DURATION_FACTOR = 6  # on the duration, for levels that are extended
+_COUNTED_MAX_S = 86400.0  # for levels that end after a number of requests
+_ARRIVAL_KINDS = ("closed", "constant", "poisson", "gamma", "ramp", "step", "trace", "adaptive")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options."""
     made = argparse.ArgumentParser(
         prog="python -m loadgen",
-        description="Drives an OpenAI-compatible endpoint over a ladder of load levels.",
-        epilog=EXAMPLE,
+        usage="python -m loadgen URL [options]",
+        description="Measures an OpenAI-compatible endpoint at one or more load levels.",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("url", help="http://HOST:PORT, with or without /v1 or another path")
-    made.add_argument("--workload", type=Path, metavar="FILE", help="YAML or JSON; options go over")
+    made.add_argument("url", metavar="URL", help="http://HOST:PORT, with or without /v1 or a path")
+    text = "workload in YAML or JSON; options override it"
+    made.add_argument("--workload", type=Path, metavar="FILE", help=text)
     _load_options(made.add_argument_group("load"))
-    _length_options(made.add_argument_group("length of a level"))
+    _duration_options(made.add_argument_group("duration of a level"))
     _request_options(made.add_argument_group("requests"))
     _output_options(made.add_argument_group("output"))
     return made
@@ -62,59 +66,75 @@ def parser() -> argparse.ArgumentParser:
 
 def _load_options(group: "argparse._ArgumentGroup") -> None:
     add = group.add_argument
-    add("--concurrency", metavar="N,N", help="closed loop: users of each level (1); auto: a search")
-    add(
-        "--rate", metavar="R,R", help="open loop: requests per second of each level; auto: a search"
-    )
-    add("--arrival", choices=("constant", "poisson", "gamma"), help="of an open loop (poisson)")
-    add("--burstiness", type=float, metavar="B", help="gamma: 1 is Poisson, less is burstier")
-    add("--max-concurrency", type=int, metavar="N", help="open loop: more wait, and that counts")
-    add("--levels", type=int, metavar="N", help="auto: at most so many (8)")
-    add("--highest", type=float, metavar="LOAD", help="auto: not above (1024)")
-    tier = "auto: look for the highest load that keeps NAME:METRIC<=LIMIT,…; repeatable"
-    add("--tier", action="append", default=[], metavar="LIMITS", help=tier)
-    add("--shards", type=int, metavar="N", help="processes that share the load (1)")
+    text = "closed loop: users, one level per value (default 1); auto: search"
+    add("--concurrency", metavar="N,N", help=text)
+    text = "open loop: requests per second, one level per value; auto: search"
+    add("--rate", metavar="R,R", help=text)
+    text = "open loop: arrival process (default poisson)"
+    add("--arrival", choices=("constant", "poisson", "gamma"), help=text)
+    text = "gamma arrivals: 1 is Poisson, less is burstier"
+    add("--burstiness", type=float, metavar="B", help=text)
+    text = "open loop: most requests in flight; the wait of others is latency"
+    add("--max-concurrency", type=int, metavar="N", help=text)
+    add("--levels", type=int, metavar="N", help="auto: most levels to measure (default 8)")
+    add("--highest", type=float, metavar="LOAD", help="auto: highest load to try (default 1024)")
+    text = "auto: find the highest load within NAME:METRIC<=LIMIT,…; repeatable"
+    add("--tier", action="append", default=[], metavar="LIMITS", help=text)
+    add("--shards", type=int, metavar="N", help="load generator processes (default 1)")
 
 
-def _length_options(group: "argparse._ArgumentGroup") -> None:
+def _duration_options(group: "argparse._ArgumentGroup") -> None:
     add = group.add_argument
-    add("--requests", type=int, metavar="N", help="send so many, and wait for their answers")
-    add("--duration", type=float, metavar="S", help="time measured at each level (10)")
-    add("--min-requests", type=int, metavar="N", help="go on until so many were measured")
-    add("--precision", type=float, metavar="P", help="go on until all is known to ±P, say 0.03")
-    add("--max-duration", type=float, metavar="S", help="... but not longer (6 times the duration)")
-    add("--warmup", type=float, metavar="S", help="the least that is cut off (2)")
-    add("--timeout", type=float, metavar="S", help="of a request (120)")
+    text = "send N requests and wait for the responses"
+    add("--requests", type=int, metavar="N", help=text)
+    add("--duration", type=float, metavar="S", help="measured seconds (default 10)")
+    add("--min-requests", type=int, metavar="N", help="extend until N requests are measured")
+    text = "extend until throughput, TTFT and TPOT are known to ±P, such as 0.03"
+    add("--precision", type=float, metavar="P", help=text)
+    text = "longest level, seconds (default 6 × duration)"
+    add("--max-duration", type=float, metavar="S", help=text)
+    add("--warmup", type=float, metavar="S", help="shortest warm-up, seconds (default 2)")
+    add("--timeout", type=float, metavar="S", help="of a request, seconds (default 120)")
 
 
 def _request_options(group: "argparse._ArgumentGroup") -> None:
     add = group.add_argument
-    add("--endpoint", choices=("completions", "chat"))
-    add("--prompt", choices=("token_ids", "text"), help="token_ids (exact lengths); text for chat")
-    add("--input-tokens", type=int, metavar="N", help="128")
-    add("--output-tokens", type=int, metavar="N", help="64")
-    add("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json: text of exact lengths")
-    add("--stop-at-eos", action="store_true", help="answers may end early")
-    add("--model", help="the first that the endpoint lists, if not given")
-    add("--vocabulary", type=int, default=32000, metavar="N", help="of the model (32000)")
-    add("--api-key", help="sent as a bearer token (else $OPENAI_API_KEY)")
-    add("--insecure", action="store_true", help="https with whatever certificate")
-    add("--seed", type=int)
+    add("--endpoint", choices=("completions", "chat"), help="API route (default completions)")
+    text = "form of the prompt (default token_ids; text for chat)"
+    add("--prompt", choices=("token_ids", "text"), help=text)
+    add("--input-tokens", type=int, metavar="N", help="prompt length (default 128)")
+    add("--output-tokens", type=int, metavar="N", help="answer length (default 64)")
+    text = "tokenizer.json, for text prompts of exact lengths"
+    add("--tokenizer", type=Path, metavar="FILE", help=text)
+    add("--stop-at-eos", action="store_true", help="let the model end answers early")
+    add("--model", metavar="NAME", help="default: the first model that the endpoint lists")
+    text = "vocabulary size of the model (default 32000)"
+    add("--vocabulary", type=int, default=32000, metavar="N", help=text)
+    text = "sent as a bearer token (default $OPENAI_API_KEY)"
+    add("--api-key", metavar="KEY", help=text)
+    add("--insecure", action="store_true", help="do not check the TLS certificate")
+    text = "seed of prompts, lengths and arrivals (default 0)"
+    add("--seed", type=int, metavar="N", help=text)
 
 
 def _output_options(group: "argparse._ArgumentGroup") -> None:
     add = group.add_argument
-    add("--json", type=Path, metavar="FILE", help="all figures; - for stdout, and no table")
-    add("--parquet", type=Path, metavar="FILE", help="one row a request, with every event's time")
-    add("--goodput", action="append", default=[], metavar="LIMIT", help="ttft_ms<=500, tpot_ms<=50")
+    text = "write all metrics; - for stdout, without the table"
+    add("--json", type=Path, metavar="FILE", help=text)
+    text = "write one row per request, with all event times"
+    add("--parquet", type=Path, metavar="FILE", help=text)
+    text = "rate of requests within ttft_ms<=500,tpot_ms<=50; repeatable"
+    add("--goodput", action="append", default=[], metavar="LIMITS", help=text)
 
 
 def url(args: argparse.Namespace) -> str:
+    """The URL; `--insecure` becomes part of its scheme."""
     given = str(args.url)
     return given.replace("https://", f"{INSECURE}://", 1) if args.insecure else given
 
 
 def api_key(args: argparse.Namespace) -> str | None:
+    """The key of `--api-key` or the environment; None if it is empty."""
     return (args.api_key or os.environ.get("OPENAI_API_KEY", "")).strip() or None
 
 
@@ -145,42 +165,39 @@ def workload(args: argparse.Namespace) -> Workload:
     if fields.get("endpoint") == "chat" and args.prompt is None:
         fields["prompt"] = "text"
     if args.max_duration is None and (args.workload is None or args.duration or args.requests):
-        fields["level_max_s"] = _longest_s(args, fields)
+        fields["level_max_s"] = _max_duration_s(args, fields)
     return Workload.model_validate(fields)
 
 
-def _longest_s(args: argparse.Namespace, fields: dict[str, Any]) -> float:
+def _max_duration_s(args: argparse.Namespace, fields: dict[str, Any]) -> float:
     if args.requests is not None and args.duration is None:
         return _COUNTED_MAX_S
     level_s = float(fields.get("level_s", DEFAULTS["level_s"]))
-    return level_s if args.requests is not None else _LONGEST_S * level_s
+    return level_s if args.requests is not None else _MAX_DURATION_FACTOR * level_s
 
 
 def _arrival(args: argparse.Namespace) -> dict[str, Any] | None:
-    opened = {"max_concurrency": args.max_concurrency} if args.max_concurrency is not None else {}
+    limit = {"max_concurrency": args.max_concurrency} if args.max_concurrency is not None else {}
     if args.rate is not None and args.concurrency is not None:
-        raise ValueError("--rate and --concurrency: an open loop or a closed one, not both")
-    if args.rate is None and (args.arrival or opened):
-        raise ValueError(f"--{'arrival' if args.arrival else 'max-concurrency'} goes with --rate")
+        raise ValueError("--rate and --concurrency exclude each other: open loop or closed loop")
+    if args.rate is None and (args.arrival or limit):
+        raise ValueError(f"--{'arrival' if args.arrival else 'max-concurrency'} requires --rate")
     if (args.arrival == "gamma") != (args.burstiness is not None):
         raise ValueError("--arrival gamma and --burstiness go together")
     if "auto" in (args.rate, args.concurrency):
         loop = (args.arrival or "poisson") if args.rate else "closed"
-        found = {"highest": args.highest, "levels": args.levels, "tiers": tiers(args) or None}
-        chosen = {name: value for name, value in found.items() if value is not None}
-        return {"kind": "adaptive", "loop": loop} | chosen | opened
+        search = {"highest": args.highest, "levels": args.levels, "tiers": tiers(args) or None}
+        chosen = {name: value for name, value in search.items() if value is not None}
+        return {"kind": "adaptive", "loop": loop} | chosen | limit
     if args.rate is not None:
-        made: dict[str, Any] = {"kind": args.arrival or "poisson", "rate_per_s": _rates(args.rate)}
+        rates = numbers("--rate", args.rate, float)
+        made: dict[str, Any] = {"kind": args.arrival or "poisson", "rate_per_s": rates}
         shape = {"burstiness": args.burstiness} if args.burstiness is not None else {}
-        return made | shape | opened
+        return made | shape | limit
     if args.concurrency is not None:
-        steps = numbers("--concurrency", args.concurrency, int)
-        return {"kind": "closed", "concurrency": steps}
+        users = numbers("--concurrency", args.concurrency, int)
+        return {"kind": "closed", "concurrency": users}
     return None
-
-
-def _rates(text: str) -> list[int] | list[float]:
-    return numbers("--rate", text, float)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -189,19 +206,20 @@ def _from_file(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected the fields of a workload, as in input_tokens: 128")
+        raise ValueError(f"{path}: expected the fields of a workload, such as input_tokens: 128")
     return {"name": path.stem} | data
 
 
 def numbers(option: str, value: str, kind: type[int] | type[float]) -> list[int] | list[float]:
+    """`1,2,4`. Raises ValueError with the option's name."""
     try:
         return [kind(word) for word in value.split(",")]
     except ValueError:
-        raise ValueError(f"{option}: expected numbers as in 1,2,4: {value!r}") from None
+        raise ValueError(f"{option}: expected numbers such as 1,2,4, got {value!r}") from None
 
 
 def limits(option: str, text: str) -> dict[str, float]:
-    """`ttft_p99_ms<=500,tpot_p50_ms<=50`"""
+    """`ttft_p99_ms<=500,tpot_p50_ms<=50`. Raises ValueError with the option's name."""
     made = {}
     for word in text.split(","):
         name, mark, value = word.partition("<=")
@@ -210,28 +228,29 @@ def limits(option: str, text: str) -> dict[str, float]:
         except ValueError:
             mark = ""
         if not mark:
-            raise ValueError(f"{option}: expected METRIC<=NUMBER: {word!r}")
+            raise ValueError(f"{option}: expected METRIC<=NUMBER, got {word!r}")
     return made
 
 
 def tiers(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """The limits of each `--tier NAME:LIMITS`, by name."""
     made = {}
     for text in args.tier:
         name, mark, rest = text.partition(":")
         if not mark:
-            raise ValueError(f"--tier: expected NAME:METRIC<=LIMIT: {text!r}")
+            raise ValueError(f"--tier: expected NAME:METRIC<=LIMIT, got {text!r}")
         made[name] = limits("--tier", rest)
     return made
 
 
-def complaint(error: ValueError | OSError) -> str:
-    """One line, in the words of the command line."""
+def error_line(error: ValueError | OSError) -> str:
+    """The message of an error in one line, with the option that it is about."""
     if isinstance(error, OSError):
         return f"{error.filename}: {(error.strerror or str(error)).lower()}"
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
-    keys = [str(k) for k in first["loc"] if k not in ("arrival", *_SIZES)]
+    keys = [str(k) for k in first["loc"] if k not in ("arrival", *_ARRIVAL_KINDS)]
     if not keys or (isinstance(first["loc"][-1], int) and len(keys) > 2):
         return first["msg"].removeprefix("Value error, ")
     option = OPTIONS.get(keys[0], keys[0]).replace("_", "-")

@@ -1,4 +1,4 @@
-"""A load's figures for eyes, and for programs."""
+"""The results of a load: as a table with notes for people, and as JSON."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from rich.table import Table
 from loadgen.results.report import Level, LoadReport
 from loadgen.results.stats import REUSED, LevelStats, goodput
 
-COLUMNS = (
+COLUMNS = (  # metric, title, digits
     ("throughput_output_tok_s", "\ntok/s", 1),
     ("interactivity_tok_s_user", "tok/s/\nuser", 1),
     ("ttft_p50_ms", "TTFT\np50", 1),
@@ -21,77 +21,92 @@ COLUMNS = (
     ("requests_completed", "\ndone", 0),
     ("requests_failed", "\nfailed", 0),
 )
-CAPTION = "Output tokens; times in ms, from when a request was due."
-PIPE_WIDTH = 120  # where nobody looks there is no width to keep to
+CAPTION = "Output tokens; times in ms; TTFT and E2E from the due time."
+PIPE_WIDTH = 120  # columns, where stdout is not a terminal
 
 
-def shown(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """The one format of numbers: "12,345.6"; "-" where there is none."""
     return "-" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 
 
-def print_table(
+def percent(share: float | None, digits: int = 0) -> str:
+    """A share as "93%"; "-" where there is none."""
+    return "-" if share is None or not math.isfinite(share) else f"{share:.{digits}%}"
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> Table:
+    """The one kind of table: a left column of names, right-aligned numbers, no lines."""
+    made = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for index, title in enumerate(titles):
+        made.add_column(title, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def print_report(
     console: Console, report: LoadReport, stats: Sequence[LevelStats], limits: Mapping[str, float]
 ) -> None:
-    table = Table(box=None, pad_edge=False, caption=CAPTION, caption_justify="left")
-    table.add_column("\nload", no_wrap=True)
-    for _, title, _ in COLUMNS:
-        table.add_column(title, justify="right", no_wrap=True)
-    for level, figures in zip(report.levels, stats, strict=True):
-        mark = "! " if figures.invalid_because else ""
-        cells = [shown(figures.metrics[name], digits) for name, _, digits in COLUMNS]
-        table.add_row(mark + level.load, *cells)
-    console.print(table)
-    for level, figures in zip(report.levels, stats, strict=True):
-        for line in remarks(level, figures, limits):
+    """One row a level, then the notes on each level. `limits`: those of the goodput."""
+    pairs = list(zip(report.levels, stats, strict=True))
+    titles = ["\nload", *(title for _, title, _ in COLUMNS)]
+    console.print(table(titles, [row(level, figures) for level, figures in pairs], CAPTION))
+    for level, figures in pairs:
+        for line in notes(level, figures, limits):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def remarks(level: Level, figures: LevelStats, limits: Mapping[str, float]) -> list[str]:
-    """What is to be said of a level beside its figures, doubts first."""
-    lines = [f"! {level.load}: {doubt}" for doubt in figures.invalid_because]
-    lines.append(f"{level.load}: {window_line(level, figures)}")
-    lines.append(f"{level.load}: {client_line(level, figures)}")
+def row(level: Level, stats: LevelStats) -> list[str]:
+    """The cells of a level; an invalid one is marked with "!"."""
+    mark = "! " if stats.invalid_because else ""
+    return [mark + level.load, *(number(stats.metrics[n], digits) for n, _, digits in COLUMNS)]
+
+
+def notes(level: Level, stats: LevelStats, limits: Mapping[str, float]) -> list[str]:
+    """What the table does not show of a level; why it is invalid comes first."""
+    invalid = [f"! {level.load}: {reason}" for reason in stats.invalid_because]
+    lines = [window_line(level, stats), client_line(level, stats)]
     if limits:
-        good = goodput(level, limits)
         rule = ", ".join(f"{name} <= {limit:g}" for name, limit in limits.items())
-        lines.append(f"{level.load}: {good.requests_s:.4g} requests/s keep {rule}")
+        lines.append(f"goodput {number(goodput(level, limits).requests_s, 2)} requests/s: {rule}")
     for name in ("input_tokens_mean", "output_tokens_mean"):
-        if name in figures.reasons:
-            got = shown(figures.metrics[name], 1)
-            lines.append(f"{level.load}: {name} {got}: {figures.reasons[name]}")
+        if name in stats.reasons:
+            lines.append(f"{name} {number(stats.metrics[name], 1)}: {stats.reasons[name]}")
     if level.reused_prompts:
-        lines.append(f"{level.load}: {level.reused_prompts} {REUSED}")
-    return lines + [f"{level.load}: {line}" for line in level.records.errors[1:4]]
+        lines.append(f"{level.reused_prompts} {REUSED}")
+    lines += level.records.errors[1:4]
+    return invalid + [f"{level.load}: {line}" for line in lines]
 
 
-def window_line(level: Level, figures: LevelStats) -> str:
-    spread = [
-        f"{label} ±{interval.relative_half_width:.1%}"
+def window_line(level: Level, stats: LevelStats) -> str:
+    """The measured window, and the precision reached in it."""
+    precision = [
+        f"{label} ±{percent(interval.relative_half_width, 1)}"
         for label, name in (
             ("throughput", "throughput_output_tok_s"),
             ("TTFT", "ttft_p50_ms"),
             ("TPOT", "tpot_p50_ms"),
         )
-        if (interval := figures.intervals.get(name)) is not None
+        if (interval := stats.intervals.get(name)) is not None
     ]
-    measured = f"{level.window.seconds:.1f} s measured, {level.window_share:.0%} of the level"
-    return ", ".join([measured, *spread])
+    measured = f"{number(level.window.seconds, 1)} s measured"
+    return ", ".join([measured, f"{percent(level.window_share)} of the level", *precision])
 
 
-def client_line(level: Level, figures: LevelStats) -> str:
-    """The error bar of all that stands above."""
-    late, lag, share = (
-        shown(figures.metrics[f"client_{name}"], 2)
-        for name in ("lateness_p99_ms", "loop_lag_p99_ms", "cpu_share")
-    )
-    parts = [f"client p99: sent {late} ms late, read {lag} ms late; {share} of a core"]
+def client_line(level: Level, stats: LevelStats) -> str:
+    """How accurately the client sent and read."""
+    late = number(stats.metrics["client_lateness_p99_ms"], 2)
+    lag = number(stats.metrics["client_loop_lag_p99_ms"], 2)
+    parts = [f"client p99: sent {late} ms late, read {lag} ms late"]
+    parts.append(f"{percent(stats.metrics['client_cpu_share'])} of a core")
     if level.rate_per_s is not None:
-        sent = figures.metrics["client_sent_share"]
-        parts.append(f"{shown(sent and sent * 100, 1)}% of the due requests sent")
+        sent = stats.metrics["client_sent_share"]
+        parts.append(f"{percent(sent, 1)} of the due requests sent")
     if level.client.shards > 1:
         parts.append(f"{level.client.shards} shards")
     if level.client.clock_uncertainty_ns:
-        parts.append(f"clocks known to {level.client.clock_uncertainty_ns / 1e6:.2f} ms")
+        parts.append(f"clocks within {number(level.client.clock_uncertainty_ns / 1e6, 2)} ms")
     return ", ".join(parts)
 
 
@@ -102,6 +117,7 @@ def as_json(
     url: str,
     limits: Mapping[str, float],
 ) -> str:
+    """All metrics of all levels."""
     levels = [
         {
             "load": level.load,

@@ -1,4 +1,4 @@
-"""When the requests of a level fall due: pure arithmetic over a seed."""
+"""When the requests of a level fall due, from a seed. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,10 @@ def offsets_ns(
     seed: int,
     trace_due_s: NDArray[np.float64] | None = None,
 ) -> Offsets:
-    """Of all requests of an open loop's level from its start, rising, below the horizon.
+    """Rising offsets from the level's start, below the horizon, of all requests of an open loop.
 
-    Processes are drawn as they are, neither thinned to a count nor stretched to a mean: a draw may
-    hold more or fewer requests than rate × horizon. `index` picks the arrival's rate and, with the
-    seed, the draw.
+    Arrivals are sampled without rescaling to a count or a mean: there may be more or fewer than
+    rate × horizon. `index`: of the arrival's rate; with the seed it determines the sample.
     """
     random = np.random.default_rng((seed, index))
     match arrival:
@@ -36,7 +35,7 @@ def offsets_ns(
             return _ns(_step_s(arrival, horizon_s, random), horizon_s)
         case Trace(time_scale=scale) if trace_due_s is not None:
             return _ns(trace_due_s * scale, horizon_s)
-    raise ValueError(f"an arrival of kind {arrival.kind} has no schedule of its own")
+    raise ValueError(f"an arrival of kind {arrival.kind} has no schedule")
 
 
 def _ns(offsets_s: NDArray[np.float64], horizon_s: float) -> Offsets:
@@ -46,7 +45,7 @@ def _ns(offsets_s: NDArray[np.float64], horizon_s: float) -> Offsets:
 def _renewals_s(
     rate_per_s: float, shape: float, horizon_s: float, random: Random
 ) -> NDArray[np.float64]:
-    """Sums of gamma distributed gaps of mean 1 / rate; with shape 1 they are exponential."""
+    """Cumulated gamma distributed gaps of mean 1 / rate; shape 1: exponential."""
     count = int(rate_per_s * horizon_s + 6 * (rate_per_s * horizon_s / shape) ** 0.5 + 16)
     sums = np.cumsum(random.gamma(shape, 1 / (rate_per_s * shape), count))
     while sums[-1] < horizon_s:
@@ -56,9 +55,9 @@ def _renewals_s(
 
 
 def _ramp_s(ramp: Ramp, random: Random) -> NDArray[np.float64]:
-    """A unit Poisson process, its times mapped back through the ramp's cumulative rate.
+    """A unit Poisson process mapped through the inverse of the cumulative rate.
 
-    Λ(t) = a t + (b - a) t² / 2T, solved for t in the form that does not cancel when a is near b.
+    Λ(t) = a t + (b - a) t² / 2T, solved for t in the form without cancellation for a near b.
     """
     a, b, over_s = ramp.from_per_s, ramp.to_per_s, ramp.over_s
     total = (a + b) / 2 * over_s
@@ -84,6 +83,6 @@ def _step_s(step: Step, horizon_s: float, random: Random) -> NDArray[np.float64]
 def staggered_offsets_ns(count: int, over_s: float) -> Offsets:
     """Evenly spaced starts of closed-loop users.
 
-    Users who all start at once would charge the first burst to the server and march in step after.
+    Simultaneous starts would add a burst to the first latencies, and users would stay in step.
     """
     return (np.arange(count) * (over_s / count) * 1e9).astype(np.int64)

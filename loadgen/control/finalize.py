@@ -1,28 +1,27 @@
-"""From what happened at a level to the level as it is reported: its window, and the client's part in it."""
+"""Turns a raw level into a reported one: its window, and how accurately the client worked in it."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.control.level_controller import Outcomes
+from loadgen.control.level_controller import RawLevel
 from loadgen.control.load_plan import Load
 from loadgen.control.stopping import never_thinks, window_of
 from loadgen.errors import EndpointErrors, EndpointUnreachable, PromptRefused
 from loadgen.http.response_parser import Outcome
-from loadgen.results.records import Records
 from loadgen.results.report import Client, Level, Window
-from loadgen.worker.messages import Series
 from loadgen.workload.lengths import Length
 from loadgen.workload.workload import Workload
 
 
-def settled(workload: Workload, load: Load, outcomes: Outcomes) -> Level:
-    records = outcomes.records
-    # What failed, or was given up, has no latency to look at.
+def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
+    """The level with its window."""
+    records = raw.records
+    # A request that failed or was abandoned has no latency.
     first_ns = np.where(records.completed, records.first_ns, 0)
     found = window_of(
         workload,
         load,
-        (outcomes.begin_ns, outcomes.close_ns),
+        (raw.begin_ns, raw.close_ns),
         (records.due_ns, first_ns, records.end_ns),
     )
     window = Window(found.start_ns, found.end_ns)
@@ -32,38 +31,33 @@ def settled(workload: Workload, load: Load, outcomes: Outcomes) -> Level:
         concurrency=load.concurrency,
         rate_per_s=load.rate_per_s,
         window=window,
-        warmup_s=(window.start_ns - outcomes.begin_ns) / 1e9,
-        drain_s=(outcomes.over_ns - window.end_ns) / 1e9,
         records=records,
-        client=_client(outcomes, window),
+        client=_client(raw, window),
         asked_input_tokens=_asked(workload, workload.input_tokens, workload.prompt == "token_ids"),
         asked_output_tokens=_asked(workload, workload.output_tokens, workload.ignore_eos),
-        stopped=outcomes.stopped,
-        window_share=window.seconds * 1e9 / max(1, outcomes.over_ns - outcomes.begin_ns),
-        verdict=outcomes.ending.verdict,
+        stopped=raw.stopped,
+        window_share=window.seconds * 1e9 / max(1, raw.over_ns - raw.begin_ns),
+        verdict=raw.ending.verdict,
         unsettled=found.unsettled,
         always_busy=never_thinks(workload),
-        reused_prompts=outcomes.repeated,
+        reused_prompts=raw.repeated,
     )
 
 
-def raise_if_hopeless(outcomes: Outcomes, workload: Workload) -> None:
-    """A level without one completed request, or one that had to be given up, measured nothing.
-
-    Raises the LoadError that says why.
-    """
-    records: Records = outcomes.records
-    if not outcomes.gave_up and (outcomes.stopped or records.completed.any()):
+def raise_if_failed(raw: RawLevel, workload: Workload) -> None:
+    """Raises a LoadError for a level without a completed request, or given up after failures in a row."""
+    records = raw.records
+    if not raw.gave_up and (raw.stopped or records.completed.any()):
         return
     failed = np.flatnonzero(records.failed)
     if not len(failed):
-        raise EndpointErrors("no request was answered in the time given to the level")
+        raise EndpointErrors("no request was answered before the level ended")
     last = int(failed[-1])
     line, status = records.error_text(last), int(records.status[last])
     if records.outcome[last] == Outcome.UNREACHABLE:
         raise EndpointUnreachable(line)
     if status in (400, 415, 422) and workload.prompt == "token_ids":
-        hint = "(the prompt was a list of token ids: if the endpoint takes none, set prompt=text)"
+        hint = "(the prompt was a list of token ids: set prompt=text if the endpoint requires text)"
         raise PromptRefused(f"{line} {hint}", status)
     raise EndpointErrors(line, status or None)
 
@@ -73,16 +67,16 @@ def _asked(workload: Workload, length: Length | None, exact: bool) -> int | None
     return length if exact and plain and isinstance(length, int) else None
 
 
-def _client(outcomes: Outcomes, window: Window) -> Client:
-    series: Series = outcomes.series
+def _client(raw: RawLevel, window: Window) -> Client:
+    series = raw.series
     return Client(
         lateness_ns=series.lateness_ns[_within(series.lateness_at_ns, window)],
         loop_lag_ns=series.loop_lag_ns[_within(series.loop_lag_at_ns, window)],
-        cpu_share=max(cpu_share(at_ns, cpu_ns, window) for at_ns, cpu_ns in outcomes.cpu),
-        resent=outcomes.resent,
-        connected=outcomes.connected,
-        shards=len(outcomes.cpu),
-        clock_uncertainty_ns=outcomes.clock_uncertainty_ns,
+        cpu_share=max(cpu_share(at_ns, cpu_ns, window) for at_ns, cpu_ns in raw.cpu),
+        resent=raw.resent,
+        connected=raw.connected,
+        shards=len(raw.cpu),
+        clock_uncertainty_ns=raw.clock_uncertainty_ns,
     )
 
 
@@ -91,7 +85,7 @@ def _within(at_ns: NDArray[np.int64], window: Window) -> NDArray[np.bool_]:
 
 
 def cpu_share(at_ns: NDArray[np.int64], cpu_ns: NDArray[np.int64], window: Window) -> float:
-    """Processor time between the ends of the window, interpolated, over its length."""
+    """Processor time spent in the window, interpolated, over its length."""
     if len(at_ns) < 2 or window.end_ns <= window.start_ns:
         return 0.0
     begin, end = np.interp([window.start_ns, window.end_ns], at_ns, cpu_ns)

@@ -1,4 +1,4 @@
-"""Conducts one level: starts the shards, hears how it goes, and says when it has been long enough."""
+"""Controls one level: starts the workers, follows their live statistics, and ends the level in time."""
 
 import time
 from collections.abc import Callable
@@ -9,33 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.clock import now_ns
-from loadgen.control.live_stats import Feed
+from loadgen.control.live_stats import LiveStats
 from loadgen.control.load_plan import Load
-from loadgen.control.stopping import Ending, Judge
+from loadgen.control.stopping import Ending, StoppingRule
 from loadgen.errors import ShardLost
 from loadgen.results.records import Records, concat
-from loadgen.worker.group import Gang, merged
-from loadgen.worker.messages import Done, Live, Plan, Series
+from loadgen.worker.group import WorkerGroup, merged
+from loadgen.worker.messages import LiveUpdate, Plan, TimingSeries, WorkerResult
 from loadgen.workload.workload import Workload
 
-_PATIENCE_S = 60.0  # beyond the timeout of a request, for a shard to hand in its columns
-
+_RESULT_S = 60.0  # beyond the time-out of a request, for a worker to send its result
 
 TickPhase = Literal["warmup", "measure", "drain"]
-Tick = Callable[[TickPhase, int, float], None]
+Tick = Callable[[TickPhase, int, float], None]  # phase, completed requests, elapsed s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcomes:
+class RawLevel:
     """A level as it happened, on one clock, before its window is found."""
 
     records: Records
-    series: Series
+    series: TimingSeries
     begin_ns: int
-    close_ns: int  # from here on nothing more was sent
+    close_ns: int  # nothing new was sent afterwards
     over_ns: int
     ending: Ending
-    cpu: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]  # moments, spent ns; of each shard
+    cpu: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]  # per worker: times, ns spent
     resent: int
     connected: int
     clock_uncertainty_ns: int
@@ -45,75 +44,101 @@ class Outcomes:
     repeated: int
 
 
-def conduct(
-    shards: Gang,
-    workload: Workload,
-    load: Load,
-    plan: Plan,
-    tick: Tick,
-    stop: Callable[[], bool],
-) -> Outcomes:
-    """Raises ShardLost, or what keeps a shard from going on."""
-    begin_ns = shards.go()
-    feed, dones = Feed(len(shards.links)), dict[int, Done]()
-    judge = Judge(workload, load, begin_ns)
-    ending: Ending | None = None
-    close_ns, stopped = 0, False
-    deadline = float("inf")
-    while len(dones) < len(shards.links):
-        news = _hear(shards, feed, dones)
-        at_ns = now_ns()
-        if ending is None:
-            stopped = stop()
-            gave_up = any(done.gave_up for done in dones.values())
-            if stopped or gave_up:
-                ending = Ending("", drain=False)
-            elif news:
-                ending = judge.ending(feed)
-            if ending is not None:
-                close_ns = at_ns
-                shards.close_level(ending.drain and plan.drain)
-                # To read the replies takes a shard its time, but less than they took to come.
-                patience_s = _PATIENCE_S + (at_ns - begin_ns) / 1e9
-                deadline = time.monotonic() + workload.request_timeout_s + patience_s
-        elif stop() and not stopped:
-            stopped = True
-            shards.close_level(drain=False)
-        if time.monotonic() > deadline:
-            raise ShardLost("a shard did not end its level in time")
-        elapsed_s = (at_ns - begin_ns) / 1e9
-        tick(_phase(ending, elapsed_s, workload), feed.completed, elapsed_s)
-    parts = [dones[index] for index in range(len(shards.links))]
-    return Outcomes(
-        records=concat([part.records for part in parts]),
-        series=merged([part.series for part in parts]),
-        begin_ns=begin_ns,
-        close_ns=close_ns or max(part.over_ns for part in parts),
-        over_ns=max(part.over_ns for part in parts),
-        ending=ending or Ending(""),
-        cpu=tuple((part.series.cpu_at_ns, part.series.cpu_ns) for part in parts),
-        resent=sum(part.resent for part in parts),
-        connected=sum(part.connected for part in parts),
-        clock_uncertainty_ns=max(clock.uncertainty_ns for clock in shards.clocks),
-        gave_up=any(part.gave_up for part in parts),
-        stopped=stopped,
-        used=max(part.used for part in parts),
-        repeated=sum(part.repeated for part in parts),
-    )
+class LevelController:
+    """Runs one planned level on workers that are ready. `stop`: whether the caller wants it to end."""
 
+    def __init__(
+        self,
+        workers: WorkerGroup,
+        workload: Workload,
+        load: Load,
+        plan: Plan,
+        tick: Tick,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._workers = workers
+        self._workload, self._load, self._plan = workload, load, plan
+        self._tick, self._stop = tick, stop
+        self._stats = LiveStats(len(workers.links))
+        self._results: dict[int, WorkerResult] = {}
+        self._stopped = False
+        self._begin_ns = 0
 
-def _hear(shards: Gang, feed: Feed, dones: dict[int, Done]) -> bool:
-    news = False
-    for shard, message in shards.hear():
-        if isinstance(message, Live):
-            feed.add(shard, message)
-            news = True
-        else:
-            dones[shard] = message
-    return news
+    def run(self) -> RawLevel:
+        """Raises ShardLost, or the LoadError of a worker that failed."""
+        self._begin_ns = self._workers.start()
+        ending = self._measure(StoppingRule(self._workload, self._load, self._begin_ns))
+        close_ns = 0
+        if ending is not None:
+            close_ns = now_ns()
+            self._drain(ending)
+        return self._collect(ending or Ending(""), close_ns)
 
+    @property
+    def _running(self) -> bool:
+        return len(self._results) < len(self._workers.links)
 
-def _phase(ending: Ending | None, elapsed_s: float, workload: Workload) -> TickPhase:
-    if ending is not None:
-        return "drain"
-    return "warmup" if elapsed_s < workload.warmup_s else "measure"
+    @property
+    def _elapsed_s(self) -> float:
+        return (now_ns() - self._begin_ns) / 1e9
+
+    def _measure(self, rule: StoppingRule) -> Ending | None:
+        """Until the level is to end; None: every worker sent all of its requests before."""
+        while self._running:
+            updated = self._receive()
+            self._stopped = self._stop()
+            if self._stopped or any(result.gave_up for result in self._results.values()):
+                return Ending("", drain=False)
+            if updated and (ending := rule.ending(self._stats)) is not None:
+                return ending
+            elapsed_s = self._elapsed_s
+            phase: TickPhase = "warmup" if elapsed_s < self._workload.warmup_s else "measure"
+            self._tick(phase, self._stats.completed, elapsed_s)
+        return None
+
+    def _drain(self, ending: Ending) -> None:
+        """Closes the level and waits for the result of every worker."""
+        self._workers.close_level(ending.drain and self._plan.drain)
+        # A worker parses its replies now, in less time than they took to arrive.
+        patience_s = self._workload.request_timeout_s + _RESULT_S + self._elapsed_s
+        deadline = time.monotonic() + patience_s
+        self._tick("drain", self._stats.completed, self._elapsed_s)
+        while self._running:
+            self._receive()
+            if not self._stopped and self._stop():
+                self._stopped = True
+                self._workers.close_level(drain=False)
+            if time.monotonic() > deadline:
+                raise ShardLost("a worker process did not end its level in time")
+            self._tick("drain", self._stats.completed, self._elapsed_s)
+
+    def _receive(self) -> bool:
+        """Whether there was a live update among the new messages."""
+        updated = False
+        for worker, message in self._workers.receive():
+            if isinstance(message, LiveUpdate):
+                self._stats.add(worker, message)
+                updated = True
+            else:
+                self._results[worker] = message
+        return updated
+
+    def _collect(self, ending: Ending, close_ns: int) -> RawLevel:
+        parts = [self._results[index] for index in range(len(self._workers.links))]
+        over_ns = max(part.over_ns for part in parts)
+        return RawLevel(
+            records=concat([part.records for part in parts]),
+            series=merged([part.series for part in parts]),
+            begin_ns=self._begin_ns,
+            close_ns=close_ns or over_ns,
+            over_ns=over_ns,
+            ending=ending,
+            cpu=tuple((part.series.cpu_at_ns, part.series.cpu_ns) for part in parts),
+            resent=sum(part.resent for part in parts),
+            connected=sum(part.connected for part in parts),
+            clock_uncertainty_ns=max(clock.uncertainty_ns for clock in self._workers.clocks),
+            gave_up=any(part.gave_up for part in parts),
+            stopped=self._stopped,
+            used=max(part.used for part in parts),
+            repeated=sum(part.repeated for part in parts),
+        )

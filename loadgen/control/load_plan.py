@@ -1,4 +1,4 @@
-"""Which load comes next, and the plan by which shards drive it."""
+"""Which load comes next, and its plan for the workers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,18 @@ from loadgen.workload.arrivals import (
 )
 from loadgen.workload.workload import Workload, level_count
 
-_GIVE_UP_AFTER = 10  # failures in a row; twice the users where that is more
-_START_S = 1e-4  # of a user: a burst would take the client about that long anyhow
-_SPARE_S = 0.05  # an open loop keeps the connections ready that fall due within this time
+_GIVE_UP_AFTER = 10  # failures in a row; at least twice the users
+_START_S = 1e-4  # per user: about what a burst would take the client anyway
+_SPARE_S = 0.05  # an open loop keeps connections ready for the requests due within this time
 _SPARE_MAX = 64
-_COUNT_SLACK = 1.5  # of a schedule's horizon, so that a short draw still holds the asked requests
+_COUNT_SLACK = 1.5  # of a schedule's horizon, so that a short sample still has enough requests
 
 Fixed = Closed | Constant | Poisson | Gamma | Ramp | Step | Trace
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One level to drive: `at` is the index into the arrival's own loads."""
+    """One level to measure. `at`: its index into the arrival's own loads."""
 
     index: int
     name: str
@@ -48,9 +48,9 @@ class Load:
 
 
 def next_load(workload: Workload, done: Sequence[Level], first: float | None = None) -> Load | None:
-    """None when all is measured. `first`: the load, in users or requests per second, to begin with.
+    """None when all are measured. `first`: the load to begin with, in users or requests per second.
 
-    A level at another place in the order has the same arrivals, but other prompts of the same kind.
+    In another order, a level has the same arrivals and other prompts of the same kind.
     """
     arrival = workload.arrival
     if not isinstance(arrival, Adaptive):
@@ -65,7 +65,7 @@ def next_load(workload: Workload, done: Sequence[Level], first: float | None = N
 
 
 def listed_loads(arrival: Arrival) -> tuple[float, ...]:
-    """Users, or requests per second, of each level of a list; empty where there is no such list."""
+    """Users, or requests per second, of each listed level; empty for arrivals without a list."""
     match arrival:
         case Closed(concurrency=steps):
             return tuple(map(float, steps))
@@ -86,6 +86,7 @@ def _order(workload: Workload, first: float | None) -> list[int]:
 
 
 def fixed_load(arrival: Fixed, index: int, at: int) -> Load:
+    """The load `at` of the arrival, as level `index`."""
     match arrival:
         case Closed(concurrency=steps):
             return Load(index, f"closed {steps[at]}", arrival, at, steps[at], None)
@@ -114,18 +115,19 @@ def _rung(level: Level, tiers: Mapping[str, Mapping[str, float]]) -> Rung:
     stats = summarize(level)
     saturated = level.verdict == OVERSATURATED
     throughput = stats.metrics["throughput_output_tok_s"] or 0.0
-    inside: dict[str, bool | None] = {}
+    meets_slo: dict[str, bool | None] = {}
     for name, limits in tiers.items():
         values = {metric: stats.metrics.get(metric) for metric in limits}
         if any(value is None for value in values.values()):
-            inside[name] = False if saturated else None
+            meets_slo[name] = False if saturated else None
         else:
-            kept = all((values[metric] or 0.0) <= limit for metric, limit in limits.items())
-            inside[name] = kept and not saturated
-    return Rung(level.load_value or 0.0, throughput, inside, saturated)
+            within = all((values[metric] or 0.0) <= limit for metric, limit in limits.items())
+            meets_slo[name] = within and not saturated
+    return Rung(level.load_value or 0.0, throughput, meets_slo, saturated)
 
 
 def plan_of(workload: Workload, load: Load, first_number: int) -> Plan:
+    """The plan of one level. `first_number`: of its first request."""
     arrival = load.arrival
     if isinstance(arrival, Closed):
         users = arrival.concurrency[load.at]
@@ -163,7 +165,7 @@ def _open_starts_ns(workload: Workload, load: Load) -> "np.ndarray[tuple[int], n
 
 
 def _spare(starts_ns: "np.ndarray[tuple[int], np.dtype[np.int64]]", limit: int | None) -> int:
-    """Connections to open in advance: as many as fall due while one is being opened."""
+    """Connections to open in advance: one per request that falls due while one is being opened."""
     if not len(starts_ns):
         return 2
     horizon_s = max(float(starts_ns[-1]) / 1e9, _SPARE_S)

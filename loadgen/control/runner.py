@@ -1,4 +1,4 @@
-"""Drives a workload at an endpoint: levels one after the other, each by all shards at once."""
+"""Runs a workload against an endpoint: level after level, each on all workers at once."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from loadgen.clock import ClockAnchor
-from loadgen.control.finalize import raise_if_hopeless, settled
-from loadgen.control.level_controller import Tick, TickPhase, conduct
+from loadgen.control.finalize import finalize_level, raise_if_failed
+from loadgen.control.level_controller import LevelController, Tick, TickPhase
 from loadgen.control.load_plan import Load, next_load, plan_of
 from loadgen.errors import LoadError
 from loadgen.http.protocol import Target
 from loadgen.results.report import Level, LoadReport, Progress
-from loadgen.worker.group import Gang, Links, gang, local_links
+from loadgen.worker.group import Links, WorkerGroup, local_links, worker_group
 from loadgen.worker.messages import Setup
 from loadgen.workload.workload import Workload, level_count
 
@@ -20,7 +20,7 @@ OnProgress = Callable[[Progress], None]
 AfterLevel = Callable[[Level], str]
 
 
-def run(  # noqa: PLR0913 (what may be set of a load, by name)
+def run(  # noqa: PLR0913 (the options of a load, by name)
     url: str,
     model: str,
     workload: Workload,
@@ -33,23 +33,22 @@ def run(  # noqa: PLR0913 (what may be set of a load, by name)
     first: float | None = None,
     after_level: AfterLevel | None = None,
 ) -> LoadReport:
-    """Blocks until the last level is done, or `stop()` says so. Raises a LoadError.
+    """Blocks until the last level is over, or `stop()` is true. Raises a LoadError.
 
-    A level at which the endpoint answers nothing ends the load; it is raised only if there was none
-    before it. `on_progress` and `stop` are called about five times a second. `first`: the load, in
-    users or requests per second, to measure before the others. `after_level` is asked after each level;
-    what it says, unless it is empty, is why the load ends there.
+    A level without an answer ends the load, and raises only if it is the first. `on_progress` and `stop` are
+    called about five times a second. `first`: the load to measure first, in users or requests per second.
+    `after_level` returns why the load ends after this level; empty: it continues.
     """
     Target.parse(url, api_key)
     clock = ClockAnchor.take()
     levels: list[Level] = []
     used = 0
-    with gang(workload.shards, links) as shards:
-        shards.set_up(Setup(url, model, workload, vocabulary, api_key, 0, workload.shards))
+    with worker_group(workload.shards, links) as workers:
+        workers.set_up(Setup(url, model, workload, vocabulary, api_key, 0, workload.shards))
         while (load := next_load(workload, levels, first)) is not None:
             tick = _progress(workload, load, on_progress)
             try:
-                level, numbers = _level(shards, workload, load, used, tick, stop or _never)
+                level, numbers = _level(workers, workload, load, used, tick, stop or _never)
             except LoadError as error:
                 if not levels:
                     raise
@@ -68,19 +67,19 @@ def _never() -> bool:
 
 
 def _level(
-    shards: Gang,
+    workers: WorkerGroup,
     workload: Workload,
     load: Load,
     used: int,
     tick: Tick,
     stop: Callable[[], bool],
 ) -> tuple[Level, int]:
-    shards.prepare(plan := plan_of(workload, load, used))
-    outcomes = conduct(shards, workload, load, plan, tick, stop)
-    index = np.full(len(outcomes.records), load.index, np.int32)
-    outcomes = replace(outcomes, records=replace(outcomes.records, level=index))
-    raise_if_hopeless(outcomes, workload)
-    return settled(workload, load, outcomes), outcomes.used
+    workers.prepare(plan := plan_of(workload, load, used))
+    raw = LevelController(workers, workload, load, plan, tick, stop).run()
+    index = np.full(len(raw.records), load.index, np.int32)
+    raw = replace(raw, records=replace(raw.records, level=index))
+    raise_if_failed(raw, workload)
+    return finalize_level(workload, load, raw), raw.used
 
 
 def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) -> Tick:

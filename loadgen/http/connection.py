@@ -1,4 +1,4 @@
-"""One connection and what travels on it: stamp first, keep the bytes, read them after the run."""
+"""One connection and its exchanges: each read is timestamped and kept; parsing is left for later."""
 
 import asyncio
 from array import array
@@ -6,21 +6,21 @@ from typing import Protocol, cast
 
 from loadgen.clock import now_ns
 from loadgen.http.protocol import Framing, NotHttp, UntilClose, framing, parse_head
-from loadgen.http.response_buffer import Hoard, Packed
+from loadgen.http.response_buffer import Packed, ResponseBuffer
 from loadgen.http.response_parser import Outcome
-from loadgen.prompts.base import Ask
+from loadgen.prompts.base import Request
 
 
 class Exchange:
-    """One request and, as they come, the reads of its reply."""
+    """One request, and the reads of its response as they arrive."""
 
     __slots__ = (
-        "ask", "due_ns", "end_ns", "error", "outcome", "packed", "reads", "resent", "sent_ns", "slot",
+        "due_ns", "end_ns", "error", "outcome", "packed", "reads", "request", "resent", "sent_ns", "slot",
         "stamps_ns", "status",
     )  # fmt: skip
 
-    def __init__(self, ask: Ask, slot: int, due_ns: int) -> None:
-        self.ask = ask
+    def __init__(self, request: Request, slot: int, due_ns: int) -> None:
+        self.request = request
         self.slot = slot
         self.due_ns = due_ns
         self.sent_ns = 0
@@ -28,23 +28,33 @@ class Exchange:
         self.stamps_ns = array("q")
         self.reads: list[bytes] = []
         self.resent = False
-        self.outcome = Outcome.COMPLETED  # until told otherwise, here or by the reply itself
+        self.outcome = Outcome.COMPLETED  # unless the connection or the response fails
         self.error = ""
-        self.status = 0  # of the reply, once its head is whole
-        self.packed: Packed | None = None  # in place of stamps and reads, some time after its end
+        self.status = 0  # HTTP status, once the head has arrived
+        self.packed: Packed | None = None  # in place of stamps and reads, once stored
 
-    def pack(self, hoard: Hoard) -> None:
-        self.packed = hoard.pack(self.stamps_ns, self.reads)
+    def pack(self, buffer: ResponseBuffer) -> None:
+        """Moves the reads into the buffer."""
+        self.packed = buffer.pack(self.stamps_ns, self.reads)
         self.stamps_ns, self.reads = array("q"), []
 
 
 class Owner(Protocol):
-    def answered(self, connection: "Connection", exchange: Exchange) -> None: ...
-    def broken(self, connection: "Connection", exchange: Exchange, why: str) -> None: ...
-    def idle_lost(self, connection: "Connection") -> None: ...
+    """Is notified of what happens on a connection."""
+
+    def answered(self, connection: "Connection", exchange: Exchange) -> None:
+        """A whole response has arrived, whatever its status."""
+
+    def broken(self, connection: "Connection", exchange: Exchange, why: str) -> None:
+        """The connection was lost before the response was whole."""
+
+    def idle_lost(self, connection: "Connection") -> None:
+        """The connection was lost between exchanges."""
 
 
 class Connection(asyncio.Protocol):
+    """Carries one exchange at a time; HTTP/1.1 without pipelining."""
+
     __slots__ = (
         "_framing", "_owner", "_transport", "exchange", "idle_since_ns", "keeps_alive", "served",
     )  # fmt: skip
@@ -56,29 +66,33 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.idle_since_ns = 0
         self.keeps_alive = True
-        self.served = False  # a whole reply came over it
+        self.served = False  # whether a whole response has arrived on it
 
     @property
     def usable(self) -> bool:
+        """Whether another request can be sent on it."""
         transport = self._transport
         return self.keeps_alive and transport is not None and not transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
         self._transport = cast(asyncio.Transport, transport)
         self.idle_since_ns = now_ns()
 
-    def send(self, exchange: Exchange, request: bytes) -> None:
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        """Writes an encoded request and stamps `sent_ns`."""
         assert self._transport is not None
         self.exchange = exchange
         self._framing = None
         exchange.sent_ns = now_ns()
-        self._transport.write(request)
+        self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
+        """Called by asyncio with each read."""
         stamp_ns = now_ns()
         exchange = self.exchange
         if exchange is None:
-            self.abort()  # nobody asked
+            self.abort()  # data without a request
             return
         exchange.stamps_ns.append(stamp_ns)
         exchange.reads.append(data)
@@ -112,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._owner.answered(self, exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
         exchange = self.exchange
         self.keeps_alive = False
         if exchange is None:
@@ -123,7 +138,7 @@ class Connection(asyncio.Protocol):
             self._owner.broken(self, exchange, str(exc) if exc else "closed by the server")
 
     def abort(self) -> None:
-        """Nothing that still comes is anybody's."""
+        """Closes the connection and drops its exchange, without a notification of the owner."""
         self.exchange = None
         self.keeps_alive = False
         if self._transport is not None:

@@ -1,4 +1,4 @@
-"""Connections opened before they are needed, so that a request that falls due goes out at once."""
+"""A pool of open connections, so that a request that falls due is sent at once."""
 
 import asyncio
 import ssl
@@ -13,11 +13,11 @@ _BURST = 64  # connections opened at once: a listen backlog is short
 _RETRY_S = 0.2
 
 
-class Pool:
-    """Idle connections: those that served before come first, then the fresh ones, oldest first.
+class ConnectionPool:
+    """Hands out idle connections: used ones first, then fresh ones, oldest first.
 
-    A server with a thread per connection gives idle ones a thread too, and in the order in which
-    they came: a fresh connection used out of turn would wait for those before it to go.
+    A server with a thread per connection assigns threads to idle connections too, in the order in
+    which they were opened: a fresh connection used out of order would wait for the earlier ones.
     """
 
     def __init__(self, target: Target, owner: Owner, spare: int, connect_timeout_s: float) -> None:
@@ -31,10 +31,10 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = 0
         self._closed = False
-        self.reuse = True  # set to False for a server that drops a connection after its reply
+        self.reuse = True  # False for a server that closes a connection after its response
 
     async def open(self, count: int) -> None:
-        """Raises EndpointUnreachable if even one can't be had."""
+        """Opens `count` connections. Raises EndpointUnreachable if one of them fails."""
         for start in range(0, count, _BURST):
             burst = range(start, min(start + _BURST, count))
             try:
@@ -55,6 +55,7 @@ class Pool:
         return connection
 
     def take(self) -> Connection | None:
+        """An idle connection; None if there is none."""
         while self._idle:
             connection = self._idle.popleft()
             if connection.usable and (self.reuse or not connection.served):
@@ -64,17 +65,18 @@ class Pool:
         return None
 
     def give(self, connection: Connection) -> None:
-        """Back after its reply; closed if it can't be used again."""
+        """Returns a connection after its response; it is closed if it can't be used again."""
         if connection.usable and not self._closed and (self.reuse or not connection.served):
             self._idle.appendleft(connection)
         else:
             connection.abort()
 
     def forget(self, connection: Connection) -> None:
+        """Drops a connection that was lost."""
         self._all.discard(connection)
 
     def connect(self, ready: Callable[[Connection], None], failed: Callable[[str], None]) -> None:
-        """A new one, for a request that is due and found none idle."""
+        """Opens a connection for a request that found none idle, and calls `ready` or `failed`."""
         self._start(self._serve(ready, failed))
 
     async def _serve(
@@ -82,7 +84,7 @@ class Pool:
     ) -> None:
         try:
             connection = await self._connect()
-        except OSError as error:  # a timeout is one as well
+        except OSError as error:  # TimeoutError is one
             failed(f"can't connect to {self._target.authority}: {connect_error(error)}")
         else:
             ready(connection)
@@ -92,7 +94,7 @@ class Pool:
         try:
             self._idle.append(await self._connect())
         except OSError:
-            await asyncio.sleep(_RETRY_S)  # who needs a connection now will say what is wrong
+            await asyncio.sleep(_RETRY_S)  # `connect` reports the error
         finally:
             self._opening -= 1
 
@@ -104,6 +106,7 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
+        """Closes all connections and cancels those that are being opened."""
         self._closed = True
         for task in list(self._tasks):
             task.cancel()
@@ -115,6 +118,7 @@ class Pool:
 
 
 def tls(target: Target) -> ssl.SSLContext | None:
+    """The TLS context of a target; None for plain HTTP."""
     if target.scheme == "http":
         return None
     context = ssl.create_default_context()
@@ -125,6 +129,7 @@ def tls(target: Target) -> ssl.SSLContext | None:
 
 
 def connect_error(error: OSError) -> str:
+    """Why a connection failed, in a few words."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):

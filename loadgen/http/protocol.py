@@ -1,4 +1,4 @@
-"""Bytes on the wire: how a request is written, and how to tell that a reply has ended."""
+"""HTTP/1.1 on the wire: encodes requests, and detects the end of a response."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from loadgen.errors import BadTarget
-from loadgen.prompts.base import Ask
+from loadgen.prompts.base import Request
 from loadgen.workload.workload import Workload
 
 INSECURE = "https+insecure"
 HEAD_END = b"\r\n\r\n"
-_LAST_CHUNK = b"\n\r\n0\r\n\r\n"  # after the line end of an event
+_LAST_CHUNK = b"\n\r\n0\r\n\r\n"  # preceded by the end of an event
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: |\Z)")
 _LENGTH = re.compile(r"[0-9]{1,16}")
 _CHUNK_SIZE = rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n"
@@ -27,18 +27,20 @@ _NEXT_CHUNK = re.compile(rb"\r\n" + _CHUNK_SIZE).match
 
 @dataclass(frozen=True, slots=True)
 class Target:
+    """Where requests go."""
+
     scheme: Literal["http", "https"]
     host: str
     port: int
-    prefix: str  # of every path: "/v1", or "/some/where/v1"
+    prefix: str  # of all paths: "/v1", "/some/where/v1"
     api_key: str | None = field(default=None, repr=False)
-    verified: bool = True  # whether the certificate has to be one that is trusted
+    verified: bool = True  # whether the certificate is checked
 
     @classmethod
     def parse(cls, url: str, api_key: str | None = None) -> "Target":
-        """`https+insecure://` is https with a certificate that nobody looks at."""
+        """`https+insecure://` is https without a check of the certificate. Raises BadTarget."""
         if api_key and not (api_key.isascii() and api_key.isprintable()):
-            raise BadTarget("the API key holds characters that a header can't")
+            raise BadTarget("the API key has characters that are not allowed in a header")
         if "://" not in url:
             url = f"http://{url}"
         try:
@@ -49,9 +51,9 @@ class Target:
         if parts.scheme not in ("http", "https", INSECURE) or not parts.hostname:
             raise BadTarget(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
         if parts.query or parts.fragment:
-            raise BadTarget(f"{url}: expected no ?query and no #fragment: neither is sent")
+            raise BadTarget(f"{url}: remove ?query and #fragment: they are not sent")
         if parts.username is not None:
-            raise BadTarget("a user in the URL is not sent: use an API key")
+            raise BadTarget("a user name in the URL is not sent: use an API key")
         scheme: Literal["http", "https"] = "http" if parts.scheme == "http" else "https"
         path = parts.path.rstrip("/")
         prefix = path if path.endswith("/v1") else f"{path}/v1"
@@ -61,12 +63,13 @@ class Target:
 
     @property
     def authority(self) -> str:
+        """HOST:PORT, as in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
 
-class Requests:
-    """Whole requests. Only the prompt and the length of the answer differ from one to the next."""
+class RequestEncoder:
+    """Encodes whole requests; only the prompt and `max_tokens` differ from one to the next."""
 
     def __init__(self, target: Target, model: str, workload: Workload) -> None:
         chat = workload.endpoint == "chat"
@@ -90,41 +93,55 @@ class Requests:
         self._before = b'{"model":' + msgspec.json.encode(model) + b',"max_tokens":'
         self._prompt = prompt
 
-    def encoded(self, ask: Ask) -> bytes:
-        body = (self._before, b"%d" % ask.output_tokens, self._prompt, ask.prompt, self._after)
+    def encode(self, request: Request) -> bytes:
+        """Head and body of one request."""
+        body = (
+            self._before,
+            b"%d" % request.output_tokens,
+            self._prompt,
+            request.prompt,
+            self._after,
+        )
         length = b"Content-Length: %d" % sum(map(len, body))
-        session = b"X-Session-ID: %d\r\n" % ask.session if ask.session >= 0 else b""
+        session = b"X-Session-ID: %d\r\n" % request.session if request.session >= 0 else b""
         return b"".join((self._head, session, length, HEAD_END, *body))
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
+    """The parsed head of a response."""
+
     status: int
     headers: dict[str, str]  # names in lower case
-    length: int  # of the head itself, with any interim (1xx) heads before it
+    length: int  # bytes of the head, with any interim (1xx) heads before it
     http11: bool
 
     @property
     def chunked(self) -> bool:
+        """Whether the body has chunked transfer coding."""
         codings = self.headers.get("transfer-encoding", "").lower().split(",")
         return codings[-1].strip(" \t") == "chunked"
 
     @property
     def content_length(self) -> int | None:
+        """Content-Length; None if it is missing, invalid or overridden by Transfer-Encoding."""
         value = self.headers.get("content-length", "")
         ruled_out = "transfer-encoding" in self.headers or not _LENGTH.fullmatch(value)
         return None if ruled_out else int(value)
 
     @property
     def bodiless(self) -> bool:
+        """Whether this status has no body."""
         return self.status in (204, 304)
 
     @property
     def until_close(self) -> bool:
+        """Whether the body ends with the connection."""
         return not (self.chunked or self.bodiless) and self.content_length is None
 
     @property
     def keeps_alive(self) -> bool:
+        """Whether the connection stays open after the response."""
         connection = self.headers.get("connection", "").lower()
         if self.until_close or "close" in connection:
             return False
@@ -132,11 +149,11 @@ class Head:
 
 
 class NotHttp(ValueError):
-    """What came is no HTTP reply."""
+    """The bytes are not an HTTP response."""
 
 
 def parse_head(raw: bytes) -> Head | None:
-    """None while it is not whole."""
+    """The head of a response; None while it is incomplete. Raises NotHttp."""
     start = 0
     while True:
         end = raw.find(HEAD_END, start)
@@ -161,38 +178,46 @@ def parse_head(raw: bytes) -> Head | None:
 
 
 class Framing(Protocol):
-    """Tells with each read whether the reply is whole. Must cost next to nothing."""
+    """Decides after each read whether the response is complete. Runs on the hot path."""
 
     def ended(self, read: bytes, reads: list[bytes]) -> bool:
-        """`read` is the last of `reads`."""
+        """Whether the response ends with `read`, the last of `reads`."""
 
 
 class UntilClose:
+    """The body ends with the connection."""
+
     def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        """Never: see `Connection.connection_lost`."""
         return False
 
 
 class FixedLength:
+    """The body has a known length."""
+
     def __init__(self, total: int, so_far: int) -> None:
         self._left = total - so_far
 
     def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        """After the last byte."""
         self._left -= len(read)
         return self._left <= 0
 
 
 class ChunkedStream:
-    """An event stream ends with the last chunk: no event holds an empty line after a line `0`.
+    """A chunked body. An event stream ends where a read ends with the last chunk.
 
-    What else ends in an empty line may be trailers, or part of the body: there the chunks are
-    counted through. Two empty lines are an event with CRLF, and never the end.
+    No event contains an empty line after a line `0`. Any other read that ends with an empty line may
+    end in trailers or within the body: there all chunks are counted. Two empty lines are an event
+    with CRLF, never the end.
     """
 
     def __init__(self, head: Head) -> None:
-        self._events = head.status == 200 and headers_say_events(head)
+        self._events = head.status == 200 and is_event_stream(head)
         self._body_at = head.length
 
     def ended(self, read: bytes, reads: list[bytes]) -> bool:
+        """After the last chunk and its trailers."""
         tail = read if len(read) >= len(_LAST_CHUNK) else _tail(reads)
         if not tail.endswith(HEAD_END) or tail.endswith(b"\r\n" + HEAD_END):
             return False
@@ -210,12 +235,13 @@ def _tail(reads: list[bytes]) -> bytes:
     return tail
 
 
-def headers_say_events(head: Head) -> bool:
+def is_event_stream(head: Head) -> bool:
+    """Whether the Content-Type is that of server-sent events."""
     return head.headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
 def framing(head: Head, received: int) -> Framing:
-    """`received` bytes came before the next call of `ended`."""
+    """How the end of a response is found. `received`: bytes that arrived before the next call of `ended`."""
     if head.bodiless:
         return FixedLength(head.length, received)
     if head.chunked:
@@ -226,7 +252,7 @@ def framing(head: Head, received: int) -> Framing:
 
 
 class Payload(NamedTuple):
-    """What lies in a body: where each piece begins in the raw bytes, and whether its end was seen."""
+    """The pieces of a body, the offset of each in the raw bytes, and whether the body is complete."""
 
     pieces: list[bytes]
     starts: list[int]
@@ -234,12 +260,12 @@ class Payload(NamedTuple):
 
 
 def unchunk(raw: bytes, begin: int = 0) -> Payload:
-    """Of a chunked body that begins there."""
+    """The payload of a chunked body that begins at `begin`."""
     return _even_chunks(raw, begin) or _chunks(raw, begin)
 
 
 def _even_chunks(raw: bytes, begin: int) -> Payload | None:
-    """In a third of the time, if the body is whole and holds CRLF only between chunks."""
+    """Three times as fast as `_chunks`; None unless the body is complete and has CRLF only between chunks."""
     parts = raw[begin:].split(b"\r\n")
     if parts[-3:] != _LAST_PARTS:
         return None
@@ -247,11 +273,11 @@ def _even_chunks(raw: bytes, begin: int) -> Payload | None:
     lengths = list(map(len, pieces))
     if len(sizes) != len(pieces) or not all(lengths):
         return None
-    if not _SIZES(b"\r\n".join([*sizes, b""])):  # joined by what none of them can hold
+    if not _SIZES(b"\r\n".join([*sizes, b""])):  # CRLF can't occur in a size
         return None
     if list(map(int, sizes, repeat(16))) != lengths:
         return None
-    # From one piece to the next: a line end, a size, a line end.
+    # Between two pieces: CRLF, a size, CRLF.
     steps = map(add, [begin - 2, *lengths[:-1]], map(len, sizes))
     return Payload(pieces, list(accumulate([step + 4 for step in steps])), True)
 

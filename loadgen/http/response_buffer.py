@@ -1,4 +1,4 @@
-"""Replies that wait to be read: packed as they come in, and above some memory moved to a file."""
+"""Raw responses kept until they are parsed: in memory up to a limit, above it in a temporary file."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ MEMORY_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """`raw` is empty where the bytes lie in the file, `at` there."""
+    """A stored response. `raw` is empty where its bytes are in the file, at offset `at`."""
 
     stamps_ns: "array[int]"
     lengths: "array[int]"  # of each read, in bytes
@@ -21,13 +21,13 @@ class Packed:
     size: int
 
 
-class Hoard:
-    """A file without a name, which goes with its process."""
+class ResponseBuffer:
+    """Memory first, then an unnamed file, which ends with the process."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
-        self._left = memory_bytes
+        self._memory_left = memory_bytes
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed by __exit__)
-        self._end = 0
+        self._file_end = 0
 
     def __enter__(self) -> Self:
         return self
@@ -36,22 +36,24 @@ class Hoard:
         self._file.close()
 
     def pack(self, stamps_ns: "array[int]", reads: Sequence[bytes]) -> Packed:
+        """Stores the reads of a response and the time of each."""
         raw = b"".join(reads)
         lengths, size = array("I", map(len, reads)), len(raw)
-        if size > self._left and self._written(raw):
-            self._end += size
-            return Packed(stamps_ns, lengths, b"", self._end - size, size)
-        self._left -= size
+        if size > self._memory_left and self._written(raw):
+            self._file_end += size
+            return Packed(stamps_ns, lengths, b"", self._file_end - size, size)
+        self._memory_left -= size
         return Packed(stamps_ns, lengths, raw, 0, size)
 
     def _written(self, raw: bytes) -> bool:
-        """A full disk is no reason to lose a measurement: what does not fit stays in memory."""
+        """False if the disk is full: the bytes then stay in memory, and no response is lost."""
         try:
-            return os.pwrite(self._file.fileno(), raw, self._end) == len(raw)
+            return os.pwrite(self._file.fileno(), raw, self._file_end) == len(raw)
         except OSError:
             return False
 
     def raw(self, packed: Packed) -> bytes:
+        """All bytes of a stored response."""
         if packed.raw or not packed.size:
             return packed.raw
         return os.pread(self._file.fileno(), packed.size, packed.at)

@@ -1,4 +1,4 @@
-"""What a reply said, read after the run from the bytes of each read and the time of its arrival."""
+"""Parses a stored response: from the bytes and the arrival time of each read to tokens and stamps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,28 +9,32 @@ from typing import Annotated
 
 import msgspec
 
-from loadgen.http.protocol import Head, NotHttp, Payload, headers_say_events, parse_head, unchunk
+from loadgen.http.protocol import Head, NotHttp, Payload, is_event_stream, parse_head, unchunk
 from loadgen.http.sse import plain_events, sse_events
 
 
 class Outcome(IntEnum):
+    """How a request ended. The numbers are those in Parquet files."""
+
     COMPLETED = 0
     UNREACHABLE = 1  # no connection
-    REFUSED = 2  # an HTTP status other than 200
-    CUT = 3  # the connection ended before the reply did
+    REFUSED = 2  # HTTP status other than 200
+    CUT = 3  # the connection was lost before the response was complete
     TIMED_OUT = 4
-    MALFORMED = 5  # not what a streaming endpoint answers
-    STREAM_ERROR = 6  # an error told inside the stream
-    ABANDONED = 7  # given up by us when the load was stopped: no failure of the endpoint
+    MALFORMED = 5  # not a valid streaming response
+    STREAM_ERROR = 6  # an error event in the stream
+    ABANDONED = 7  # cancelled by the load generator at the end of the level: not a failure
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
+    """What a response contained. Token counts are those of `usage`; None where it was missing."""
+
     outcome: Outcome
     status: int = 0
-    stamps_ns: tuple[int, ...] = ()  # of each event that carried output
-    tokens: tuple[int, ...] = ()  # in each of those events
-    exact: bool = False  # whether the events themselves told, or their number leaves no doubt
+    stamps_ns: tuple[int, ...] = ()  # arrival of each event with output
+    tokens: tuple[int, ...] = ()  # of each of those events
+    exact: bool = False  # whether `tokens` is known, not spread evenly over the events
     input_tokens: int | None = None
     output_tokens: int | None = None
     error: str = ""
@@ -50,7 +54,7 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as wide as a record's column
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # fits the int32 column of the records
 
 
 class _Usage(msgspec.Struct, gc=False):
@@ -71,36 +75,34 @@ _error_of = attrgetter("error")
 def _decode(data: bytes) -> _Event:
     try:
         return _decode_valid(data)
-    except UnicodeDecodeError:  # the standard has such bytes replaced
+    except UnicodeDecodeError:  # replaced, as the HTML standard says
         return _decode_valid(data.decode("utf-8", "replace"))
 
 
-def read_reply(stamps_ns: Sequence[int], reads: Sequence[bytes]) -> Reply:
-    """`stamps_ns[i]` is when `reads[i]` came. How the reads split the stream does not matter."""
-    return read_raw(stamps_ns, list(map(len, reads)), b"".join(reads))
+def parse_response(stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes) -> Response:
+    """`raw`: all reads joined; `lengths[i]` and `stamps_ns[i]`: size and arrival time of read i.
 
-
-def read_raw(stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes) -> Reply:
-    """The same of reads that were joined; their lengths."""
+    How the reads split the stream does not matter.
+    """
     try:
         head = parse_head(raw)
     except NotHttp as error:
-        return Reply(Outcome.MALFORMED, error=f"not an HTTP reply: {error}")
+        return Response(Outcome.MALFORMED, error=f"not an HTTP response: {error}")
     if head is None:
-        return Reply(Outcome.CUT, error="the connection ended before the reply began")
+        return Response(Outcome.CUT, error="the connection was closed before the response began")
     payload = _payload(raw, head)
     body = b"".join(payload.pieces)
     if head.status != 200:
         line = f"HTTP {head.status}: {first_line(body)}"
-        return Reply(Outcome.REFUSED, head.status, error=line)
-    if not headers_say_events(head) and not body.lstrip().startswith((b"data:", b"event:", b":")):
+        return Response(Outcome.REFUSED, head.status, error=line)
+    if not is_event_stream(head) and not body.lstrip().startswith((b"data:", b"event:", b":")):
         line = f"HTTP 200, but no event stream: {first_line(body)}"
-        return Reply(Outcome.MALFORMED, head.status, error=line)
-    return _read_events(body, Arrivals(stamps_ns, lengths, payload), payload.whole)
+        return Response(Outcome.MALFORMED, head.status, error=line)
+    return _read_events(body, _ByteTimes(stamps_ns, lengths, payload), payload.whole)
 
 
-class Arrivals:
-    """When each byte of the payload came."""
+class _ByteTimes:
+    """Maps positions in the payload to arrival times."""
 
     def __init__(self, stamps_ns: Sequence[int], lengths: Sequence[int], payload: Payload) -> None:
         self._stamps_ns = stamps_ns
@@ -109,10 +111,10 @@ class Arrivals:
         self._payload = list(accumulate(map(len, payload.pieces)))
 
     def at(self, positions: Sequence[int]) -> list[int]:
-        """Of rising positions in the payload."""
+        """The arrival times of bytes at rising positions."""
         stamps_ns, ends, starts, payload = self._stamps_ns, self._ends, self._starts, self._payload
         span = read = before = 0
-        made = []
+        found = []
         for position in positions:
             while payload[span] <= position:
                 before = payload[span]
@@ -120,8 +122,8 @@ class Arrivals:
             raw = starts[span] + position - before
             while ends[read] <= raw:
                 read += 1
-            made.append(stamps_ns[read])
-        return made
+            found.append(stamps_ns[read])
+        return found
 
 
 def _payload(raw: bytes, head: Head) -> Payload:
@@ -135,32 +137,32 @@ def _payload(raw: bytes, head: Head) -> Payload:
     return Payload([raw[head.length : end]], [head.length], whole)
 
 
-def _read_events(body: bytes, arrivals: Arrivals, whole: bool) -> Reply:
-    story = _Story(arrivals)
-    if (plain := _plain(body)) is not None:
-        events, lasts, story.done = plain
+def _read_events(body: bytes, times: _ByteTimes, whole: bool) -> Response:
+    reader = _StreamReader(times)
+    if (fast := _fast_events(body)) is not None:
+        events, lasts, reader.done = fast
         for event, last in zip(events, lasts, strict=True):
-            story.tell(event, last)
-        return story.reply(whole)
+            reader.add(event, last)
+        return reader.response(whole)
     for name, data, last in sse_events(body):
         if name == b"error":
-            return story.broken(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
+            return reader.failure(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
         if data == b"[DONE]":
-            story.done = True
+            reader.done = True
             continue
         try:
             event = _decode(data)
         except (msgspec.DecodeError, RecursionError) as error:
             line = f"malformed event ({error}): {first_line(data)}"
-            return story.broken(Outcome.MALFORMED, line)
+            return reader.failure(Outcome.MALFORMED, line)
         if event.error is not None:
-            return story.broken(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
-        story.tell(event, last)
-    return story.reply(whole)
+            return reader.failure(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
+        reader.add(event, last)
+    return reader.response(whole)
 
 
-def _plain(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
-    """Events, where they end, and if they do by [DONE]; None where the long way has to say what is wrong."""
+def _fast_events(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
+    """Events, their positions, and whether [DONE] was last; None where the slow path is needed for errors."""
     split = plain_events(body)
     if split is None:
         return None
@@ -172,68 +174,69 @@ def _plain(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
         events = list(map(_decode_valid, datas))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    faultless = list(map(_error_of, events)).count(None) == len(events)
-    return (events, lasts, done) if faultless else None
+    no_errors = list(map(_error_of, events)).count(None) == len(events)
+    return (events, lasts, done) if no_errors else None
 
 
-class _Story:
-    """What the events told so far."""
+class _StreamReader:
+    """Collects the events of one response."""
 
-    def __init__(self, arrivals: Arrivals) -> None:
-        self._arrivals = arrivals
-        self._positions: list[int] = []  # of the events with output
-        self._so_far: list[int] = []  # tokens told with each of them; -1 where none were
+    def __init__(self, times: _ByteTimes) -> None:
+        self._times = times
+        self._positions: list[int] = []  # in the payload, of the events with output
+        self._so_far: list[int] = []  # running token count of each; -1 where not reported
         self.done = False
         self._silent_finish = -1
         self._usage = _Usage()
 
-    def tell(self, event: _Event, position: int) -> None:
+    def add(self, event: _Event, position: int) -> None:
         choices, usage = event.choices or (), event.usage
         if usage is None and len(choices) == 1 and not choices[0].finish_reason:
-            if _carries_output(choices[0]):  # nearly all are like this
+            if _carries_output(choices[0]):  # nearly all events
                 self._positions.append(position)
                 self._so_far.append(-1)
             return
-        told = None if usage is None else usage.completion_tokens
-        if usage is not None and told is not None:
+        count = None if usage is None else usage.completion_tokens
+        if usage is not None and count is not None:
             self._usage = usage
         finished = any(choice.finish_reason for choice in choices)
         if any(_carries_output(choice) for choice in choices):
             self._positions.append(position)
-            self._so_far.append(-1 if told is None else told)
+            self._so_far.append(-1 if count is None else count)
         elif finished:
             self._silent_finish = position
         self.done = self.done or finished
 
-    def reply(self, whole: bool) -> Reply:
+    def response(self, whole: bool) -> Response:
         events, so_far = len(self._positions), self._so_far
         if not (whole and self.done):
-            return self.broken(Outcome.CUT, f"the stream was cut after {events} events")
+            return self.failure(Outcome.CUT, f"the stream was cut off after {events} events")
         tokens = self._usage.completion_tokens
-        told = so_far[-1] if so_far and so_far[-1] >= 0 else events
+        counted = so_far[-1] if so_far and so_far[-1] >= 0 else events
         last = self._positions[-1] if events else -1
-        if self._silent_finish > last and tokens is not None and told < tokens:
-            # The last token had no text of its own (part of a character): it came with the finish.
+        if self._silent_finish > last and tokens is not None and counted < tokens:
+            # The last token had no text (part of a character): it arrived with the finish event.
             self._positions.append(self._silent_finish)
             so_far.append(tokens)
         if not self._positions:
-            return Reply(Outcome.MALFORMED, 200, error="the reply had no output")
+            return Response(Outcome.MALFORMED, 200, error="the response had no output")
         split, exact = split_tokens(so_far, tokens)
-        asked = self._usage.prompt_tokens
-        return Reply(Outcome.COMPLETED, 200, self._stamps_ns(), split, exact, asked, tokens)
+        prompt = self._usage.prompt_tokens
+        return Response(Outcome.COMPLETED, 200, self._stamps_ns(), split, exact, prompt, tokens)
 
-    def broken(self, outcome: Outcome, line: str) -> Reply:
+    def failure(self, outcome: Outcome, line: str) -> Response:
         split, exact = split_tokens(self._so_far, None)
-        return Reply(outcome, 200, self._stamps_ns(), split, exact, error=line)
+        return Response(outcome, 200, self._stamps_ns(), split, exact, error=line)
 
     def _stamps_ns(self) -> tuple[int, ...]:
-        return tuple(self._arrivals.at(self._positions))
+        return tuple(self._times.at(self._positions))
 
 
 def split_tokens(so_far: Sequence[int], total: int | None) -> tuple[tuple[int, ...], bool]:
-    """How many tokens each event carried, and whether that is known rather than spread evenly.
+    """The tokens of each event, and whether they are known, not spread evenly.
 
-    `so_far`: the running total that each event told, -1 where it told none. `total`: of the reply.
+    `so_far`: the running total that each event reported, -1 where it reported none. `total`: of the
+    response.
     """
     events = len(so_far)
     if total == events:
@@ -246,7 +249,7 @@ def split_tokens(so_far: Sequence[int], total: int | None) -> tuple[tuple[int, .
 
 
 def _carries_output(choice: _Choice) -> bool:
-    """A role or a finish is not output. An empty text in mid-stream is: a token without text."""
+    """A role or a finish alone is no output. An empty text in mid-stream is: a token without text."""
     delta = choice.delta
     if delta is None:
         return bool(choice.text) or (choice.text is not None and not choice.finish_reason)
@@ -256,15 +259,15 @@ def _carries_output(choice: _Choice) -> bool:
 
 
 def answer_text(reads: Sequence[bytes]) -> str:
-    """What an assistant said, for the next turn; what it only thought is not part of it.
+    """The assistant's text, without its reasoning, for the next turn.
 
-    Up to the first event that can't be read: `read_reply` says what is wrong with it.
+    Ends before the first malformed event; `parse_response` reports the error.
     """
     raw = b"".join(reads)
     head = parse_head(raw)
     if head is None:
         return ""
-    said = []
+    parts = []
     for _, data, _ in sse_events(b"".join(_payload(raw, head).pieces)):
         if data == b"[DONE]":
             continue
@@ -274,15 +277,15 @@ def answer_text(reads: Sequence[bytes]) -> str:
             break
         for choice in choices[:1]:
             text = choice.text if choice.delta is None else choice.delta.content
-            said.append(text if isinstance(text, str) else "")
-    return "".join(said)
+            parts.append(text if isinstance(text, str) else "")
+    return "".join(parts)
 
 
 def first_line(raw: bytes, limit: int = 200) -> str:
-    """Of an error body, in JSON or not."""
+    """The first line of an error message, in JSON or not, at most `limit` characters."""
     try:
         value = msgspec.json.decode(raw)
-    except (ValueError, RecursionError):  # no JSON, no text, or nothing that anybody meant
+    except (ValueError, RecursionError):  # not JSON, not text, or nested too deeply
         value = raw.decode("utf-8", "replace")
     for key in ("error", "message", "detail"):
         if isinstance(value, dict) and key in value:

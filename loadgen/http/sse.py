@@ -1,4 +1,4 @@
-"""Server-sent events, by the HTML standard (9.2.6): bytes of a stream to the data of its events."""
+"""Parses server-sent events (HTML standard, 9.2.6)."""
 
 import re
 from collections.abc import Iterator
@@ -11,8 +11,10 @@ _BETWEEN = _EMPTY_LINE + _DATA
 
 
 def plain_events(body: bytes) -> tuple[list[bytes], list[int]] | None:
-    """What `sse_events` says, in a fraction of its time, of a whole body of nothing but lines `data: …`
-    with LF and an empty line behind each; of any other None.
+    """Data and end positions of all events; None unless the body is regular.
+
+    Much faster than `sse_events`, for the form that engines write: each event is one line `data: …`
+    and an empty line, both ended by LF.
     """
     if not body.startswith(_DATA) or not body.endswith(_EMPTY_LINE) or b"\r" in body:
         return None
@@ -25,7 +27,7 @@ def plain_events(body: bytes) -> tuple[list[bytes], list[int]] | None:
 
 
 def sse_events(body: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """(event name, data, position of the last byte of its last data line) of each whole event.
+    """(event name, data, position of the last byte of its last data line) of each complete event.
 
     Lines end with LF, CRLF or CR; comments and unknown fields are skipped; data lines are joined.
     """
@@ -46,7 +48,7 @@ def sse_events(body: bytes) -> Iterator[tuple[bytes, bytes, int]]:
 
 
 def _lines(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each whole line, and the position of the last byte of its end."""
+    """Each complete line, and the position of the last byte of its end."""
     at = len(_BOM) if body.startswith(_BOM) else 0
     if b"\r" in body:
         for mark in _LINE_END.finditer(body, at):

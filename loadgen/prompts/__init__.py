@@ -1,1 +1,1 @@
-"""What requests say, and how long they are."""
+"""What requests contain, and how long they are."""

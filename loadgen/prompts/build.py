@@ -1,41 +1,42 @@
-"""From a workload to the source of its requests."""
+"""Makes the request source of a workload."""
 
 from loadgen.prompts.base import Source
-from loadgen.prompts.dataset import dataset_rows, read_dataset
-from loadgen.prompts.encoding import Writer, writer_of
-from loadgen.prompts.mixture import mixture
-from loadgen.prompts.synthetic import synthetic
-from loadgen.prompts.traces import read_trace, replay
-from loadgen.workload.lengths import most
+from loadgen.prompts.dataset import dataset_source, read_dataset
+from loadgen.prompts.encoding import PromptEncoder, prompt_encoder
+from loadgen.prompts.mixture import mixture_source
+from loadgen.prompts.synthetic import synthetic_source
+from loadgen.prompts.traces import read_trace, trace_source
+from loadgen.workload.lengths import longest
 from loadgen.workload.workload import Content, Workload
 
 
 def build(workload: Workload, vocabulary: int) -> Source:
-    """Raises BadWorkload: a file that can't be read, or holds what it should not."""
+    """Raises BadWorkload for a file that can't be read or has invalid content."""
     parts: tuple[Content, ...] = workload.mixture or (workload,)
     traces = {
         i: read_trace(p.dataset) for i, p in enumerate(parts) if p.dataset and p.dataset.is_trace
     }
-    longest = max([1, *map(_longest_slice, parts), *(t.longest_input for t in traces.values())])
-    writer = writer_of(workload, vocabulary, longest)
+    slices = (*map(_longest_slice, parts), *(t.longest_input for t in traces.values()))
+    encoder = prompt_encoder(workload, vocabulary, max(1, *slices))
     sources: list[Source] = [
-        replay(traces[i], writer, workload.seed)
+        trace_source(traces[i], encoder, workload.seed)
         if i in traces
-        else _source(part, writer, workload, i)
+        else _source(part, encoder, workload, i)
         for i, part in enumerate(parts)
     ]
     if len(sources) == 1:
         return sources[0]
-    return mixture(sources, [part.weight for part in workload.mixture], workload.seed)
+    return mixture_source(sources, [part.weight for part in workload.mixture], workload.seed)
 
 
-def _source(part: Content, writer: Writer, workload: Workload, index: int) -> Source:
+def _source(part: Content, encoder: PromptEncoder, workload: Workload, index: int) -> Source:
     if part.dataset is not None:
-        return read_dataset(part, dataset_rows(part.dataset), writer, workload.tokenizer)
-    return synthetic(part, writer, (workload.seed, index))
+        return dataset_source(part, read_dataset(part.dataset), encoder, workload.tokenizer)
+    return synthetic_source(part, encoder, (workload.seed, index))
 
 
 def _longest_slice(part: Content) -> int:
-    longest = most(part.input_tokens) if part.input_tokens is not None else 1
-    following = most(part.conversation.next_tokens) if part.conversation else 1
-    return max(longest, following)
+    """The most tokens that are cut from the token pool at once."""
+    first = longest(part.input_tokens) if part.input_tokens is not None else 1
+    later = longest(part.conversation.next_tokens) if part.conversation else 1
+    return max(first, later)

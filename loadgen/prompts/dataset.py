@@ -1,4 +1,4 @@
-"""Prompts out of a file: ShareGPT's JSON, or JSONL with one request a line."""
+"""Prompts from a file: ShareGPT's JSON, or JSONL with one request a line."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.errors import BadWorkload
-from loadgen.prompts.base import Ask
-from loadgen.prompts.encoding import Writer, token_counter
-from loadgen.prompts.length_sampling import Lengths, drawn_lengths
+from loadgen.prompts.base import Request
+from loadgen.prompts.encoding import PromptEncoder, token_counter
+from loadgen.prompts.length_sampling import Lengths, sample_lengths
 from loadgen.workload.workload import Content, Dataset
 
 _USERS = ("human", "user")
@@ -20,39 +20,47 @@ _MODELS = ("gpt", "assistant", "chatgpt", "bard", "bing")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One conversation: what the user says each time, and how long each answer was, if told."""
+class DatasetRow:
+    """One conversation: the user's prompts in turn, and the recorded answers.
+
+    `where` is its place in the file, for messages.
+    """
 
     prompts: tuple[str, ...]
-    answers: tuple[str | int | None, ...]  # the text, its tokens, or neither
+    answers: tuple[str | int | None, ...]  # text, or number of tokens; None: not recorded
     system: str = ""
     where: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    rows: tuple[Row, ...]
-    writer: Writer
-    outputs: Lengths | None  # the workload's own, over those of the file
+class DatasetSource:
+    """Requests of a dataset, one session a row."""
+
+    rows: tuple[DatasetRow, ...]
+    encoder: PromptEncoder
+    outputs: Lengths | None  # the workload's output lengths, in place of those of the file
     count: Callable[[str], int]
     longest_tokens: int
     size: int | None
     multi_turn: bool
     due_s: NDArray[np.float64] | None = None
 
-    def first(self, number: int) -> Ask:
+    def first(self, number: int) -> Request:
+        """The first prompt of a row."""
         row = self.rows[number]
-        prompt = self.writer.from_text(row.prompts[0], row.system)
+        prompt = self.encoder.from_text(row.prompts[0], row.system)
         session = number if len(row.prompts) > 1 else -1
-        return Ask(prompt, self._tokens(number, 0), None, session)
+        return Request(prompt, self._tokens(number, 0), None, session)
 
-    def next(self, ask: Ask, answer: str) -> Ask | None:
-        turn = ask.turn + 1
-        if ask.session < 0 or turn >= len(self.rows[ask.session].prompts):
+    def next(self, request: Request, answer: str) -> Request | None:
+        """The next prompt of the same row, after the answer as generated."""
+        turn = request.turn + 1
+        if request.session < 0 or turn >= len(self.rows[request.session].prompts):
             return None
-        words = json.dumps(self.rows[ask.session].prompts[turn], ensure_ascii=False)[1:-1].encode()
-        prompt = self.writer.following(ask.prompt, answer, words)
-        return Ask(prompt, self._tokens(ask.session, turn), None, ask.session, turn)
+        text = self.rows[request.session].prompts[turn]
+        words = json.dumps(text, ensure_ascii=False)[1:-1].encode()
+        prompt = self.encoder.next_turn(request.prompt, answer, words)
+        return Request(prompt, self._tokens(request.session, turn), None, request.session, turn)
 
     def _tokens(self, number: int, turn: int) -> int:
         if self.outputs is not None:
@@ -61,27 +69,30 @@ class Rows:
         return max(1, self.count(answer) if isinstance(answer, str) else answer or 1)
 
 
-def read_dataset(
-    content: Content, rows: Sequence[Row], writer: Writer, tokenizer: Path | None
-) -> Rows:
-    """`output_tokens` of the workload, where given, stands over what the file tells."""
+def dataset_source(
+    content: Content, rows: Sequence[DatasetRow], encoder: PromptEncoder, tokenizer: Path | None
+) -> DatasetSource:
+    """`output_tokens` of the workload, where given, overrides the lengths of the file.
+
+    Raises BadWorkload if neither gives the length of an answer.
+    """
     outputs = None
     if content.output_tokens is not None:
-        outputs = drawn_lengths(content.output_tokens, np.random.default_rng(0))
+        outputs = sample_lengths(content.output_tokens, np.random.default_rng(0))
     else:
         for row in rows:
             if None in row.answers:
                 raise BadWorkload(
-                    f"{row.where}: no output_tokens: give it in the row, or in the workload"
+                    f"{row.where}: no output_tokens: set it in the row or in the workload"
                 )
     count = token_counter(tokenizer)
     chars = max(sum(map(len, row.prompts)) for row in rows)
     several = any(len(row.prompts) > 1 for row in rows)
-    return Rows(tuple(rows), writer, outputs, count, chars, len(rows), several)
+    return DatasetSource(tuple(rows), encoder, outputs, count, chars, len(rows), several)
 
 
-def dataset_rows(dataset: Dataset) -> list[Row]:
-    """Raises BadWorkload with the place of the fault."""
+def read_dataset(dataset: Dataset) -> list[DatasetRow]:
+    """The rows of a file, at most `limit`. Raises BadWorkload with file and line."""
     try:
         text = dataset.path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -90,11 +101,13 @@ def dataset_rows(dataset: Dataset) -> list[Row]:
     read = _sharegpt if dataset.kind == "sharegpt" else _jsonl
     rows = read(dataset.path, text)[: dataset.limit]
     if not rows:
-        raise BadWorkload(f"{dataset.path}: no conversation that begins with a user's words")
+        raise BadWorkload(
+            f"{dataset.path}: no usable conversation: each needs a user message and an answer"
+        )
     return rows
 
 
-def _sharegpt(path: Path, text: str) -> list[Row]:
+def _sharegpt(path: Path, text: str) -> list[DatasetRow]:
     """Conversations without an answer are left out, as `vllm bench serve` does."""
     try:
         data = json.loads(text)
@@ -106,7 +119,7 @@ def _sharegpt(path: Path, text: str) -> list[Row]:
     return [row for row in rows if row is not None]
 
 
-def _conversation(path: Path, index: int, entry: Any) -> Row | None:
+def _conversation(path: Path, index: int, entry: Any) -> DatasetRow | None:
     where = f"{path}: entry {index}"
     turns = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(turns, list):
@@ -115,22 +128,25 @@ def _conversation(path: Path, index: int, entry: Any) -> Row | None:
     answers: list[str] = []
     system = ""
     for turn in turns:
-        who, said = (
+        role, value = (
             (turn.get("from"), turn.get("value")) if isinstance(turn, dict) else (None, None)
         )
-        if not isinstance(who, str) or not isinstance(said, str):
-            raise BadWorkload(f"{where}: a turn needs from and value, both text")
-        if who == "system":
-            system = said
-        elif who in _USERS and len(prompts) == len(answers):
-            prompts.append(said)
-        elif who in _MODELS and len(answers) < len(prompts):
-            answers.append(said)
-    whole = min(len(prompts), len(answers))
-    return Row(tuple(prompts[:whole]), tuple(answers[:whole]), system, where) if whole else None
+        if not isinstance(role, str) or not isinstance(value, str):
+            raise BadWorkload(f"{where}: a turn needs from and value, both strings")
+        if role == "system":
+            system = value
+        elif role in _USERS and len(prompts) == len(answers):
+            prompts.append(value)
+        elif role in _MODELS and len(answers) < len(prompts):
+            answers.append(value)
+    turns_answered = min(len(prompts), len(answers))
+    if not turns_answered:
+        return None
+    pairs = tuple(prompts[:turns_answered]), tuple(answers[:turns_answered])
+    return DatasetRow(*pairs, system, where)
 
 
-def _jsonl(path: Path, text: str) -> list[Row]:
+def _jsonl(path: Path, text: str) -> list[DatasetRow]:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
@@ -143,25 +159,25 @@ def _jsonl(path: Path, text: str) -> list[Row]:
     return rows
 
 
-def _request(where: str, entry: Any) -> Row:
-    """One turn: `prompt`, or `messages` of which the user's are said in turn."""
+def _request(where: str, entry: Any) -> DatasetRow:
+    """One turn (`prompt`), or one turn for each user message of `messages`."""
     if not isinstance(entry, dict):
         raise BadWorkload(f'{where}: expected {{"prompt": "…", "output_tokens": 64}}')
     tokens = entry.get("output_tokens", entry.get("max_tokens"))
     if tokens is not None and (not isinstance(tokens, int) or tokens < 1):
-        raise BadWorkload(f"{where}: output_tokens: expected a number of tokens: {tokens!r}")
+        raise BadWorkload(f"{where}: output_tokens: expected a positive integer, got {tokens!r}")
     prompt, messages = entry.get("prompt"), entry.get("messages")
     if isinstance(prompt, str):
-        return Row((prompt,), (tokens,), where=where)
+        return DatasetRow((prompt,), (tokens,), where=where)
     if not isinstance(messages, list):
-        raise BadWorkload(f"{where}: expected a prompt (text), or messages")
-    said = [
+        raise BadWorkload(f"{where}: expected a prompt (a string) or messages (a list)")
+    turns = [
         (message.get("role"), message.get("content"))
         for message in messages
         if isinstance(message, dict)
     ]
-    users = tuple(text for role, text in said if role == "user" and isinstance(text, str))
-    system = next((t for role, t in said if role == "system" and isinstance(t, str)), "")
+    users = tuple(text for role, text in turns if role == "user" and isinstance(text, str))
+    system = next((t for role, t in turns if role == "system" and isinstance(t, str)), "")
     if not users:
-        raise BadWorkload(f"{where}: messages: no user's message with text in it")
-    return Row(users, (tokens,) * len(users), system, where)
+        raise BadWorkload(f"{where}: messages: no user message with text")
+    return DatasetRow(users, (tokens,) * len(users), system, where)

@@ -1,4 +1,4 @@
-"""Tables of lengths, drawn once from a seed: the same number finds the same length anywhere. Pure."""
+"""Tables of lengths, sampled once from a seed: request i has the same length in every process. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ TABLE = 1 << 16
 Lengths = NDArray[np.int64]
 
 
-def drawn_lengths(length: Length, random: np.random.Generator, count: int = TABLE) -> Lengths:
-    """Independent draws, each inside what the distribution allows."""
+def sample_lengths(length: Length, random: np.random.Generator, count: int = TABLE) -> Lengths:
+    """`count` independent samples, each within the bounds of the distribution."""
     match length:
         case int():
             return np.full(count, length, np.int64)
@@ -27,7 +27,7 @@ def drawn_lengths(length: Length, random: np.random.Generator, count: int = TABL
 
 
 def _lognormal(length: LogNormal, random: np.random.Generator, count: int) -> Lengths:
-    """By the inverse of the part of the distribution between the bounds: no piles at its ends."""
+    """Truncated log-normal by inverse transform: clipping would pile up samples at the bounds."""
     from scipy.special import ndtr, ndtri
 
     edges = (np.log([length.low - 0.5, length.high + 0.5]) - np.log(length.median)) / length.sigma
@@ -35,6 +35,6 @@ def _lognormal(length: LogNormal, random: np.random.Generator, count: int) -> Le
     if above - below < 1e-12:
         return np.full(count, length.low if length.median < length.low else length.high, np.int64)
     uniform = below + (above - below) * random.random(count)
-    drawn = np.exp(np.log(length.median) + length.sigma * ndtri(uniform))
-    cut: Lengths = np.clip(np.rint(drawn), length.low, length.high).astype(np.int64)
-    return cut
+    samples = np.exp(np.log(length.median) + length.sigma * ndtri(uniform))
+    rounded: Lengths = np.clip(np.rint(samples), length.low, length.high).astype(np.int64)
+    return rounded

@@ -1,4 +1,4 @@
-"""Several sources in one load, each as often as its weight says."""
+"""Several sources in one load, each in proportion to its weight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.prompts.base import Ask, Source
+from loadgen.prompts.base import Request, Source
 
 _TABLE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mixture:
-    """`parts[i]` is the source of number i; it is that source's `ranks[i]`-th. Both repeat."""
+class MixtureSource:
+    """Request i is number `ranks[i]` of source `parts[i]`; both arrays repeat."""
 
     sources: tuple[Source, ...]
     parts: NDArray[np.int64]
@@ -24,28 +24,30 @@ class Mixture:
     size: int | None = None
     due_s: NDArray[np.float64] | None = None
 
-    def first(self, number: int) -> Ask:
-        source, own = self._at(number)
-        ask = source.first(own)
-        return ask if ask.session < 0 else replace(ask, session=number)
+    def first(self, number: int) -> Request:
+        """The first turn of session `number`, from the source that it belongs to."""
+        source, own_number = self._at(number)
+        request = source.first(own_number)
+        return request if request.session < 0 else replace(request, session=number)
 
-    def next(self, ask: Ask, answer: str) -> Ask | None:
-        if ask.session < 0:
+    def next(self, request: Request, answer: str) -> Request | None:
+        """The next turn from the same source."""
+        if request.session < 0:
             return None
-        source, own = self._at(ask.session)
-        following = source.next(replace(ask, session=own), answer)
-        return None if following is None else replace(following, session=ask.session)
+        source, own_number = self._at(request.session)
+        following = source.next(replace(request, session=own_number), answer)
+        return None if following is None else replace(following, session=request.session)
 
     def _at(self, number: int) -> tuple[Source, int]:
         turn, place = divmod(number, len(self.parts))
         part = int(self.parts[place])
         source = self.sources[part]
-        own = turn * self.counts[part] + int(self.ranks[place])
-        return source, own if source.size is None else own % source.size
+        own_number = turn * self.counts[part] + int(self.ranks[place])
+        return source, own_number if source.size is None else own_number % source.size
 
 
-def mixture(sources: Sequence[Source], weights: Sequence[float], seed: int) -> Mixture:
-    """In a shuffled order, in shares as near to the weights as whole numbers allow."""
+def mixture_source(sources: Sequence[Source], weights: Sequence[float], seed: int) -> MixtureSource:
+    """In shuffled order; shares are the weights, rounded to 1/16,384."""
     shares = np.array(weights) / sum(weights)
     edges = np.rint(np.cumsum(shares) * _TABLE).astype(np.int64)
     parts = np.searchsorted(edges, np.arange(_TABLE), side="right")
@@ -54,7 +56,7 @@ def mixture(sources: Sequence[Source], weights: Sequence[float], seed: int) -> M
     for part in range(len(sources)):
         mine = parts == part
         ranks[mine] = np.arange(np.count_nonzero(mine))
-    return Mixture(
+    return MixtureSource(
         tuple(sources),
         parts,
         ranks,

@@ -1,4 +1,4 @@
-"""Prompts of drawn lengths. No two begin alike, unless a shared prefix is asked for."""
+"""Random prompts of sampled lengths. No two begin alike, unless a shared prefix is configured."""
 
 from dataclasses import dataclass
 
@@ -6,54 +6,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.errors import BadWorkload
-from loadgen.prompts.base import Ask
-from loadgen.prompts.encoding import Writer
-from loadgen.prompts.length_sampling import Lengths, drawn_lengths
-from loadgen.workload.lengths import most
+from loadgen.prompts.base import Request
+from loadgen.prompts.encoding import PromptEncoder
+from loadgen.prompts.length_sampling import Lengths, sample_lengths
+from loadgen.workload.lengths import longest
 from loadgen.workload.workload import Content, Conversation, SharedPrefix
 
-_PREFIX_KEY = 1 << 40  # beyond the number of any request
+_PREFIX_KEY = 1 << 40  # above any request number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Synthetic:
-    writer: Writer
+class SyntheticSource:
+    """Single-turn requests of random tokens."""
+
+    encoder: PromptEncoder
     inputs: Lengths
     outputs: Lengths
     shared: SharedPrefix | None
-    offset: int  # of numbers, so that seeds do not begin alike
+    offset: int  # added to request numbers, so that prompts differ between seeds
     longest_tokens: int
     size: int | None = None
     due_s: NDArray[np.float64] | None = None
     multi_turn: bool = False
 
-    def first(self, number: int) -> Ask:
+    def first(self, number: int) -> Request:
+        """Request `number`."""
         length = int(self.inputs[number % len(self.inputs)])
         tokens = self._tokens(number + self.offset, length)
-        return Ask(
-            self.writer.prompt(tokens),
+        return Request(
+            self.encoder.from_tokens(tokens),
             int(self.outputs[number % len(self.outputs)]),
-            length if self.writer.counted else None,
+            length if self.encoder.exact_lengths else None,
         )
 
-    def next(self, ask: Ask, answer: str) -> Ask | None:
+    def next(self, request: Request, answer: str) -> Request | None:
+        """None: there is one turn."""
         return None
 
     def _tokens(self, number: int, length: int) -> bytes:
-        pool = self.writer.pool
+        pool = self.encoder.pool
         common = round(self.shared.hit_rate * length) if self.shared else 0
         if not self.shared or not common:
             return pool.distinct(number, length)
-        prefix = pool.run(_PREFIX_KEY + number % self.shared.prefixes, common)
+        prefix = pool.slice(_PREFIX_KEY + number % self.shared.prefixes, common)
         own = pool.distinct(number, length - common)
         return pool.separator.join([prefix, own]) if own else prefix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Talk:
-    """Conversations: what is said before comes again, the answers as they came."""
+class ConversationSource:
+    """Multi-turn requests of random tokens; each prompt holds the history, with the answers as generated."""
 
-    opening: Synthetic
+    opening: SyntheticSource
     turns: Lengths
     next_inputs: Lengths
     think_s: float
@@ -62,40 +66,48 @@ class Talk:
     due_s: NDArray[np.float64] | None = None
     multi_turn: bool = True
 
-    def first(self, number: int) -> Ask:
-        ask = self.opening.first(number)
-        return Ask(ask.prompt, ask.output_tokens, ask.input_tokens, session=number)
+    def first(self, number: int) -> Request:
+        """The first turn of conversation `number`."""
+        request = self.opening.first(number)
+        return Request(request.prompt, request.output_tokens, request.input_tokens, session=number)
 
-    def next(self, ask: Ask, answer: str) -> Ask | None:
-        session, turn = ask.session, ask.turn + 1
+    def next(self, request: Request, answer: str) -> Request | None:
+        """The next turn; None after the last."""
+        session, turn = request.session, request.turn + 1
         if turn >= self.turns[session % len(self.turns)]:
             return None
-        writer, outputs = self.opening.writer, self.opening.outputs
+        encoder, outputs = self.opening.encoder, self.opening.outputs
         key = session * 31 + turn
-        words = writer.pool.run(key, int(self.next_inputs[key % len(self.next_inputs)]))
-        prompt = writer.following(ask.prompt, answer, words)
+        words = encoder.pool.slice(key, int(self.next_inputs[key % len(self.next_inputs)]))
+        prompt = encoder.next_turn(request.prompt, answer, words)
         tokens = int(outputs[key % len(outputs)])
-        return Ask(prompt, tokens, None, session, turn, self.think_s)
+        return Request(prompt, tokens, None, session, turn, self.think_s)
 
 
-def synthetic(content: Content, writer: Writer, seed: tuple[int, ...]) -> Synthetic | Talk:
+def synthetic_source(
+    content: Content, encoder: PromptEncoder, seed: tuple[int, ...]
+) -> SyntheticSource | ConversationSource:
+    """Conversations where the content has them. Raises BadWorkload if a length is missing."""
     if content.input_tokens is None or content.output_tokens is None:
-        raise BadWorkload("input_tokens and output_tokens are needed where no dataset brings them")
+        raise BadWorkload("input_tokens and output_tokens are required without a dataset")
     random = np.random.default_rng(seed)
-    inputs = drawn_lengths(content.input_tokens, random)
-    outputs = drawn_lengths(content.output_tokens, random)
+    inputs = sample_lengths(content.input_tokens, random)
+    outputs = sample_lengths(content.output_tokens, random)
     offset = int(random.integers(0, 1 << 20))
-    longest = most(content.input_tokens) + most(content.output_tokens)
+    longest_tokens = longest(content.input_tokens) + longest(content.output_tokens)
     shared = content.shared_prefix
-    plain = Synthetic(writer, inputs, outputs, shared, offset, longest)
+    plain = SyntheticSource(encoder, inputs, outputs, shared, offset, longest_tokens)
     if content.conversation is None:
         return plain
-    return _talk(plain, content.conversation, random)
+    return _conversation(plain, content.conversation, random)
 
 
-def _talk(plain: Synthetic, how: Conversation, random: np.random.Generator) -> Talk:
-    turns = drawn_lengths(how.turns, random)
-    inputs = drawn_lengths(how.next_tokens, random)
-    more = int(turns.max()) - 1
-    longest = plain.longest_tokens + more * (int(inputs.max()) + int(plain.outputs.max()))
-    return Talk(plain, turns, inputs, how.think_s, longest)
+def _conversation(
+    plain: SyntheticSource, config: Conversation, random: np.random.Generator
+) -> ConversationSource:
+    turns = sample_lengths(config.turns, random)
+    inputs = sample_lengths(config.next_tokens, random)
+    later_turns = int(turns.max()) - 1
+    longest_turn = int(inputs.max()) + int(plain.outputs.max())
+    longest_tokens = plain.longest_tokens + later_turns * longest_turn
+    return ConversationSource(plain, turns, inputs, config.think_s, longest_tokens)

@@ -1,4 +1,4 @@
-"""A long run of random tokens, encoded once: a prompt is a slice of it, whatever its length."""
+"""A long array of random tokens, encoded once: a prompt of any length is a slice of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,47 +7,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOKENS = 1 << 18
-_STEP = 2654435761  # Knuth's multiplicative hash: neighbours in number lie far apart in the pool
-_LEAD = 4
+_STEP = 2654435761  # Knuth's multiplicative hash: consecutive numbers get slices that are far apart
+_PREFIX_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TokenPool:
-    """`encoded[starts[i]:starts[i + 1]]` is token i with its separator behind it."""
+    """`encoded[starts[i]:starts[i + 1]]` is token i, followed by the separator."""
 
     pieces: tuple[bytes, ...]
     separator: bytes
     encoded: bytes
     starts: NDArray[np.int64]
-    span: int  # first tokens of a slice lie below it
+    first_max: int  # slices start below this token
 
-    def lead(self, number: int) -> list[bytes]:
-        """A few tokens that no other number has."""
-        made, rest = [], number
-        for _ in range(_LEAD):
+    def _prefix(self, number: int) -> list[bytes]:
+        """Tokens that are unique to this number."""
+        tokens, rest = [], number
+        for _ in range(_PREFIX_TOKENS):
             rest, index = divmod(rest, len(self.pieces))
-            made.append(self.pieces[index])
-        return made
+            tokens.append(self.pieces[index])
+        return tokens
 
-    def run(self, key: int, length: int) -> bytes:
-        """`length` tokens, the same for the same key; empty for none."""
+    def slice(self, key: int, length: int) -> bytes:
+        """`length` consecutive tokens, the same for the same key; empty for length 0."""
         if length <= 0:
             return b""
-        first = key * _STEP % self.span
+        first = key * _STEP % self.first_max
         end = int(self.starts[first + length]) - len(self.separator)
         return self.encoded[int(self.starts[first]) : end]
 
     def distinct(self, number: int, length: int) -> bytes:
-        """`length` tokens that begin as those of no other number."""
-        lead = self.lead(number)[:length]
-        rest = self.run(number, length - len(lead))
-        return self.separator.join([*lead, rest] if rest else lead)
+        """`length` tokens whose first ones are unique to this number."""
+        prefix = self._prefix(number)[:length]
+        rest = self.slice(number, length - len(prefix))
+        return self.separator.join([*prefix, rest] if rest else prefix)
 
 
-def pool_of(
+def token_pool(
     pieces: Sequence[bytes], separator: bytes, longest: int, random: np.random.Generator
 ) -> TokenPool:
-    """Of pieces that are one token each, in a shuffled order; `longest`: the longest slice."""
+    """`pieces`: one token each. `longest`: most tokens of a slice."""
     shuffled = tuple(pieces[i] for i in random.permutation(len(pieces)))
     picks = random.integers(0, len(shuffled), _TOKENS + longest)
     lengths = np.array([len(piece) + len(separator) for piece in shuffled], np.int64)

@@ -1,4 +1,4 @@
-"""Traces of production: when requests came, how long they were, and what they shared.
+"""Production traces: arrival times, lengths and shared blocks of requests.
 
 Mooncake (github.com/kvcache-ai/Mooncake, FAST'25): JSONL of `timestamp` (ms), `input_length`,
 `output_length`, `hash_ids`, one id for each block of 512 tokens; blocks with the same id are the same.
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.errors import BadWorkload
-from loadgen.prompts.base import Ask
-from loadgen.prompts.encoding import Writer
+from loadgen.prompts.base import Request
+from loadgen.prompts.encoding import PromptEncoder
 from loadgen.workload.workload import Dataset
 
 BLOCK_TOKENS = 512
@@ -28,46 +28,52 @@ _BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TraceRow:
+    """One request of a trace."""
+
     at_s: float
     input_tokens: int
     output_tokens: int
-    blocks: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()  # ids of the prompt's blocks of 512 tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """A trace as read: rows in the order of their times; the first is at 0."""
+class TraceRows:
+    """A trace as read, sorted by time; the first row is at 0 s."""
 
-    entries: tuple[Entry, ...]
+    rows: tuple[TraceRow, ...]
     longest_input: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
-    entries: tuple[Entry, ...]
-    writer: Writer
+class TraceSource:
+    """Requests of a trace: random tokens, blocks of the same id are equal."""
+
+    rows: tuple[TraceRow, ...]
+    encoder: PromptEncoder
     offset: int
     due_s: NDArray[np.float64] | None
     size: int | None
     longest_tokens: int
     multi_turn: bool = False
 
-    def first(self, number: int) -> Ask:
-        entry = self.entries[number]
-        tokens = self._tokens(number, entry)
-        exact = entry.input_tokens if self.writer.counted else None
-        return Ask(self.writer.prompt(tokens), entry.output_tokens, exact)
+    def first(self, number: int) -> Request:
+        """The request of row `number`."""
+        row = self.rows[number]
+        tokens = self._tokens(number, row)
+        exact = row.input_tokens if self.encoder.exact_lengths else None
+        return Request(self.encoder.from_tokens(tokens), row.output_tokens, exact)
 
-    def next(self, ask: Ask, answer: str) -> Ask | None:
+    def next(self, request: Request, answer: str) -> Request | None:
+        """None: traces have single turns."""
         return None
 
-    def _tokens(self, number: int, entry: Entry) -> bytes:
-        pool = self.writer.pool
-        if not entry.blocks:
-            return pool.distinct(number + self.offset, entry.input_tokens)
-        left, parts = entry.input_tokens, []
-        for block in entry.blocks:
+    def _tokens(self, number: int, row: TraceRow) -> bytes:
+        pool = self.encoder.pool
+        if not row.blocks:
+            return pool.distinct(number + self.offset, row.input_tokens)
+        left, parts = row.input_tokens, []
+        for block in row.blocks:
             length = min(BLOCK_TOKENS, left)
             if length > 0:
                 parts.append(pool.distinct(block + self.offset, length))
@@ -77,16 +83,17 @@ class Replayed:
         return pool.separator.join(parts)
 
 
-def replay(trace: Replay, writer: Writer, seed: int) -> Replayed:
+def trace_source(trace: TraceRows, encoder: PromptEncoder, seed: int) -> TraceSource:
+    """The seed selects the tokens; times and lengths are the trace's."""
     offset = int(np.random.default_rng((seed, 11)).integers(0, 1 << 20))
-    due_s = np.array([entry.at_s for entry in trace.entries])
-    longest = max(entry.input_tokens + entry.output_tokens for entry in trace.entries)
-    return Replayed(trace.entries, writer, offset, due_s, len(trace.entries), longest)
+    due_s = np.array([row.at_s for row in trace.rows])
+    longest = max(row.input_tokens + row.output_tokens for row in trace.rows)
+    return TraceSource(trace.rows, encoder, offset, due_s, len(trace.rows), longest)
 
 
-def read_trace(dataset: Dataset) -> Replay:
-    """Raises BadWorkload with file and line. Rows without an answer (failures) are left out."""
-    readers: dict[str, Callable[[Path], Iterator[Entry]]] = {
+def read_trace(dataset: Dataset) -> TraceRows:
+    """Raises BadWorkload with file and line. Rows without output tokens (failed requests) are left out."""
+    readers: dict[str, Callable[[Path], Iterator[TraceRow]]] = {
         "mooncake": _mooncake,
         "azure": _azure,
         "burstgpt": _burstgpt,
@@ -96,18 +103,18 @@ def read_trace(dataset: Dataset) -> Replay:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise BadWorkload(f"{dataset.path}: {(why or str(error)).lower()}") from error
-    entries = sorted((e for e in read if e.output_tokens > 0), key=lambda entry: entry.at_s)
-    entries = entries[: dataset.limit]
-    if not entries:
-        raise BadWorkload(f"{dataset.path}: no request with an answer in it")
-    begin_s = entries[0].at_s
+    rows = sorted((e for e in read if e.output_tokens > 0), key=lambda row: row.at_s)
+    rows = rows[: dataset.limit]
+    if not rows:
+        raise BadWorkload(f"{dataset.path}: no request with output tokens")
+    begin_s = rows[0].at_s
     shifted = tuple(
-        Entry(e.at_s - begin_s, e.input_tokens, e.output_tokens, e.blocks) for e in entries
+        TraceRow(e.at_s - begin_s, e.input_tokens, e.output_tokens, e.blocks) for e in rows
     )
-    return Replay(shifted, max(entry.input_tokens for entry in shifted))
+    return TraceRows(shifted, max(row.input_tokens for row in shifted))
 
 
-def _mooncake(path: Path) -> Iterator[Entry]:
+def _mooncake(path: Path) -> Iterator[TraceRow]:
     expected = '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}'
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
@@ -117,37 +124,37 @@ def _mooncake(path: Path) -> Iterator[Entry]:
                 row = json.loads(line)
                 blocks = tuple(int(block) for block in row.get("hash_ids", ()))
                 at_s = float(row["timestamp"]) / 1e3
-                yield _entry(at_s, row["input_length"], row["output_length"], blocks)
+                yield _row(at_s, row["input_length"], row["output_length"], blocks)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise _fault(path, number, error, expected) from None
+                raise _bad_row(path, number, error, expected) from None
 
 
-def _azure(path: Path) -> Iterator[Entry]:
+def _azure(path: Path) -> Iterator[TraceRow]:
     for number, row in _csv(path, _AZURE):
         try:
-            # Seven digits of a second, of which Python takes six.
+            # Seven decimals of a second; Python parses six.
             moment, _, fraction = row["TIMESTAMP"].partition(".")
             digits = fraction.split("+")[0][:6]
             stamp = datetime.datetime.fromisoformat(f"{moment}.{digits or '0':0<6}+00:00")
-            yield _entry(stamp.timestamp(), row["ContextTokens"], row["GeneratedTokens"])
+            yield _row(stamp.timestamp(), row["ContextTokens"], row["GeneratedTokens"])
         except ValueError as error:
-            raise _fault(path, number, error, "2023-11-16 18:17:03.9799600,4808,10") from None
+            raise _bad_row(path, number, error, "2023-11-16 18:17:03.9799600,4808,10") from None
 
 
-def _burstgpt(path: Path) -> Iterator[Entry]:
+def _burstgpt(path: Path) -> Iterator[TraceRow]:
     for number, row in _csv(path, _BURSTGPT):
         try:
             at_s = float(row["Timestamp"])
-            yield _entry(at_s, row["Request tokens"], row["Response tokens"])
+            yield _row(at_s, row["Request tokens"], row["Response tokens"])
         except ValueError as error:
-            raise _fault(path, number, error, "5,ChatGPT,472,18,490,Conversation log") from None
+            raise _bad_row(path, number, error, "5,ChatGPT,472,18,490,Conversation log") from None
 
 
-def _entry(at_s: float, inputs: object, outputs: object, blocks: tuple[int, ...] = ()) -> Entry:
+def _row(at_s: float, inputs: object, outputs: object, blocks: tuple[int, ...] = ()) -> TraceRow:
     input_tokens, output_tokens = int(str(inputs)), int(str(outputs))
     if input_tokens < 0 or output_tokens < 0:
-        raise ValueError(f"a length below 0: {min(input_tokens, output_tokens)}")
-    return Entry(at_s, max(1, input_tokens), output_tokens, blocks)
+        raise ValueError(f"negative length: {min(input_tokens, output_tokens)}")
+    return TraceRow(at_s, max(1, input_tokens), output_tokens, blocks)
 
 
 def _csv(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -156,11 +163,11 @@ def _csv(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, s
         missing = [name for name in needed if name not in (reader.fieldnames or ())]
         if missing:
             columns = ", ".join(needed)
-            raise BadWorkload(f"{path}:1: no column {missing[0]!r}: expected {columns}")
+            raise BadWorkload(f"{path}:1: no column {missing[0]!r}; expected {columns}")
         for row in reader:
             yield reader.line_num, {k: v or "" for k, v in row.items() if k is not None}
 
 
-def _fault(path: Path, number: int, error: Exception, expected: str) -> BadWorkload:
-    what = f"no {error}" if isinstance(error, KeyError) else str(error)
-    return BadWorkload(f"{path}:{number}: {what}: expected a row as {expected}")
+def _bad_row(path: Path, number: int, error: Exception, expected: str) -> BadWorkload:
+    what = f"missing {error}" if isinstance(error, KeyError) else str(error)
+    return BadWorkload(f"{path}:{number}: {what}; expected a row such as {expected}")

@@ -1,4 +1,4 @@
-"""Common English words, each one token to most tokenizers when a space precedes it."""
+"""Common English words, each one token in most tokenizers when a space precedes it."""
 
 _TEXT = """
 time year people way day man thing woman life child world school state family student

@@ -1,0 +1,1 @@
+"""Request records, and everything computed from them: steady window, metrics, precision."""

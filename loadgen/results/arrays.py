@@ -1,4 +1,4 @@
-"""The arrays of a level that its figures are made of. Pure arithmetic over records."""
+"""Arrays computed from the records of a level, the input of all metrics. Pure."""
 
 from functools import cached_property
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.http.response_parser import Outcome
-from loadgen.results import steady_state as steady
+from loadgen.results import steady_state
 from loadgen.results.records import Records
 from loadgen.results.report import Level
 
@@ -18,8 +18,11 @@ def _ms(ns: NDArray[np.int64] | Floats) -> Floats:
     return ms
 
 
-class Sample:
-    """The arrays that formulas are made of."""
+class LevelArrays:
+    """Boolean arrays have one entry a request, `_ms` arrays one a sample. Computed on first use.
+
+    A request is in the cohort if it ended (closed loop) or was due (open loop) inside the window.
+    """
 
     def __init__(self, level: Level) -> None:
         self.level = level
@@ -31,157 +34,171 @@ class Sample:
 
     @cached_property
     def cohort(self) -> NDArray[np.bool_]:
-        """The requests that the latencies and the error rate are about."""
+        """Requests that the latencies and the error rate are computed over."""
         closed = self.level.concurrency is not None
         return self._inside(self.records.end_ns if closed else self.records.due_ns)
 
     @cached_property
-    def chosen(self) -> NDArray[np.bool_]:
+    def measured(self) -> NDArray[np.bool_]:
+        """The completed requests of the cohort."""
         return self.cohort & self.records.completed
 
     @cached_property
     def tokens(self) -> NDArray[np.int64]:
-        """Of each completed request; its events where the server did not tell."""
+        """Output tokens of each completed request; the number of events where `usage` was missing."""
         records = self.records
-        told = np.where(records.output_tokens >= 0, records.output_tokens, records.events)
-        return np.where(records.completed, told, 0).astype(np.int64)
+        reported = np.where(records.output_tokens >= 0, records.output_tokens, records.events)
+        return np.where(records.completed, reported, 0).astype(np.int64)
 
     @cached_property
-    def event_owner(self) -> NDArray[np.int64]:
-        """The row that each event belongs to."""
+    def event_row(self) -> NDArray[np.int64]:
+        """The request (row) of each event."""
         return np.repeat(np.arange(len(self.records)), self.records.events)
 
     @cached_property
     def event_weights(self) -> Floats:
-        """Tokens of each event. Of requests that broke off, only what is known to have been output.
+        """Output tokens of each event; 0 for those of failed requests.
 
-        A request given up when its level ended counts as it came: where its events did not tell
-        their tokens, each holds as many as those of the completed requests did on average.
+        Requests abandoned at the end of the level count up to there: where their tokens per event
+        are unknown, the mean of the completed requests is used.
         """
         records = self.records
         weights = records.event_tokens.astype(np.float64)
-        given_up = np.equal(records.outcome, Outcome.ABANDONED)
-        unsure = given_up & (records.exact_tokens == 0)
+        abandoned = np.equal(records.outcome, Outcome.ABANDONED)
+        unknown = abandoned & (records.exact_tokens == 0)
         events = int(records.events[records.completed].sum())
         mean = float(self.tokens.sum()) / events if events else 1.0
-        counted = records.completed | given_up
-        weights = np.where(unsure[self.event_owner], mean, weights)
-        return np.where(counted[self.event_owner], weights, 0.0)
+        counted = records.completed | abandoned
+        weights = np.where(unknown[self.event_row], mean, weights)
+        return np.where(counted[self.event_row], weights, 0.0)
 
     @cached_property
     def tokens_inside(self) -> float:
-        """Output tokens that arrived in the window."""
+        """Output tokens that arrived inside the window."""
         return float(self.event_weights[self._inside(self.records.event_ns)].sum())
 
     @cached_property
     def prompt_tokens_inside(self) -> float | None:
-        """Of prompts whose first token came in the window; None where the endpoint does not tell.
+        """Prompt tokens of requests whose first token arrived inside the window.
 
-        One whose request was given up when the level ended counts as the others did on average.
+        None where the endpoint does not report them. Abandoned requests count with the mean of the
+        completed ones.
         """
         records = self.records
-        began = self._inside(records.first_ns)
-        told = records.input_tokens[records.completed & began]
-        if (told < 0).any():
+        started = self._inside(records.first_ns)
+        reported = records.input_tokens[records.completed & started]
+        if (reported < 0).any():
             return None
-        if not len(told):
+        if not len(reported):
             return 0.0
-        given_up = np.count_nonzero(began & np.equal(records.outcome, Outcome.ABANDONED))
-        return float(told.sum() + given_up * told.mean())
+        abandoned = np.count_nonzero(started & np.equal(records.outcome, Outcome.ABANDONED))
+        return float(reported.sum() + abandoned * reported.mean())
 
     @cached_property
     def completions_inside(self) -> int:
+        """Requests completed inside the window."""
         return int(np.count_nonzero(self.records.completed & self._inside(self.records.end_ns)))
 
     @cached_property
     def ttft_ms(self) -> Floats:
-        return _ms((self.records.first_ns - self.records.due_ns)[self.chosen])
+        """From due to first token."""
+        return _ms((self.records.first_ns - self.records.due_ns)[self.measured])
 
     @cached_property
     def e2e_ms(self) -> Floats:
-        return _ms((self.records.last_ns - self.records.due_ns)[self.chosen])
+        """From due to last token."""
+        return _ms((self.records.last_ns - self.records.due_ns)[self.measured])
 
     @cached_property
     def has_tpot(self) -> NDArray[np.bool_]:
-        return self.chosen & (self.tokens > 1) & (self.records.events > 1)
+        """Measured requests of at least two tokens in at least two events."""
+        return self.measured & (self.tokens > 1) & (self.records.events > 1)
 
     @cached_property
     def tpot_ms(self) -> Floats:
+        """(last - first token) / (output tokens - 1)."""
         spans = (self.records.last_ns - self.records.first_ns)[self.has_tpot]
         return _ms(spans / (self.tokens[self.has_tpot] - 1))
 
-    def of_each(self, name: str) -> Floats:
-        """A latency for every row; NaN where a request has none: "ttft_ms", "itl_max_ms"."""
+    def per_request(self, name: str) -> Floats:
+        """One latency for every row, NaN where a request has none.
+
+        `name`: "ttft_ms", "e2e_ms", "tpot_ms", "itl_mean_ms" or "itl_max_ms".
+        """
         records = self.records
         each = np.full(len(records), np.nan)
         match name:
             case "ttft_ms":
-                each[self.chosen] = self.ttft_ms
+                each[self.measured] = self.ttft_ms
             case "e2e_ms":
-                each[self.chosen] = self.e2e_ms
+                each[self.measured] = self.e2e_ms
             case "tpot_ms":
                 each[self.has_tpot] = self.tpot_ms
             case "itl_mean_ms" | "itl_max_ms":
-                owner = self.event_owner[self._gaps]
-                first = np.flatnonzero(np.diff(owner, prepend=-1))
+                rows = self.event_row[self._gaps]
+                first = np.flatnonzero(np.diff(rows, prepend=-1))
                 if len(first):
                     reduce = np.maximum if name == "itl_max_ms" else np.add
                     gaps = reduce.reduceat(self.itl_ms, first)
-                    counts = 1 if name == "itl_max_ms" else np.diff(np.append(first, len(owner)))
-                    each[owner[first]] = gaps / counts
+                    counts = 1 if name == "itl_max_ms" else np.diff(np.append(first, len(rows)))
+                    each[rows[first]] = gaps / counts
         return each
 
     @cached_property
     def queue_delay_ms(self) -> Floats:
-        """From when a request was due to its sending: above a limit on concurrency, its wait."""
-        return _ms((self.records.sent_ns - self.records.due_ns)[self.chosen])
+        """From due to sent: the wait for a free place under a concurrency limit."""
+        return _ms((self.records.sent_ns - self.records.due_ns)[self.measured])
 
     @cached_property
     def e2e_per_tok_ms(self) -> Floats:
-        several = self.chosen & (self.tokens > 0)
+        """End-to-end latency over output tokens."""
+        several = self.measured & (self.tokens > 0)
         spans = (self.records.last_ns - self.records.due_ns)[several]
         return _ms(spans / self.tokens[several])
 
     @cached_property
     def _gaps(self) -> NDArray[np.int64]:
-        """Indices of the events that have one before them in the same chosen request."""
-        owner = self.event_owner
-        inner = owner[1:] == owner[:-1]
-        return np.flatnonzero(inner & self.chosen[owner[1:]]) + 1
+        """Indices of events that follow another event of the same measured request."""
+        rows = self.event_row
+        inner = rows[1:] == rows[:-1]
+        return np.flatnonzero(inner & self.measured[rows[1:]]) + 1
 
     @cached_property
     def itl_ms(self) -> Floats:
+        """Gaps between the events of a request."""
         times = self.records.event_ns
         return _ms(times[self._gaps] - times[self._gaps - 1])
 
     @cached_property
     def token_itl_ms(self) -> Floats:
-        """A gap before an event of k tokens is k samples of a k-th of it."""
+        """A gap before an event of k tokens counts as k samples of 1/k of the gap."""
         tokens = np.maximum(self.records.event_tokens[self._gaps], 0)
-        held = tokens > 0
-        each = self.itl_ms[held] / tokens[held]
-        return np.repeat(each, tokens[held])
+        positive = tokens > 0
+        each = self.itl_ms[positive] / tokens[positive]
+        return np.repeat(each, tokens[positive])
 
     @cached_property
     def coalesced_share(self) -> float | None:
-        """Of the events after the first of a request, those that came in one read with the one before."""
+        """Share of events that arrived in the same read as the previous event of their request."""
         return float((self.itl_ms == 0).mean()) if len(self.itl_ms) else None
 
     @cached_property
     def sent_share(self) -> float | None:
-        """Requests that went out in the window over those that fell due in it."""
+        """Requests sent inside the window over those due in it; None if none was due."""
         due = int(np.count_nonzero(self._inside(self.records.due_ns)))
         sent = int(np.count_nonzero(self._inside(self.records.sent_ns)))
         return sent / due if due else None
 
     @cached_property
     def failed(self) -> int:
+        """Failed requests of the cohort."""
         return int(np.count_nonzero(self.cohort & self.records.failed))
 
     @cached_property
     def steady_share(self) -> float:
+        """Closed: share of the window with all users busy. Open: 1 - growth of the queue / arrivals."""
         records, window = self.records, self.window
         span = (records.due_ns, records.end_ns, window.start_ns, window.end_ns)
         if self.level.concurrency is None or not self.level.always_busy:
-            return steady.keeping_up_share(*span)
-        return steady.share_with_at_least(self.level.concurrency, *span)
+            return steady_state.keeping_up_share(*span)
+        return steady_state.share_with_at_least(self.level.concurrency, *span)

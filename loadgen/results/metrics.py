@@ -1,16 +1,15 @@
-"""The one table of metrics: name, unit, formula, what it needs, which way is better. Pure.
+"""The table of all load metrics: name, unit, meaning, formula, direction, and what each needs. Pure.
 
-Throughput counts the output tokens that arrived inside the window, those of requests that straddle
-its edges as well: each event of a request stands for the same share of its tokens. The prompt's
-tokens count at the first token.
+Throughput counts the output tokens that arrived inside the window, including those of requests that
+began before it or ended after it. Prompt tokens count at the first output token.
 
-Which requests the latencies are taken over: in a closed loop those completed inside the window, as
-what drains after it is served under a falling load; in an open loop those due inside the window,
-however late they were answered, as leaving out the ones that still wait would hide a queue.
+Latencies are computed over the requests completed inside the window in a closed loop, since those
+that end after it are served under a falling load; and over the requests due inside the window in an
+open loop, however late they were answered, since leaving out late ones would hide a queue.
 
-The median is the usual one. Percentiles above it are the next sample at or above the rank, never a
-blend below one; with too few samples for the rank that is the slowest, and `reasons` says so. The
-99.9th is not given at all below the 1,000 samples that it takes.
+The median is the usual one. Higher percentiles are the next sample at or above the rank, never
+interpolated below it; with too few samples for the rank they are the slowest sample, and `reasons`
+says so. The 99.9th percentile is None below 1,000 samples.
 """
 
 from collections.abc import Callable
@@ -20,31 +19,32 @@ from typing import Literal
 
 import numpy as np
 
-from loadgen.results.arrays import Floats, Sample
+from loadgen.results.arrays import Floats, LevelArrays
 
-NOTHING_DONE = "no request was completed in the window"
-_SEVERAL = "no request with two tokens or more was completed in the window"
-_USAGE = "the endpoint does not tell how many tokens its prompts had"
-_THOUSAND = "fewer than 1,000 samples"
+NO_COMPLETED_REQUEST = "no request was completed in the window"
+NO_TWO_TOKENS = "no request with two or more output tokens was completed in the window"
+NO_PROMPT_TOKENS = "the endpoint does not report prompt tokens"
+TOO_FEW_FOR_P999 = "fewer than 1,000 samples"
 
 Direction = Literal["max", "min", "none"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`needs` is what is missing where `formula` gives None."""
+    """One metric of a load level."""
 
     name: str
-    unit: str
+    unit: str  # empty: a count or a share
     meaning: str
-    formula: Callable[[Sample], float | None]
-    needs: str = ""
-    direction: Direction = "none"
-    series: str = ""  # the samples that a percentile is of
-    percent: float = 0.0
+    formula: Callable[[LevelArrays], float | None]
+    needs: str = ""  # the reason where `formula` gives None
+    direction: Direction = "none"  # which way is better
+    series: str = ""  # the attribute of `LevelArrays` that a percentile or mean is computed over
+    percent: float = 0.0  # the rank of a percentile
 
 
 def percentile(samples: Floats, percent: float) -> float | None:
+    """The median, or the first sample at or above a higher rank; None without samples."""
     if not len(samples):
         return None
     method: Literal["linear", "higher"] = "linear" if percent == 50 else "higher"
@@ -52,20 +52,24 @@ def percentile(samples: Floats, percent: float) -> float | None:
 
 
 def samples_needed(percent: float) -> int:
-    """From how many on a percentile is not simply the slowest."""
+    """The least number of samples with which a percentile is not simply the slowest one."""
     return round(100 / (100 - percent)) if percent > 50 else 1
 
 
-def _percentile_of(series: str, percent: float, sample: Sample) -> float | None:
-    samples: Floats = getattr(sample, series)
+def _percentile_of(series: str, percent: float, arrays: LevelArrays) -> float | None:
+    samples: Floats = getattr(arrays, series)
     if percent > 99 and len(samples) < samples_needed(percent):
         return None
     return percentile(samples, percent)
 
 
-def _mean_of(series: str, sample: Sample) -> float | None:
-    samples: Floats = getattr(sample, series)
+def _mean_of(series: str, arrays: LevelArrays) -> float | None:
+    samples: Floats = getattr(arrays, series)
     return float(samples.mean()) if len(samples) else None
+
+
+def _rank(percent: float) -> str:
+    return "median" if percent == 50 else f"{percent:g}th percentile"
 
 
 def _latency(name: str, meaning: str, needs: str) -> list[Metric]:
@@ -74,9 +78,9 @@ def _latency(name: str, meaning: str, needs: str) -> list[Metric]:
         Metric(
             f"{name}_p{percent:g}_ms".replace("99.9", "999"),
             "ms",
-            f"{meaning}, percentile {percent:g}",
+            f"{meaning}, {_rank(percent)}",
             partial(_percentile_of, series, percent),
-            needs if percent <= 99 else _THOUSAND,
+            needs if percent <= 99 else TOO_FEW_FOR_P999,
             "min",
             series,
             percent,
@@ -87,138 +91,177 @@ def _latency(name: str, meaning: str, needs: str) -> list[Metric]:
     return [*made, Metric(f"{name}_mean_ms", "ms", f"{meaning}, mean", mean, needs, "min", series)]
 
 
-def _per_second(count: float | None, sample: Sample) -> float | None:
-    return None if count is None else count / sample.window.seconds
+def _per_second(count: float | None, arrays: LevelArrays) -> float | None:
+    return None if count is None else count / arrays.window.seconds
 
 
-def _total_throughput(sample: Sample) -> float | None:
-    prompt = sample.prompt_tokens_inside
-    return None if prompt is None else _per_second(prompt + sample.tokens_inside, sample)
+def _total_throughput(arrays: LevelArrays) -> float | None:
+    prompt = arrays.prompt_tokens_inside
+    return None if prompt is None else _per_second(prompt + arrays.tokens_inside, arrays)
 
 
-def _interactivity(sample: Sample) -> float | None:
-    tpot_ms = percentile(sample.tpot_ms, 50)
+def _interactivity(arrays: LevelArrays) -> float | None:
+    tpot_ms = percentile(arrays.tpot_ms, 50)
     return 1e3 / tpot_ms if tpot_ms else None
 
 
-def _error_rate(sample: Sample) -> float | None:
-    ended = sample.failed + np.count_nonzero(sample.chosen)
-    return float(sample.failed / ended) if ended else None
+def _error_rate(arrays: LevelArrays) -> float | None:
+    ended = arrays.failed + np.count_nonzero(arrays.measured)
+    return float(arrays.failed / ended) if ended else None
 
 
-def _client_p99(field: str, sample: Sample) -> float | None:
-    return percentile(getattr(sample.level.client, field) / 1e6, 99)
+def _client_p99(field: str, arrays: LevelArrays) -> float | None:
+    return percentile(getattr(arrays.level.client, field) / 1e6, 99)
 
 
-def _mean_input(sample: Sample) -> float | None:
-    told = sample.records.input_tokens[sample.chosen]
-    return float(told.mean()) if len(told) and (told >= 0).all() else None
+def _mean_input(arrays: LevelArrays) -> float | None:
+    reported = arrays.records.input_tokens[arrays.measured]
+    return float(reported.mean()) if len(reported) and (reported >= 0).all() else None
 
 
-def _mean_output(sample: Sample) -> float | None:
-    told = sample.tokens[sample.chosen]
-    return float(told.mean()) if len(told) else None
+def _mean_output(arrays: LevelArrays) -> float | None:
+    reported = arrays.tokens[arrays.measured]
+    return float(reported.mean()) if len(reported) else None
 
 
 METRICS: tuple[Metric, ...] = (
     Metric(
         "throughput_output_tok_s",
         "tok/s",
-        "output tokens that arrived in the window, over its length",
-        lambda s: _per_second(s.tokens_inside, s),
+        "output tokens that arrived in the window, per second",
+        lambda a: _per_second(a.tokens_inside, a),
         direction="max",
     ),
     Metric(
         "throughput_total_tok_s",
         "tok/s",
-        "the same, with the tokens of the prompts whose first token came in the window",
+        "input and output throughput together",
         _total_throughput,
-        _USAGE,
+        NO_PROMPT_TOKENS,
         "max",
     ),
     Metric(
         "throughput_input_tok_s",
         "tok/s",
-        "tokens of the prompts whose first token came in the window, over its length",
-        lambda s: _per_second(s.prompt_tokens_inside, s),
-        _USAGE,
+        "prompt tokens of the requests whose first token arrived in the window, per second",
+        lambda a: _per_second(a.prompt_tokens_inside, a),
+        NO_PROMPT_TOKENS,
         "max",
     ),
     Metric(
         "throughput_requests_s",
         "1/s",
-        "requests completed in the window, over its length",
-        lambda s: _per_second(s.completions_inside, s),
+        "requests completed in the window, per second",
+        lambda a: _per_second(a.completions_inside, a),
         direction="max",
     ),
     Metric(
         "interactivity_tok_s_user",
         "tok/s/user",
-        "1 / median TPOT",
+        "output tokens per second as one user sees them: 1 / median TPOT",
         _interactivity,
-        _SEVERAL,
+        NO_TWO_TOKENS,
         "max",
     ),
-    *_latency("ttft", "from when a request was due to its first token", NOTHING_DONE),
-    *_latency("tpot", "(last - first token) / (output tokens - 1) of each request", _SEVERAL),
-    *_latency("itl", "gap between events as they arrive", _SEVERAL),
     *_latency(
-        "token_itl", "the same for each token: a gap divided by the tokens it brought", _SEVERAL
+        "ttft",
+        "time to first token, from when the request was due",
+        NO_COMPLETED_REQUEST,
     ),
-    *_latency("e2e", "from when a request was due to its last token", NOTHING_DONE),
-    *_latency("e2e_per_tok", "the same divided by the output tokens", NOTHING_DONE),
-    *_latency("queue_delay", "from when a request was due to its sending", NOTHING_DONE),
-    Metric("error_rate", "", "failed / (failed + completed)", _error_rate, NOTHING_DONE, "min"),
+    *_latency(
+        "tpot",
+        "time per output token of a request: (last - first token) / (output tokens - 1)",
+        NO_TWO_TOKENS,
+    ),
+    *_latency(
+        "itl",
+        "inter-token latency: gap between the events of a response as they arrive",
+        NO_TWO_TOKENS,
+    ),
+    *_latency(
+        "token_itl",
+        "gap between events, divided by the tokens that the later event carries",
+        NO_TWO_TOKENS,
+    ),
+    *_latency(
+        "e2e",
+        "end-to-end latency, from when the request was due to its last token",
+        NO_COMPLETED_REQUEST,
+    ),
+    *_latency(
+        "e2e_per_tok",
+        "end-to-end latency divided by the output tokens",
+        NO_COMPLETED_REQUEST,
+    ),
+    *_latency(
+        "queue_delay",
+        "wait in the client, from when the request was due to when it was sent",
+        NO_COMPLETED_REQUEST,
+    ),
+    Metric(
+        "error_rate",
+        "",
+        "failed requests / (failed + completed)",
+        _error_rate,
+        NO_COMPLETED_REQUEST,
+        "min",
+    ),
     Metric(
         "requests_completed",
         "",
-        "requests that the latencies are taken over",
-        lambda s: float(np.count_nonzero(s.chosen)),
+        "completed requests that the latencies are computed over",
+        lambda a: float(np.count_nonzero(a.measured)),
     ),
-    Metric("requests_failed", "", "requests that failed", lambda s: float(s.failed)),
-    Metric("window_s", "s", "length of the measured window", lambda s: s.window.seconds),
+    Metric("requests_failed", "", "failed requests", lambda a: float(a.failed)),
+    Metric("window_s", "s", "length of the measured window", lambda a: a.window.seconds),
     Metric(
         "steady_share",
         "",
-        "closed: share of the window with all users busy; open: 1 - growth of the queue / arrivals",
-        lambda s: s.steady_share,
+        "closed loop: share of the window with all users busy; "
+        "open loop: 1 - growth of the queue / arrivals",
+        lambda a: a.steady_share,
     ),
     Metric(
         "client_lateness_p99_ms",
         "ms",
-        "from when a request could go out to its sending, percentile 99",
+        "delay of the client, from when a request could be sent to when it was sent, 99th percentile",
         partial(_client_p99, "lateness_ns"),
         "no request was sent",
     ),
     Metric(
         "client_loop_lag_p99_ms",
         "ms",
-        "how late the client ran what was due, percentile 99",
+        "delay of the client's event loop, 99th percentile",
         partial(_client_p99, "loop_lag_ns"),
         "the window was too short for a heartbeat",
     ),
     Metric(
         "client_lateness_p50_ms",
         "ms",
-        "the same, median",
-        lambda s: percentile(s.level.client.lateness_ns / 1e6, 50),
+        "delay of the client, from when a request could be sent to when it was sent, median",
+        lambda a: percentile(a.level.client.lateness_ns / 1e6, 50),
         "no request was sent",
     ),
     Metric(
         "client_sent_share",
         "",
-        "requests sent in the window over those due in it",
-        lambda s: s.sent_share,
+        "requests sent in the window / requests due in it",
+        lambda a: a.sent_share,
         "no request was due in the window",
     ),
     Metric(
         "client_coalesced_share",
         "",
-        "events that came in one read with the one before them",
-        lambda s: s.coalesced_share,
-        _SEVERAL,
+        "share of events that arrived in one read with the previous event",
+        lambda a: a.coalesced_share,
+        NO_TWO_TOKENS,
     ),
-    Metric("client_cpu_share", "", "of one core", lambda s: s.level.client.cpu_share),
-    Metric("input_tokens_mean", "tok", "tokens of a prompt", _mean_input, _USAGE),
-    Metric("output_tokens_mean", "tok", "tokens of an answer", _mean_output, NOTHING_DONE),
+    Metric(
+        "client_cpu_share",
+        "",
+        "share of one core that the busiest client process used",
+        lambda a: a.level.client.cpu_share,
+    ),
+    Metric("input_tokens_mean", "tok", "prompt tokens, mean", _mean_input, NO_PROMPT_TOKENS),
+    Metric("output_tokens_mean", "tok", "output tokens, mean", _mean_output, NO_COMPLETED_REQUEST),
 )

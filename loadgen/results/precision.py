@@ -1,10 +1,9 @@
-"""How well a figure is known: 95 % intervals of means, medians and rates whose samples are not independent.
+"""95 % confidence intervals of means, medians and rates of correlated samples.
 
-Batch means: the run is cut into batches in time; what neighbouring samples share stays within a
-batch, and the batches are taken as independent. Whether they are is tested by their lag-1
-correlation, and batches are merged until it is gone (Law, Simulation Modeling and Analysis, 9.5.3;
-Steiger et al., ASAP3, 2005). What correlation is left widens the interval as that of an AR(1)
-process would. A median uses the spread of the batches' medians about the median of all
+Batch means: the run is cut into 32, 16 and 8 batches in time, so that most of the correlation is
+within batches (Law, Simulation Modeling and Analysis, 9.5.3; Steiger et al., ASAP3, 2005). The lag-1
+correlation left between batches widens the interval as for an AR(1) process; the widest of the three
+intervals counts. A median uses the spread of the batches' medians about the median of all samples
 (sectioning; Asmussen and Glynn, Stochastic Simulation, III.5a).
 """
 
@@ -19,8 +18,8 @@ Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
 SAMPLES_MIN = 20
-# By the number of batches: Student's t, two-sided 95 %, with one degree of freedom less. A table, as
-# to import scipy costs as much as to read the replies of a whole level.
+# Number of batches: Student's t, two-sided 95 %, batches - 1 degrees of freedom. A table, since
+# importing scipy takes as long as parsing the responses of a whole level.
 STUDENT_T = {32: 2.03951, 16: 2.13145, 8: 2.36462}
 _BATCHES = tuple(STUDENT_T)
 _PER_BATCH = 2
@@ -30,6 +29,8 @@ _CHECK_FACTOR = 1.25
 
 @dataclass(frozen=True, slots=True)
 class Interval:
+    """A 95 % confidence interval, and the number of batches that it is based on."""
+
     value: float
     low: float
     high: float
@@ -37,13 +38,14 @@ class Interval:
 
     @property
     def relative_half_width(self) -> float:
+        """Half the width over the value: 0.03 is ±3 %."""
         return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
 
 
 def series_interval(
     values: Floats, statistic: Literal["mean", "median"] = "mean"
 ) -> Interval | None:
-    """Of samples in the order in which they came. None for fewer than 20."""
+    """Of samples in the order in which they occurred. None for fewer than 20."""
     if len(values) < SAMPLES_MIN:
         return None
     reduce = np.mean if statistic == "mean" else np.median
@@ -52,7 +54,7 @@ def series_interval(
     for batches in _BATCHES:
         per = len(values) // batches
         if per >= _PER_BATCH:
-            # What does not fill a batch is left out at the front, where it is oldest.
+            # A remainder that fills no batch is left out at the front, where samples are oldest.
             grid = values[len(values) - per * batches :].reshape(batches, per)
             found.append(_interval(value, reduce(grid, axis=1)))
     return _widest(found)
@@ -68,41 +70,41 @@ def rate_interval(
     inside = np.logical_and(times_ns >= start_ns, times_ns < end_ns)
     if np.count_nonzero(inside) < SAMPLES_MIN:
         return None
-    times, held = times_ns[inside], weights[inside]
+    times, counted = times_ns[inside], weights[inside]
     found = []
     for batches in _BATCHES:
-        sums, _ = np.histogram(times, bins=batches, range=(start_ns, end_ns), weights=held)
+        sums, _ = np.histogram(times, bins=batches, range=(start_ns, end_ns), weights=counted)
         rates = sums * (batches / ((end_ns - start_ns) / 1e9))
         found.append(_interval(float(rates.mean()), rates))
     return _widest(found)
 
 
 def precise(intervals: Sequence[Interval | None], asked: float) -> bool:
-    """Whether each is known to the asked share of its value."""
+    """Whether each interval is within ± `asked` (a share) of its value."""
     return all(i is not None and i.relative_half_width <= asked for i in intervals)
 
 
 def next_check_s(elapsed_s: float) -> float:
-    """Checks at growing distances: each look is one more chance to stop on a lucky spread."""
+    """When to check the precision again: rarely, as each check may stop by chance."""
     return elapsed_s * _CHECK_FACTOR
 
 
-def _lag1(figures: Floats) -> float:
-    """0.5 of the von Neumann ratio taken from 1: the lag-1 correlation, less its edge bias."""
-    spread = float(((figures - figures.mean()) ** 2).sum())
+def _lag1(batch_values: Floats) -> float:
+    """1 - half the von Neumann ratio: the lag-1 correlation, corrected for edge bias."""
+    spread = float(((batch_values - batch_values.mean()) ** 2).sum())
     if not spread:
         return 0.0
-    return 1 - float((np.diff(figures) ** 2).sum()) / 2 / spread
+    return 1 - float((np.diff(batch_values) ** 2).sum()) / 2 / spread
 
 
 def _widest(found: Sequence[Interval]) -> Interval:
     return max(found, key=lambda interval: interval.high - interval.low)
 
 
-def _interval(value: float, figures: Floats) -> Interval:
-    n = len(figures)
-    variance = float(((figures - value) ** 2).sum()) / (n - 1)
-    left = min(max(_lag1(figures), 0.0), _CORRELATION_MAX)
-    variance *= (1 + left) / (1 - left)
+def _interval(value: float, batch_values: Floats) -> Interval:
+    n = len(batch_values)
+    variance = float(((batch_values - value) ** 2).sum()) / (n - 1)
+    correlation = min(max(_lag1(batch_values), 0.0), _CORRELATION_MAX)
+    variance *= (1 + correlation) / (1 - correlation)
     half = STUDENT_T[n] * (variance / n) ** 0.5
     return Interval(value, value - half, value + half, n)

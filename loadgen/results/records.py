@@ -1,14 +1,14 @@
-"""What happened, one row a request, in columns; and its Parquet form."""
+"""The records of all requests, one row each, in columns; and their Parquet form."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.http.response_parser import Outcome, Reply
+from loadgen.http.response_parser import Outcome, Response
 
 _INTS = {
     "level": np.int32,
@@ -25,29 +25,32 @@ _INTS = {
     "status": np.int16,
     "exact_tokens": np.int8,
 }
-_FLAT = {"event_ns": np.int64, "event_tokens": np.int32}  # of the events of all requests in turn
+_FLAT = {
+    "event_ns": np.int64,
+    "event_tokens": np.int32,
+}  # one entry an event, of all requests in turn
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One request, as the runner hands it in."""
+class RequestRecord:
+    """One request and its parsed response."""
 
     level: int
     slot: int
     due_ns: int
     sent_ns: int
     end_ns: int
-    reply: Reply
+    response: Response
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
-    """Times are on the monotonic clock; 0 where nothing happened. Tokens are -1 where not told.
+    """Times are ns on the monotonic clock, 0 where nothing happened. Tokens are -1 where not reported.
 
-    `first_ns` and `last_ns` are those of the events that carried output, `end_ns` that of the last
-    byte or of the failure. `exact_tokens` is 1 where `event_tokens` is known, 0 where the tokens of a
-    reply were spread over its events. `error` indexes `errors`, where 0 is no error. The stamps of row i are
-    `event_ns[event_offsets[i]:event_offsets[i + 1]]`, the tokens of those events in `event_tokens`.
+    `first_ns`, `last_ns`: arrival of the first and last event with output. `end_ns`: the last byte, or
+    the failure. `exact_tokens`: 1 where `event_tokens` is known, 0 where the tokens of a response were
+    spread over its events. `error` indexes `errors`; 0 is no error. The stamps of row i are
+    `event_ns[event_offsets[i]:event_offsets[i + 1]]`, and `event_tokens` has the tokens of those events.
     """
 
     level: NDArray[np.int32]
@@ -70,7 +73,8 @@ class Records:
     event_offsets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Self:
+    def of(cls, rows: Sequence[RequestRecord]) -> Self:
+        """The columns of these requests."""
         codes: dict[str, int] = {"": 0}
         table = [
             (
@@ -78,22 +82,22 @@ class Records:
                 row.slot,
                 row.due_ns,
                 row.sent_ns,
-                row.reply.stamps_ns[0] if row.reply.stamps_ns else 0,
-                row.reply.stamps_ns[-1] if row.reply.stamps_ns else 0,
+                row.response.stamps_ns[0] if row.response.stamps_ns else 0,
+                row.response.stamps_ns[-1] if row.response.stamps_ns else 0,
                 row.end_ns,
-                -1 if row.reply.input_tokens is None else row.reply.input_tokens,
-                -1 if row.reply.output_tokens is None else row.reply.output_tokens,
-                len(row.reply.stamps_ns),
-                int(row.reply.outcome),
-                row.reply.status,
-                row.reply.exact,
-                codes.setdefault(row.reply.error, len(codes)),
+                -1 if row.response.input_tokens is None else row.response.input_tokens,
+                -1 if row.response.output_tokens is None else row.response.output_tokens,
+                len(row.response.stamps_ns),
+                int(row.response.outcome),
+                row.response.status,
+                row.response.exact,
+                codes.setdefault(row.response.error, len(codes)),
             )
             for row in rows
         ]
         grid = np.array(table, dtype=np.int64).reshape(len(rows), len(_INTS) + 1)
-        stamps = [np.array(row.reply.stamps_ns, dtype=np.int64) for row in rows]
-        tokens = [np.array(row.reply.tokens, dtype=np.int32) for row in rows]
+        stamps = [np.array(row.response.stamps_ns, dtype=np.int64) for row in rows]
+        tokens = [np.array(row.response.tokens, dtype=np.int32) for row in rows]
         return cls(
             **{name: grid[:, i].astype(kind) for i, (name, kind) in enumerate(_INTS.items())},
             error=grid[:, -1].astype(np.int32),
@@ -108,13 +112,16 @@ class Records:
 
     @property
     def completed(self) -> NDArray[np.bool_]:
+        """Requests with a complete response."""
         return np.equal(self.outcome, Outcome.COMPLETED)
 
     @property
     def failed(self) -> NDArray[np.bool_]:
+        """Requests that failed; abandoned ones did not."""
         return ~np.isin(self.outcome, (Outcome.COMPLETED, Outcome.ABANDONED))
 
     def of_level(self, index: int) -> "Records":
+        """The rows of one level."""
         rows = np.flatnonzero(self.level == index)
         events = np.repeat(self.level == index, self.events)
         columns = {name: getattr(self, name)[rows] for name in (*_INTS, "error")}
@@ -123,7 +130,7 @@ class Records:
         return Records(**columns, **flat, errors=self.errors, event_offsets=offsets)
 
     def shifted(self, by_ns: int) -> "Records":
-        """The same on another clock; what never happened stays 0."""
+        """All times shifted by an offset between two clocks; 0 stays 0."""
         times = ("due_ns", "sent_ns", "first_ns", "last_ns", "end_ns", "event_ns")
         moved: dict[str, Any] = {name: getattr(self, name) for name in times}
         for name, column in moved.items():
@@ -131,16 +138,17 @@ class Records:
         return replace(self, **moved)
 
     def error_text(self, row: int) -> str:
+        """The error of a row; empty if it has none."""
         return self.errors[int(self.error[row])]
 
 
 def offsets_of(counts: NDArray[np.int64] | NDArray[np.int32]) -> NDArray[np.int64]:
-    """Where the events of each row begin, and where those of the last one end."""
+    """Offsets of the events of each row, and the end of the last one."""
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)))
 
 
 def concat(parts: Sequence[Records]) -> Records:
-    """One table of several; texts that several have are kept once."""
+    """All rows of several tables in one."""
     codes: dict[str, int] = {"": 0}
     error = [
         np.array([codes.setdefault(text, len(codes)) for text in part.errors], np.int32)[part.error]
@@ -160,7 +168,7 @@ def concat(parts: Sequence[Records]) -> Records:
 
 
 def to_parquet_bytes(records: Records, metadata: Mapping[str, str] | None = None) -> bytes:
-    """`metadata` goes into the file's key-value pairs: the clock anchor, the windows."""
+    """A Parquet file; `metadata` goes into its key-value pairs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,7 +186,7 @@ def to_parquet_bytes(records: Records, metadata: Mapping[str, str] | None = None
 
 
 def metadata_of(data: bytes) -> dict[str, str]:
-    """The key-value pairs that were written with the table. Raises ValueError if it is none."""
+    """The key-value pairs of a Parquet file. Raises ValueError if `data` is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -190,6 +198,7 @@ def metadata_of(data: bytes) -> dict[str, str]:
 
 
 def from_parquet(data: bytes) -> Records:
+    """Reads what `to_parquet_bytes` wrote."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -209,11 +218,3 @@ def from_parquet(data: bytes) -> Records:
         **flat,
         event_offsets=offsets_of(columns["events"]),
     )
-
-
-def same(left: Records, right: Records) -> bool:
-    """Equal row by row, whatever the order of their error texts."""
-    plain = [field.name for field in fields(Records) if field.name not in ("error", "errors")]
-    return all(np.array_equal(getattr(left, n), getattr(right, n)) for n in plain) and [
-        left.error_text(i) for i in range(len(left))
-    ] == [right.error_text(i) for i in range(len(right))]

@@ -1,4 +1,4 @@
-"""What a load leaves behind: levels, each with its window and its records."""
+"""The result of a load: levels, each with its window and its records."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,31 +20,32 @@ class Window:
 
     @property
     def seconds(self) -> float:
+        """Its length."""
         return (self.end_ns - self.start_ns) / 1e9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Client:
-    """How well this client kept time inside the window: the error bar of all it says.
+    """How accurately the client worked inside the window.
 
-    Lateness is from the moment when a request could go out (due, and a place free) to its sending.
+    Lateness: from when a request could be sent (due, and within the concurrency limit) to when it was.
     """
 
     lateness_ns: NDArray[np.int64]
     loop_lag_ns: NDArray[np.int64]
-    cpu_share: float  # of one core: that of the busiest shard
-    resent: int  # requests sent again since their idle connection turned out to be dead
+    cpu_share: float  # of one core; the busiest shard's
+    resent: int  # requests sent again because the server had closed their idle connection
     connected: int  # connections opened only when a request was due
     shards: int = 1
-    clock_uncertainty_ns: int = 0  # of the shard whose clock is known least; 0 on one machine
+    clock_uncertainty_ns: int = 0  # largest among the shards; 0 on one machine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level:
-    """`window_share` is the share of the level's time that was measured.
+    """One load level.
 
-    `verdict` says why the level ended if not as planned: "over-saturated", "time limit". `unsettled`
-    names what had not settled inside the window.
+    `verdict`: why the level ended, if not as planned: "over-saturated", "time limit". `unsettled`: what
+    had not reached a steady state in the window.
     """
 
     index: int
@@ -52,18 +53,16 @@ class Level:
     concurrency: int | None
     rate_per_s: float | None
     window: Window
-    warmup_s: float
-    drain_s: float
-    records: Records  # all of the level: warm-up and drain too
+    records: Records  # of the whole level, warm-up and drain included
     client: Client
-    asked_input_tokens: int | None  # None where the length can only be aimed at, or varies
+    asked_input_tokens: int | None  # None where the length varies or is not exact
     asked_output_tokens: int | None
-    stopped: bool = False  # ended before its time
-    window_share: float = 1.0
+    stopped: bool = False  # ended early by the caller
+    window_share: float = 1.0  # of the level's time
     verdict: str = ""
     unsettled: str = ""
-    always_busy: bool = True  # closed: users never think, so that all of them are always waiting
-    reused_prompts: int = 0  # requests whose prompt was sent before: the data set was too small
+    always_busy: bool = True  # closed loop without think times: all users always wait for an answer
+    reused_prompts: int = 0  # requests whose prompt was sent before, as the data set was too small
 
     @property
     def load_value(self) -> float | None:
@@ -75,8 +74,8 @@ class Level:
 class LoadReport:
     """Levels in the order in which they were measured.
 
-    `failure` is what ended the load after the levels that are here; `ended_because` says why whoever
-    asked for the load wanted no more of it.
+    `failure`: the error that ended the load after these levels. `ended_because`: why the caller ended
+    it.
     """
 
     levels: tuple[Level, ...]
@@ -88,6 +87,8 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """The state of a running load."""
+
     level: int
     levels: int
     load: str

@@ -1,4 +1,4 @@
-"""The way from whoever conducts a load to one of its shards."""
+"""The connection from the level controller to one worker process."""
 
 import contextlib
 import os
@@ -14,26 +14,27 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from loadgen.errors import ShardLost
-from loadgen.worker.messages import Bye, FromShard, ToShard
+from loadgen.worker.messages import FromWorker, Shutdown, ToWorker
 
 _PACKAGES = Path(__file__).parents[2]
 _END_S = 5.0
 
 
 class Link(Protocol):
-    """`send` and `receive` raise ShardLost when the shard is gone."""
+    """`send` and `receive` raise ShardLost when the worker is gone."""
 
-    def send(self, message: ToShard) -> None: ...
+    def send(self, message: ToWorker) -> None:
+        """Sends one message."""
 
-    def receive(self, timeout_s: float) -> list[FromShard]:
-        """What has come, at once if something has; else what comes first, or nothing in time."""
+    def receive(self, timeout_s: float) -> list[FromWorker]:
+        """The messages that arrived; waits for the first one, and returns none after the time-out."""
 
     def close(self) -> None:
-        """The shard ends; never raises."""
+        """Ends the worker; never raises."""
 
 
 class LocalLink:
-    """A shard in a process of this machine. It ends with this process, however that ends."""
+    """A worker process on this machine. It ends with this process, however that ends."""
 
     def __init__(self, process: "subprocess.Popen[bytes] | _Forked", pipe: Pipe) -> None:
         self._process = process
@@ -41,7 +42,7 @@ class LocalLink:
 
     @classmethod
     def start(cls, before: Sequence[str] = ()) -> Self:
-        """`before`: a command that runs another, as `numactl` does."""
+        """Starts the process. `before`: a command that runs another, such as `numactl`."""
         ours, theirs = socket.socketpair()
         path = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
         with theirs:
@@ -55,18 +56,16 @@ class LocalLink:
 
     @classmethod
     def fork(cls) -> Self:
-        """Ready at once, as nothing has to be imported. Only for a process without threads."""
+        """Starts it by fork: nothing has to be imported again. Only for a process without threads."""
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            from loadgen.worker import (
-                process as shard,  # loaded already, but for a process that never forks
-            )
+            from loadgen.worker import process  # late: nothing else here needs it
 
             code = 1
             try:
-                shard.main(theirs.detach())
+                process.main(theirs.detach())
                 code = 0
             finally:
                 sys.stderr.flush()
@@ -76,16 +75,19 @@ class LocalLink:
 
     @property
     def pid(self) -> int:
+        """The process id of the worker."""
         return self._process.pid
 
-    def send(self, message: ToShard) -> None:
+    def send(self, message: ToWorker) -> None:
+        """As in `Link`."""
         try:
             self._pipe.send(message)
         except OSError as error:
             raise self._lost() from error
 
-    def receive(self, timeout_s: float) -> list[FromShard]:
-        messages: list[FromShard] = []
+    def receive(self, timeout_s: float) -> list[FromWorker]:
+        """As in `Link`."""
+        messages: list[FromWorker] = []
         try:
             while wait([self._pipe], 0 if messages else timeout_s):
                 messages.append(self._pipe.recv())
@@ -102,8 +104,9 @@ class LocalLink:
         return ShardLost(f"a process of the load generator ended by itself (exit {code})")
 
     def close(self) -> None:
+        """As in `Link`. Kills a worker that does not end."""
         with contextlib.suppress(OSError):
-            self._pipe.send(Bye())
+            self._pipe.send(Shutdown())
         self._pipe.close()
         try:
             self._process.wait(_END_S)
@@ -113,7 +116,7 @@ class LocalLink:
 
 
 class _Forked:
-    """A child, with what is used of `subprocess.Popen`."""
+    """A forked child behind the part of the `subprocess.Popen` interface that is used here."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -123,7 +126,7 @@ class _Forked:
     def wait(self, timeout: float | None = None) -> int:
         if self._code is None:
             if not select.select([self._fd], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("shard", timeout or 0.0)
+                raise subprocess.TimeoutExpired("worker", timeout or 0.0)
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             os.close(self._fd)
         return self._code

@@ -1,4 +1,4 @@
-"""What the conductor of a load and its shards tell each other. A few messages a second, none a request."""
+"""Messages between the level controller and its workers: a few per second, none per request."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,27 +9,27 @@ from numpy.typing import NDArray
 from loadgen.results.records import Records
 from loadgen.workload.workload import Workload
 
-Phase = Literal["warmup", "measure", "drain", "over"]
+Phase = Literal["measure", "drain", "over"]
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Once, to begin with. `api_key` stays out of every repr."""
+    """The first message, once per load. `api_key` stays out of every repr."""
 
     url: str
     model: str
     workload: Workload
     vocabulary: int
     api_key: str | None = field(repr=False)
-    shard: int
-    shards: int
+    worker: int
+    workers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One level for all shards; each takes every n-th start.
+    """One level for all workers; each takes every n-th start.
 
-    `starts_ns` are offsets. Closed: one start a user, who then goes on. Open: all requests.
+    `starts_ns`: offsets from the level's start. Closed loop: one start per user. Open loop: one per request.
     """
 
     closed: bool
@@ -40,59 +40,64 @@ class Plan:
     give_up_after: int  # failures in a row
     first_number: int
     connections: int
-    drain: bool  # wait for the answers of what was sent before the level closed
+    drain: bool  # wait for answers to what was sent before the level closed
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
-    begin_ns: int  # on the shard's clock
+class Start:
+    """The level begins at this instant, on the worker's clock."""
+
+    begin_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """No more requests. Without `drain` what is under way is given up."""
+    """No more requests. Without `drain`, those in flight are abandoned."""
 
     drain: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
+    """Asks for the worker's clock."""
+
     sent_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class Bye:
-    pass
+class Shutdown:
+    """The worker process ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Answer to Setup and to Plan: all that can be done in advance is done."""
+    """Answer to Setup and to Plan: everything is prepared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
+    """Answer to Ping: its time, and the worker's."""
+
     sent_ns: int
-    shard_ns: int
+    worker_ns: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Live:
-    """What a shard saw since it last told. Rough where the reply was not read yet.
+class LiveUpdate:
+    """What happened since the worker's last update. Estimates: no reply was parsed yet.
 
-    `finished`: one row a request, due, first output, end (ns), tokens, and 1 if it was answered.
+    `finished`: one row per request: due, first output, end (ns), tokens, 1 if it completed.
     """
 
     at_ns: int
     finished: NDArray[np.int64]
-    waiting_ns: NDArray[np.int64]  # due times of all those not finished
-    received: int  # bytes
-    sent: int
+    waiting_ns: NDArray[np.int64]  # due times of all requests without an end
+    received: int  # output since the level began, in one unit per level
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Series:
-    """How well a shard kept time; `*_at_ns` are the moments of the samples beside them."""
+class TimingSeries:
+    """How well a worker kept time; `*_at_ns` are the times of the samples beside them."""
 
     lateness_ns: NDArray[np.int64]
     lateness_at_ns: NDArray[np.int64]
@@ -103,27 +108,27 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Done:
-    """A shard's part of a level."""
+class WorkerResult:
+    """A worker's part of a level that is over."""
 
     records: Records
-    series: Series
+    series: TimingSeries
     begin_ns: int
     over_ns: int
     resent: int
     connected: int
     gave_up: bool
-    used: int  # numbers of requests taken
-    repeated: int  # of them, those whose prompt had been sent before
+    used: int  # request numbers taken
+    repeated: int  # requests whose prompt was sent before
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """The shard can't go on: a LoadError by its class and line, or a fault of its own."""
+class WorkerFailure:
+    """A LoadError of the worker, by its class and its line."""
 
     kind: str
     line: str
 
 
-ToShard = Setup | Plan | Go | Close | Ping | Bye
-FromShard = Ready | Pong | Live | Done | Broken
+ToWorker = Setup | Plan | Start | Close | Ping | Shutdown
+FromWorker = Ready | Pong | LiveUpdate | WorkerResult | WorkerFailure

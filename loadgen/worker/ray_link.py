@@ -1,7 +1,7 @@
-"""Shards on other nodes of a Ray cluster: an actor starts the process there and passes messages on.
+"""Worker processes on other nodes of a Ray cluster: an actor starts the process and relays its messages.
 
-The actor only carries: the process that keeps the time is the same as on one machine, and has no
-thread of Ray's in it. About four calls a second and shard, none a request.
+The process that sends requests is the same as on one machine, and no thread of Ray runs in it. About four
+calls a second per worker, none per request.
 """
 
 import socket
@@ -13,52 +13,55 @@ from loadgen.clock import now_ns
 from loadgen.errors import ShardLost
 from loadgen.worker.group import Links
 from loadgen.worker.link import Link, LocalLink
-from loadgen.worker.messages import FromShard, Ping, Pong, ToShard
+from loadgen.worker.messages import FromWorker, Ping, Pong, ToWorker
 
-PLACE_S = 60.0  # for a CPU to come free and the actor's process to start
+PLACE_S = 60.0  # for a CPU to become free and the actor's process to start
 CALL_S = 30.0
 CLOSE_S = 10.0
-_HEAR_S = 1.0  # a call that waits for messages comes back after so long without any
-_GROUPS = {"send": 1, "receive": 1}  # a thread each: order is kept, and neither waits for the other
+_RECEIVE_S = 1.0  # a call that waits for messages returns after so long without any
+_GROUPS = {"send": 1, "receive": 1}  # a thread each: order is kept, and neither blocks the other
 
 
 class Relay:
-    """Runs as an actor on the shard's node."""
+    """The actor on the worker's node."""
 
     def __init__(self) -> None:
         self._link = LocalLink.start()
 
     def clock_ns(self) -> int:
-        """All processes of a node have one monotonic clock."""
+        """The monotonic clock, which all processes of a node share."""
         return now_ns()
 
     def place(self) -> tuple[str, int]:
-        """The host, and the process of the shard there."""
+        """The host, and the worker's process id there."""
         return socket.gethostname(), self._link.pid
 
-    def send(self, message: ToShard) -> None:
+    def send(self, message: ToWorker) -> None:
+        """Passes a message on."""
         self._link.send(message)
 
-    def receive(self, timeout_s: float) -> list[FromShard]:
+    def receive(self, timeout_s: float) -> list[FromWorker]:
+        """As in `Link`."""
         return self._link.receive(timeout_s)
 
     def close(self) -> None:
+        """Ends the worker."""
         self._link.close()
 
 
 class RayLink:
-    """Calls are under way while whoever conducts does something else: no shard waits for another."""
+    """A `Link` over a Relay. Calls are asynchronous, so that no worker waits for another."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
         self._place = actor.place.remote()
-        self._host, self.pid = "a host not known yet", 0
-        self._inbox: list[FromShard] = []
+        self._host, self.pid = "an unknown host", 0
+        self._inbox: list[FromWorker] = []
         self._sends: list[Any] = []
-        self._hearing: Any = None
+        self._receiving: Any = None
 
     def placed(self, timeout_s: float) -> bool:
-        """Whether the actor is there in time."""
+        """Whether the actor started in time."""
         import ray
 
         if not ray.wait([self._place], timeout=timeout_s)[0]:
@@ -66,16 +69,17 @@ class RayLink:
         self._host, self.pid = self._result(self._place)
         return True
 
-    def send(self, message: ToShard) -> None:
-        """Does not wait; what goes wrong is raised by the next `receive`."""
+    def send(self, message: ToWorker) -> None:
+        """Does not wait; an error is raised by the next `receive`."""
         if isinstance(message, Ping):
-            shard_ns = self._result(self._actor.clock_ns.remote())
-            self._inbox.append(Pong(message.sent_ns, shard_ns))
+            worker_ns = self._result(self._actor.clock_ns.remote())
+            self._inbox.append(Pong(message.sent_ns, worker_ns))
         else:
             call = self._actor.send.options(concurrency_group="send")
             self._sends.append(call.remote(message))
 
-    def receive(self, timeout_s: float) -> list[FromShard]:
+    def receive(self, timeout_s: float) -> list[FromWorker]:
+        """As in `Link`."""
         import ray
 
         if self._inbox:
@@ -85,14 +89,14 @@ class RayLink:
             sent, self._sends = ray.wait(self._sends, num_returns=len(self._sends), timeout=0)
             for reference in sent:
                 self._result(reference)
-        if self._hearing is None:
+        if self._receiving is None:
             call = self._actor.receive.options(concurrency_group="receive")
-            self._hearing = call.remote(_HEAR_S)
-        if not ray.wait([self._hearing], timeout=timeout_s)[0]:
+            self._receiving = call.remote(_RECEIVE_S)
+        if not ray.wait([self._receiving], timeout=timeout_s)[0]:
             return []
-        hearing, self._hearing = self._hearing, None
-        heard: list[FromShard] = self._result(hearing)
-        return heard
+        receiving, self._receiving = self._receiving, None
+        received: list[FromWorker] = self._result(receiving)
+        return received
 
     def _result(self, reference: Any) -> Any:
         import ray
@@ -104,11 +108,11 @@ class RayLink:
                 raise ShardLost(f"{error.cause} (on {self._host})") from error
             raise
         except ray.exceptions.RayError as error:
-            what = f"the Ray actor that carries a shard on {self._host} is gone"
+            what = f"the Ray actor of a worker process on {self._host} is gone"
             raise ShardLost(f"{what}: {_line(error)}") from error
 
     def close(self) -> None:
-        """A shard ends with its actor, however that ends: to ask it first is only more orderly."""
+        """A worker ends with its actor in any case; asking first lets it end in order."""
         import ray
 
         if self.pid:
@@ -117,7 +121,7 @@ class RayLink:
 
 
 def _line(error: Exception) -> str:
-    """Ray tells at length; why an actor could not even begin stands in the last line."""
+    """Ray's messages are long. Why an actor could not start is in the last line, else the first says it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -125,26 +129,26 @@ def _line(error: Exception) -> str:
 
 
 def ray_links(node_ids: Sequence[str]) -> Links:
-    """Shards on these nodes, spread over them; each takes one CPU. Ray must be initialised."""
+    """Workers spread over these nodes; each takes one CPU. Ray must be initialised."""
 
-    def make(shards: int) -> Sequence[Link]:
+    def start(workers: int) -> Sequence[Link]:
         import ray
 
         cpus = sum(_cpus(node) for node in _nodes() if node["NodeID"] in node_ids)
-        if cpus < shards:
+        if cpus < workers:
             raise ShardLost(
-                f"{shards} shards need a CPU each, and the nodes meant for them have {cpus}: "
-                "fewer shards, or more nodes"
+                f"{workers} shards need one CPU each, and the nodes for the load have {cpus}: "
+                "use fewer shards, or more nodes"
             )
-        remote: Any = ray.remote  # typed for decorators alone
-        carrier = remote(
+        remote: Any = ray.remote  # its types allow decorators only
+        relay = remote(
             num_cpus=1,
             max_restarts=0,
             concurrency_groups=_GROUPS,
             label_selector={"ray.io/node-id": f"in({','.join(node_ids)})"},
             scheduling_strategy="SPREAD",
         )(Relay)
-        links = [RayLink(carrier.remote()) for _ in range(shards)]
+        links = [RayLink(relay.remote()) for _ in range(workers)]
         try:
             _await_all(links)
         except ShardLost:
@@ -153,7 +157,7 @@ def ray_links(node_ids: Sequence[str]) -> Links:
             raise
         return links
 
-    return make
+    return start
 
 
 def _await_all(links: Sequence[RayLink]) -> None:
@@ -161,22 +165,22 @@ def _await_all(links: Sequence[RayLink]) -> None:
     waiting = [link for link in links if not link.placed(max(deadline - time.monotonic(), 0))]
     if waiting:
         raise ShardLost(
-            f"{len(waiting)} of {len(links)} shards found no free CPU on the nodes meant for them "
-            f"within {PLACE_S:g} s: something else holds them"
+            f"{len(waiting)} of {len(links)} shards found no free CPU on the nodes for the load "
+            f"within {PLACE_S:g} s: other work occupies them"
         )
 
 
 def links_apart() -> Links:
-    """From an actor or task: on other nodes than its own."""
+    """Workers on other nodes than that of this actor or task."""
     import ray
 
     return ray_links(nodes_apart_from(ray.get_runtime_context().get_node_id()))
 
 
 def nodes_apart_from(node_id: str) -> list[str]:
-    """The other living nodes that have a CPU. Raises ShardLost if there is none.
+    """The other live nodes that have a CPU. Raises ShardLost if there is none.
 
-    Where some have no GPU, only those: the others may have an engine of their own.
+    Only those without a GPU, if there are any: the others may run an engine.
     """
     nodes = [node for node in _nodes() if node["NodeID"] != node_id and _cpus(node)]
     if not nodes:
@@ -192,5 +196,5 @@ def _cpus(node: Mapping[str, Any]) -> int:
 def _nodes() -> list[dict[str, Any]]:
     import ray
 
-    every: Any = ray.nodes  # bare of types
+    every: Any = ray.nodes  # untyped
     return [node for node in every() if node["Alive"]]

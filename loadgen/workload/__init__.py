@@ -1,0 +1,1 @@
+"""The configuration of a load: arrivals, lengths, data. Pure."""

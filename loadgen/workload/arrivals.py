@@ -1,4 +1,4 @@
-"""How requests arrive: the kinds of load, as they are asked for."""
+"""How requests arrive: the kinds of load."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,92 +7,119 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from loadgen.workload.strict import Strict
 
 Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+_RATES = "request rates, one load level each, requests/s"
 
 
 class Closed(Strict):
-    """A fixed number of users, each sending its next request when the last one is answered."""
+    """A fixed number of users, each sending its next request when the previous one is answered."""
 
-    kind: Literal["closed"] = "closed"
-    concurrency: tuple[PositiveInt, ...] = Field(min_length=1)
+    kind: Literal["closed"] = Field(
+        default="closed", description="closed loop: a fixed number of users"
+    )
+    concurrency: tuple[PositiveInt, ...] = Field(
+        min_length=1, description="numbers of concurrent users, one load level each"
+    )
 
 
 class _Open(Strict):
-    """Requests fall due at moments of their own, whether or not the server keeps up.
+    """Open loop: requests fall due at times of their own, whether or not the server keeps up."""
 
-    Above `max_concurrency` a due request waits its turn; the wait counts as latency.
-    """
-
-    max_concurrency: PositiveInt | None = None
+    max_concurrency: PositiveInt | None = Field(
+        default=None,
+        description="most requests in flight; above it a due request waits, and the wait counts as latency",
+    )
 
 
 class Constant(_Open):
-    """One level a rate; all gaps alike."""
+    """Evenly spaced requests."""
 
-    kind: Literal["constant"] = "constant"
-    rate_per_s: Rates
+    kind: Literal["constant"] = Field(
+        default="constant", description="open loop: evenly spaced requests"
+    )
+    rate_per_s: Rates = Field(description=_RATES)
 
 
 class Poisson(_Open):
-    """One level a rate; gaps are exponential, each independent of the others."""
+    """Exponential gaps, each independent of the others."""
 
-    kind: Literal["poisson"] = "poisson"
-    rate_per_s: Rates
+    kind: Literal["poisson"] = Field(
+        default="poisson", description="open loop: exponential gaps between requests"
+    )
+    rate_per_s: Rates = Field(description=_RATES)
 
 
 class Gamma(_Open):
-    """One level a rate; gaps are gamma distributed with shape `burstiness`.
+    """Gamma distributed gaps; `burstiness` means what it means to `vllm bench serve`."""
 
-    1 is Poisson, less is burstier (coefficient of variation 1/√burstiness), more is more even: the
-    meaning that `vllm bench serve --burstiness` gives it.
-    """
-
-    kind: Literal["gamma"] = "gamma"
-    rate_per_s: Rates
-    burstiness: PositiveFloat
+    kind: Literal["gamma"] = Field(
+        default="gamma", description="open loop: gamma distributed gaps between requests"
+    )
+    rate_per_s: Rates = Field(description=_RATES)
+    burstiness: PositiveFloat = Field(
+        description="shape of the gamma distribution: 1 is Poisson, less is burstier"
+        " (coefficient of variation 1/√burstiness), more is more even"
+    )
 
 
 class Ramp(_Open):
-    """One level: a Poisson process whose rate goes evenly from one value to another."""
+    """One level: a Poisson process whose rate changes linearly."""
 
-    kind: Literal["ramp"] = "ramp"
-    from_per_s: PositiveFloat
-    to_per_s: PositiveFloat
-    over_s: PositiveFloat
+    kind: Literal["ramp"] = Field(
+        default="ramp", description="open loop: Poisson, the rate changing linearly; one load level"
+    )
+    from_per_s: PositiveFloat = Field(description="rate at the start, requests/s")
+    to_per_s: PositiveFloat = Field(description="rate at the end, requests/s")
+    over_s: PositiveFloat = Field(description="duration of the ramp, s")
 
 
 class Step(_Open):
-    """One level: a Poisson process whose rate changes at once; the last rate goes on."""
+    """One level: a Poisson process whose rate changes in steps."""
 
-    kind: Literal["step"] = "step"
-    rate_per_s: Rates
-    each_s: PositiveFloat
+    kind: Literal["step"] = Field(
+        default="step", description="open loop: Poisson, the rate changing in steps; one load level"
+    )
+    rate_per_s: Rates = Field(
+        description="rates in turn, requests/s; the last one holds to the end"
+    )
+    each_s: PositiveFloat = Field(description="duration of each rate, s")
 
 
 class Trace(_Open):
-    """One level: the timestamps of the workload's dataset, which must be a trace.
+    """One level: the timestamps of the workload's dataset, which must be a trace."""
 
-    A `time_scale` of 2 plays it in twice the time, at half the rate.
-    """
-
-    kind: Literal["trace"] = "trace"
-    time_scale: PositiveFloat = 1.0
+    kind: Literal["trace"] = Field(
+        default="trace", description="open loop: the timestamps of a trace; one load level"
+    )
+    time_scale: PositiveFloat = Field(
+        default=1.0,
+        description="factor on the timestamps: 2 replays the trace in twice the time, at half the rate",
+    )
 
 
 class Adaptive(_Open):
-    """Levels are chosen by what the ones before them showed: the knee, and each tier's highest load.
+    """Levels chosen from the results of the previous ones: the knee, and each tier's highest load."""
 
-    `loop` says what a load is: users (closed) or requests per second. `tiers` are limits by name of
-    the metric: `{"chat": {"ttft_p99_ms": 500}}`.
-    """
-
-    kind: Literal["adaptive"] = "adaptive"
-    loop: Literal["closed", "constant", "poisson"] = "closed"
-    lowest: PositiveFloat = 1
-    highest: PositiveFloat = 1024
-    levels: PositiveInt = 8
-    tiers: dict[str, dict[str, NonNegativeFloat]] = Field(default_factory=dict)
-    resolution: Annotated[float, Field(gt=1)] = 1.25  # neighbours closer than this are one load
-    knee_gain: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of throughput, by twice the load
+    kind: Literal["adaptive"] = Field(
+        default="adaptive", description="load levels chosen from the results of the previous ones"
+    )
+    loop: Literal["closed", "constant", "poisson"] = Field(
+        default="closed",
+        description="what a load is: users (closed), or requests/s (constant, poisson)",
+    )
+    lowest: PositiveFloat = Field(default=1, description="lowest load: users, or requests/s")
+    highest: PositiveFloat = Field(default=1024, description="highest load: users, or requests/s")
+    levels: PositiveInt = Field(default=8, description="most load levels to measure")
+    tiers: dict[str, dict[str, NonNegativeFloat]] = Field(
+        default_factory=dict,
+        description="limits of each tier by metric, as in {chat: {ttft_p99_ms: 500}}",
+    )
+    resolution: Annotated[float, Field(gt=1)] = Field(
+        default=1.25, description="loads closer than this ratio count as one"
+    )
+    knee_gain: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1,
+        description="the knee is where doubling the load gains less than this share of throughput",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

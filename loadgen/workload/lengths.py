@@ -1,4 +1,4 @@
-"""How long prompts and answers are, in tokens."""
+"""Lengths of prompts and answers, in tokens: a number, or a distribution."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,11 +8,11 @@ from loadgen.workload.strict import Strict
 
 
 class Ranged(Strict):
-    """Evenly between two lengths, both included."""
+    """Uniform between two lengths, both included."""
 
-    kind: Literal["ranged"] = "ranged"
-    low: PositiveInt
-    high: PositiveInt
+    kind: Literal["ranged"] = Field(default="ranged", description="uniform between two lengths")
+    low: PositiveInt = Field(description="shortest length, tokens")
+    high: PositiveInt = Field(description="longest length, tokens")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -25,35 +25,43 @@ class Ranged(Strict):
 
 
 class RangeRatio(Strict):
-    """Evenly from `ratio` × `tokens` to `tokens`: the public benchmark's "1k at 0.8"."""
+    """Uniform from `ratio` × `tokens` to `tokens`: the public benchmark's "1k at 0.8"."""
 
-    kind: Literal["range_ratio"] = "range_ratio"
-    tokens: PositiveInt
-    ratio: Annotated[float, Field(gt=0, le=1)]
+    kind: Literal["range_ratio"] = Field(
+        default="range_ratio", description="uniform from a share of a length up to that length"
+    )
+    tokens: PositiveInt = Field(description="longest length, tokens")
+    ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="shortest length as a share of the longest"
+    )
 
     def __str__(self) -> str:
         return f"{self.ratio:g}–1 × {self.tokens}"
 
 
 class LogNormal(Strict):
-    """exp(N(ln median, sigma²)), cut to what is allowed."""
+    """exp(N(ln median, sigma²)), truncated to `low` … `high`."""
 
-    kind: Literal["lognormal"] = "lognormal"
-    median: PositiveFloat
-    sigma: PositiveFloat
-    low: PositiveInt = 1
-    high: PositiveInt
+    kind: Literal["lognormal"] = Field(default="lognormal", description="truncated log-normal")
+    median: PositiveFloat = Field(description="median before truncation, tokens")
+    sigma: PositiveFloat = Field(description="standard deviation of the logarithm of the length")
+    low: PositiveInt = Field(default=1, description="shortest length, tokens")
+    high: PositiveInt = Field(description="longest length, tokens")
 
     def __str__(self) -> str:
         return f"lognormal about {self.median:g} (σ {self.sigma:g})"
 
 
 class Empirical(Strict):
-    """The given lengths, each as often as its weight says."""
+    """A list of lengths, each as often as its weight says."""
 
-    kind: Literal["empirical"] = "empirical"
-    values: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    weights: tuple[PositiveFloat, ...] = ()
+    kind: Literal["empirical"] = Field(default="empirical", description="one of given lengths")
+    values: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        description="lengths, tokens"
+    )
+    weights: tuple[PositiveFloat, ...] = Field(
+        default=(), description="relative frequency of each length; empty: all the same"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -71,8 +79,8 @@ Length = (
 )
 
 
-def most(length: Length) -> int:
-    """The longest that can come."""
+def longest(length: Length) -> int:
+    """The longest length that can occur, in tokens."""
     match length:
         case int():
             return length

@@ -1,4 +1,4 @@
-"""What is asked of an endpoint: the shape of the requests and how they arrive."""
+"""The workload: what requests look like and how they arrive."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -6,85 +6,124 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from loadgen.workload.arrivals import Adaptive, Arrival, Closed, Constant, Gamma, Poisson, Trace
-from loadgen.workload.lengths import Length, most
+from loadgen.workload.lengths import Length, longest
 from loadgen.workload.strict import Strict
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SharedPrefix(Strict):
-    """The first part of each prompt is one of a few, so that a prefix cache can know it.
+    """Prompts that begin with one of a few common prefixes, so that a prefix cache can hit."""
 
-    `hit_rate` is the share of all prompt tokens that lie in such a prefix.
-    """
-
-    hit_rate: Annotated[float, Field(gt=0, lt=1)]
-    prefixes: PositiveInt = 1
+    hit_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="share of all prompt tokens that lie in a shared prefix"
+    )
+    prefixes: PositiveInt = Field(default=1, description="number of different prefixes")
 
 
 class Conversation(Strict):
-    """Several turns a user; each prompt holds all that was said before, the answers as they came.
+    """Several turns a session; each prompt holds the whole history, with the answers as generated."""
 
-    `input_tokens` is the length of the first turn, `next_tokens` of each later one.
-    """
-
-    turns: Length
-    next_tokens: Length
-    think_s: NonNegativeFloat = 0.0
+    turns: Length = Field(description="turns of a conversation")
+    next_tokens: Length = Field(
+        description="new user tokens in each turn after the first, which has input_tokens"
+    )
+    think_s: NonNegativeFloat = Field(
+        default=0.0, description="pause from an answer to the next turn, s"
+    )
 
 
 class Dataset(Strict):
     """A file of prompts (ShareGPT's JSON, JSONL), or of a trace's lengths and timestamps."""
 
-    kind: Literal["sharegpt", "jsonl", "mooncake", "azure", "burstgpt"]
-    path: Path
-    limit: PositiveInt | None = None  # rows
+    kind: Literal["sharegpt", "jsonl", "mooncake", "azure", "burstgpt"] = Field(
+        description="format: sharegpt, jsonl (prompts); mooncake, azure, burstgpt (traces)"
+    )
+    path: Path = Field(description="file to read")
+    limit: PositiveInt | None = Field(default=None, description="read only this many rows")
 
     @property
     def is_trace(self) -> bool:
+        """Whether the file holds lengths and timestamps instead of text."""
         return self.kind in ("mooncake", "azure", "burstgpt")
 
 
 class Content(Strict):
-    """What requests say. Lengths are the workload's own unless a dataset brings them."""
+    """Prompts and answer lengths: the workload's own, or those of a dataset."""
 
-    input_tokens: Length | None = None
-    output_tokens: Length | None = None
-    shared_prefix: SharedPrefix | None = None
-    conversation: Conversation | None = None
-    dataset: Dataset | None = None
+    input_tokens: Length | None = Field(
+        default=None, description="prompt length, tokens; not with a dataset"
+    )
+    output_tokens: Length | None = Field(
+        default=None, description="answer length, tokens; overrides the lengths of a dataset"
+    )
+    shared_prefix: SharedPrefix | None = Field(
+        default=None, description="common prefixes of prompts, for prefix caching"
+    )
+    conversation: Conversation | None = Field(
+        default=None, description="several turns a session, with the history in the prompt"
+    )
+    dataset: Dataset | None = Field(
+        default=None, description="file that the prompts or the lengths come from"
+    )
 
 
 class Part(Content):
-    weight: PositiveFloat
+    """One component of a mixture."""
+
+    weight: PositiveFloat = Field(description="relative share of the requests")
 
 
 class Workload(Content):
-    """One kind of request, or a mixture, driven at a ladder of load levels.
+    """One kind of request, or a mixture, sent at a ladder of load levels.
 
     A level lasts until `level_s` and `min_requests` are reached inside its steady window, and, with
-    `precision`, until the 95 % intervals of throughput, TTFT and TPOT are within that share of
-    their values; but no longer than `level_max_s`. `warmup_s` is the least that is cut off.
+    `precision`, until the 95 % intervals of throughput, TTFT and TPOT are that narrow; but no longer
+    than `level_max_s`.
     """
 
-    name: str
-    endpoint: Literal["completions", "chat"] = "completions"
-    prompt: Literal["token_ids", "text"] = "token_ids"
-    tokenizer: Path | None = None  # a tokenizer.json: text prompts of exact lengths
-    mixture: tuple[Part, ...] = ()
-    ignore_eos: bool = True
-    continuous_usage: bool = False  # asks for the tokens of each event: vLLM and SGLang tell
-    arrival: Arrival
-    warmup_s: NonNegativeFloat = 2.0
-    level_s: PositiveFloat = 10.0
-    min_requests: int = Field(default=0, ge=0)
-    level_max_s: PositiveFloat = 60.0
-    max_requests: PositiveInt | None = None  # a level ends after so many, whatever else
-    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
-    request_timeout_s: PositiveFloat = 120.0
-    shards: PositiveInt = 1  # processes that share the load
-    placement: Literal["beside", "apart"] = "beside"  # the engine's node, or others
-    seed: int = Field(default=0, ge=0)
+    name: str = Field(description="name in reports and plots")
+    endpoint: Literal["completions", "chat"] = Field(
+        default="completions", description="API route: /v1/completions or /v1/chat/completions"
+    )
+    prompt: Literal["token_ids", "text"] = Field(
+        default="token_ids", description="form of the prompt; chat takes text only"
+    )
+    tokenizer: Path | None = Field(
+        default=None, description="tokenizer.json, for text prompts of exact lengths"
+    )
+    mixture: tuple[Part, ...] = Field(
+        default=(), description="several kinds of request, in place of the fields of one"
+    )
+    ignore_eos: bool = Field(
+        default=True, description="generate up to output_tokens even if the model ends earlier"
+    )
+    continuous_usage: bool = Field(
+        default=False, description="request token counts in every event (vLLM and SGLang have them)"
+    )
+    arrival: Arrival = Field(description="how requests arrive, and the load levels")
+    warmup_s: NonNegativeFloat = Field(
+        default=2.0, description="least time cut off at the start of a level, s"
+    )
+    level_s: PositiveFloat = Field(default=10.0, description="least measured time of a level, s")
+    min_requests: int = Field(
+        default=0, ge=0, description="least requests completed in the measured time"
+    )
+    level_max_s: PositiveFloat = Field(default=60.0, description="longest duration of a level, s")
+    max_requests: PositiveInt | None = Field(
+        default=None, description="end a level after this many requests, whatever else is asked"
+    )
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="extend a level until the 95 % intervals of throughput, TTFT and TPOT are within"
+        " ± this share of their values",
+    )
+    request_timeout_s: PositiveFloat = Field(
+        default=120.0, description="a request fails after this time, s"
+    )
+    shards: PositiveInt = Field(default=1, description="load generator processes, one core each")
+    placement: Literal["beside", "apart"] = Field(
+        default="beside", description="run the shards on the engine's node, or on other nodes"
+    )
+    seed: int = Field(default=0, ge=0, description="seed of prompts, lengths and arrivals")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -100,17 +139,17 @@ class Workload(Content):
             _complete(part, self.prompt)
         traces = [p for p in self.mixture or (self,) if p.dataset and p.dataset.is_trace]
         if isinstance(self.arrival, Trace) and (self.mixture or not traces):
-            raise ValueError("arrival trace needs a dataset that is one: mooncake, azure, burstgpt")
+            raise ValueError("arrival trace needs a trace dataset: mooncake, azure or burstgpt")
         return self
 
 
 def _complete(part: Content, prompt: str) -> None:
     if part.dataset is None and part.input_tokens is None:
-        raise ValueError("input_tokens is needed where no dataset brings the prompts")
+        raise ValueError("input_tokens is missing: it is required without a dataset")
     if part.dataset is None and part.output_tokens is None:
-        raise ValueError("output_tokens is needed where no dataset brings them")
+        raise ValueError("output_tokens is missing: it is required without a dataset")
     if part.dataset and (part.conversation or part.shared_prefix):
-        raise ValueError("a dataset brings its own conversations and prefixes: leave them out")
+        raise ValueError("a dataset has its own conversations and prefixes: leave them out")
     kind = part.dataset.kind if part.dataset else ""
     if prompt == "token_ids" and (part.conversation or kind in ("sharegpt", "jsonl")):
         what = kind or "a conversation"
@@ -118,10 +157,10 @@ def _complete(part: Content, prompt: str) -> None:
 
 
 def level_count(workload: Workload) -> int:
-    """How many load levels; the most, where they are chosen as the load goes on."""
+    """The number of load levels; of an adaptive load, the most there can be."""
     match workload.arrival:
-        case Closed(concurrency=steps):
-            return len(steps)
+        case Closed(concurrency=users):
+            return len(users)
         case Constant(rate_per_s=rates) | Poisson(rate_per_s=rates) | Gamma(rate_per_s=rates):
             return len(rates)
         case Adaptive(levels=levels):
@@ -131,45 +170,45 @@ def level_count(workload: Workload) -> int:
 
 
 def longest_tokens(workload: Workload) -> tuple[int, int] | None:
-    """Prompt and answer that are the longest together, as far as the workload tells: None with datasets."""
-    longest = (0, 0)
+    """Prompt and answer tokens of the longest request; None where a dataset decides."""
+    found = (0, 0)
     for part in workload.mixture or (workload,):
         if part.input_tokens is None or part.output_tokens is None:
             return None
-        prompt, answer = most(part.input_tokens), most(part.output_tokens)
+        prompt, answer = longest(part.input_tokens), longest(part.output_tokens)
         if part.conversation:
-            more = most(part.conversation.turns) - 1
-            prompt += more * (answer + most(part.conversation.next_tokens))
-        longest = max(longest, (prompt, answer), key=sum)
-    return longest
+            later_turns = longest(part.conversation.turns) - 1
+            prompt += later_turns * (answer + longest(part.conversation.next_tokens))
+        found = max(found, (prompt, answer), key=sum)
+    return found
 
 
 def lengths_text(workload: Workload) -> str:
-    """For people: "1024 → 1024 tokens"."""
+    """The lengths as shown to people: "1024 → 1024 tokens"."""
     parts = []
     for part in workload.mixture or (workload,):
         if part.dataset:
             parts.append(f"{part.dataset.kind} {part.dataset.path.name}")
         else:
-            parts.append(f"{part.input_tokens} → {part.output_tokens} tokens{_manner(part)}")
+            parts.append(f"{part.input_tokens} → {part.output_tokens} tokens{_extras(part)}")
     return " | ".join(parts)
 
 
-def _manner(part: Content) -> str:
+def _extras(part: Content) -> str:
     if part.conversation:
         return f", {part.conversation.turns} turns"
     return f", {part.shared_prefix.hit_rate:.0%} shared" if part.shared_prefix else ""
 
 
 def loads_text(workload: Workload) -> str:
-    """For people: what the levels of load are."""
+    """The load levels as shown to people: "a ladder of 1, 8, 64 users"."""
     match workload.arrival:
-        case Closed(concurrency=steps):
-            return f"a ladder of {', '.join(map(str, steps))} users"
+        case Closed(concurrency=users):
+            return f"a ladder of {', '.join(map(str, users))} users"
         case Constant(rate_per_s=rates) | Poisson(rate_per_s=rates) | Gamma(rate_per_s=rates):
             return f"a ladder of {', '.join(f'{rate:g}' for rate in rates)} requests/s"
         case Adaptive(loop=loop, lowest=lowest, highest=highest, levels=levels):
             unit = "users" if loop == "closed" else "requests/s"
-            return f"up to {levels} levels, found between {lowest:g} and {highest:g} {unit}"
+            return f"up to {levels} adaptive levels between {lowest:g} and {highest:g} {unit}"
         case other:
-            return f"a {other.kind} of arrivals"
+            return f"one level of {other.kind} arrivals"

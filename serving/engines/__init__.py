@@ -1,4 +1,7 @@
-"""The engines. A new one: its file here, its name in both lists below, its YAML in conf/engine."""
+"""Engine adapters: knobs, command line, and how a log explains a failure; one file an engine.
+
+To add one: its file here, its name in both lists below, its YAML in conf/engine.
+"""
 
 from typing import Annotated
 

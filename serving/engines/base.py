@@ -1,4 +1,4 @@
-"""An engine adapter: a frozen config that knows its command line and how to read its own death."""
+"""An engine adapter: a frozen config that builds the command line and classifies failures from the log."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -8,69 +8,93 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from serving.errors import BadFlags, EngineExited, OutOfMemory, ServingError
+from serving.errors import BadFlags, EngineExited, LaunchError, OutOfMemory, ServingError
 from serving.topology import Strict, Topology
 
 ModelFormat = Literal["gguf", "safetensors"]
 Death = tuple[str, type[ServingError]]
 Value = str | int | float | bool | None
+# Stands for the port in a command line that is shown before a port is chosen.
+PORT: Literal["$PORT"] = "$PORT"
 
-# The first pattern that any line matches decides; the last such line is the evidence. Engines put
-# theirs before these.
+# The first pattern that any line matches decides; the last such line is the evidence. An engine's own
+# patterns are tried before these.
 COMMON_DEATHS: tuple[Death, ...] = (
     (r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory", OutOfMemory),
     (r"\bCannot allocate memory\b|MemoryError\b|std::bad_alloc", OutOfMemory),
     (r"error: unrecognized arguments?:", BadFlags),
     (r"error: argument \S+: ", BadFlags),
 )
-# The last line of a Python traceback, behind whatever prefixes the engine's logging puts there.
+# The last line of a Python traceback, after whatever prefix the engine's logging adds.
 TRACEBACK_END = re.compile(r"^(?:.*\] )?(?:\(.*?\) ?)?((?:\w+\.)*\w*(?:Error|Exception|Exit)\b.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What an adapter needs to know to write its command line."""
+    """What an adapter needs to build its command line.
+
+    `port`: `PORT` for a command line that is only shown. `devices`: as CUDA_VISIBLE_DEVICES names them.
+    `revision`: of a model on Hugging Face.
+    """
 
     executable: str
     model_path: str
     served_model: str
     host: str
-    port: int
+    port: int | Literal["$PORT"]
     topology: Topology
     context_tokens: int
     devices: tuple[str, ...] = ()
+    revision: str | None = None
 
 
 class BaseEngine(Strict):
-    """Fields are knobs under the engine's own names; None leaves the flag out.
-
-    `executable`: a path, or a name on PATH; else the one of the managed `environment`.
-    `stop_grace_s`: from SIGTERM to SIGKILL.
-    """
+    """Fields are knobs under the engine's own flag names; None leaves the flag out."""
 
     model_format: ClassVar[ModelFormat] = "safetensors"
     default_executable: ClassVar[str]
     typical_start_s: ClassVar[float] = 120.0
     health_path: ClassVar[str] = "/health"
-    # Path and JSON key under which the engine tells its own version.
+    # Whether the engine itself fetches a given revision of a model from Hugging Face.
+    takes_revision: ClassVar[bool] = True
+    # Path and JSON key under which the engine reports its own version.
     version_at: ClassVar[tuple[str, str]] = ("", "")
     deaths: ClassVar[tuple[Death, ...]] = ()
-    # Knob → what it means in the words that all engines share.
+    # Knob → the quantity that it sets, in the words that all engines share.
     meanings: ClassVar[Mapping[str, str]] = {}
 
-    executable: str | None = None
-    environment: str | None = None
-    env: dict[str, str] = Field(default_factory=dict)
-    extra_args: tuple[str, ...] = ()
-    start_timeout_s: float = Field(default=600.0, gt=0)
-    stop_grace_s: float = Field(default=5.0, ge=0)
+    executable: str | None = Field(
+        default=None,
+        description="path of the engine's command, or a name on PATH; unset: the one of `environment`, "
+        "else the engine's usual name on PATH",
+    )
+    environment: str | None = Field(
+        default=None,
+        description="environment of `wattfront engines install` that has the engine's command",
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        description="environment variables of the engine; they override Wattfront's own",
+    )
+    extra_args: tuple[str, ...] = Field(
+        default=(),
+        description="arguments that are appended to the engine's command line as they are",
+    )
+    start_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="seconds from starting the process until it must answer; after that the trial fails",
+    )
+    stop_grace_s: float = Field(
+        default=5.0, ge=0, description="seconds from SIGTERM to SIGKILL when the engine is stopped"
+    )
 
     def command(self, launch: Launch) -> list[str]:
-        """The argv that starts the engine in the foreground."""
+        """The argv that starts the engine in the foreground. Raises LaunchError where there is none."""
         raise NotImplementedError
 
     def environ(self, launch: Launch) -> dict[str, str]:
-        """What is set on top of the inherited environment: at least, which GPUs it may see."""
+        """Variables on top of the inherited environment: at least, which GPUs the engine may see."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(launch.devices), **self.env}
 
     def knobs(
@@ -92,7 +116,7 @@ class BaseEngine(Strict):
         return argv
 
     def diagnose(self, exit_code: int | None, log: str, path: Path | None = None) -> ServingError:
-        """Why it died, from its log and exit code: an error with the one line that says so."""
+        """Why the engine exited, by its log and exit code: an error with the line that says so."""
         lines = [line.strip() for line in log.splitlines() if line.strip()]
         for pattern, death in (*self.deaths, *COMMON_DEATHS):
             for index in reversed(range(len(lines))):
@@ -105,7 +129,7 @@ class BaseEngine(Strict):
 
 
 def evidence(lines: Sequence[str]) -> str:
-    """The line that says most: the end of the last traceback, an error line, or the last line."""
+    """The most informative line: the end of the last traceback, an error line, or the last line."""
     for line in reversed(lines):
         if match := TRACEBACK_END.match(line):
             return match[1]
@@ -116,7 +140,7 @@ def evidence(lines: Sequence[str]) -> str:
 
 
 def _with_cause(lines: Sequence[str], index: int) -> str:
-    """The line; for pydantic's errors with the next two: which field, and what is wrong."""
+    """The line; for pydantic's errors with the next two: the field, and what is wrong with it."""
     pydantic = re.search(r"validation errors? for \w+$", lines[index])
     return ": ".join(lines[index : index + (3 if pydantic else 1)])
 
@@ -132,5 +156,14 @@ def flags(pairs: Mapping[str, Value]) -> list[str]:
 
 
 def beyond_one(size: int) -> int | None:
-    """A parallel size that needs saying."""
+    """A parallel size, or None for 1, the default of every engine."""
     return size if size > 1 else None
+
+
+def refuse_revision(launch: Launch, engine: str) -> None:
+    """For engines that can't fetch a revision. Raises LaunchError if the model names one."""
+    if launch.revision is not None:
+        raise LaunchError(
+            f"model.revision={launch.revision}: {engine} has no option for a revision: leave it unset, "
+            "and give model.source the path of that revision's files"
+        )

@@ -1,6 +1,6 @@
-"""`llama-server` where llama.cpp is there only as the xllamacpp wheel: same flags, same server.
+"""`llama-server` on top of the xllamacpp wheel: the same flags, the same server.
 
-Copied into the environment by `wattfront engines install llamacpp` and run by its Python.
+`wattfront engines install llamacpp` copies this file into the environment, whose Python runs it.
 """
 
 import argparse
@@ -12,20 +12,23 @@ CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1")
 FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 
 
-class Parser(argparse.ArgumentParser):
-    """Refuses as llama.cpp does: one line that begins with `error`, exit code 1."""
+class LlamaParser(argparse.ArgumentParser):
+    """Reports errors as llama.cpp does: one line that begins with `error`, exit code 1."""
 
     def error(self, message: str) -> NoReturn:
+        """Exits, like that of ArgumentParser."""
         refuse(f"error while handling argument: {message}")
 
 
 def refuse(line: str) -> NoReturn:
+    """Exits with code 1 and a line on standard error."""
     sys.stderr.write(f"{line}\n")
     sys.exit(1)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(prog="llama-server", allow_abbrev=False)
+    """The flags of `llama-server` that Wattfront has knobs for; exits on any other."""
+    parser = LlamaParser(prog="llama-server", allow_abbrev=False)
     parser.add_argument("--version", action="store_true")
     parser.add_argument("-m", "--model")
     parser.add_argument("-a", "--alias")
@@ -54,7 +57,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def params(xllamacpp: Any, options: argparse.Namespace) -> Any:
-    """llama.cpp's own parameters; what is not given keeps llama.cpp's default."""
+    """The options as `xllamacpp.CommonParams`; an option that is not given keeps llama.cpp's default."""
     wanted = xllamacpp.CommonParams()
     wanted.model.path = options.model
     wanted.model_alias = {options.alias} if options.alias else set()
@@ -80,10 +83,12 @@ def params(xllamacpp: Any, options: argparse.Namespace) -> Any:
 
 
 def cache_type(xllamacpp: Any, name: str) -> Any:
+    """xllamacpp's constant for a data type of the KV cache."""
     return xllamacpp.ggml_type[f"GGML_TYPE_{name.upper()}"]
 
 
 def main() -> None:
+    """Serves until SIGTERM or SIGINT."""
     options = parse(sys.argv[1:])
     import xllamacpp
 
@@ -100,6 +105,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Before any thread of the server exists: all of them inherit it, and `sigwait` gets the signal.
+    # Before the server starts threads: they inherit the mask, so that only `sigwait` gets the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     main()

@@ -5,18 +5,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, ModelFormat, flags
+from serving.engines.base import BaseEngine, Death, Launch, ModelFormat, flags, refuse_revision
 from serving.errors import BadFlags, EngineExited, OutOfMemory
+from serving.topology import Positive
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
-Positive = Annotated[int, Field(ge=1)]
 
 
 class LlamaCpp(BaseEngine):
-    """Knobs as in `llama-server --help`, but `ctx_size`: one slot's here, all slots' there."""
+    """Knobs as in `llama-server --help`, except `ctx_size`: per slot here, of all slots there."""
 
     model_format: ClassVar[ModelFormat] = "gguf"
     default_executable: ClassVar[str] = "llama-server"
+    takes_revision: ClassVar[bool] = False
     version_at: ClassVar[tuple[str, str]] = ("/props", "build_info")
     typical_start_s: ClassVar[float] = 3.0
     deaths: ClassVar[tuple[Death, ...]] = (
@@ -32,22 +33,56 @@ class LlamaCpp(BaseEngine):
         "batch_size": "step_tokens",
     }
 
-    kind: Literal["llamacpp"] = "llamacpp"
-    environment: str | None = "llamacpp"
-    start_timeout_s: float = Field(default=120.0, gt=0)
-    parallel: Positive | None = None
-    ctx_size: Positive | None = None
-    batch_size: Positive | None = None
-    ubatch_size: Positive | None = None
-    threads: Positive | None = None
-    threads_batch: Positive | None = None
-    cache_type_k: CacheType | None = None
-    cache_type_v: CacheType | None = None
-    flash_attn: Literal["on", "off", "auto"] | None = None
-    kv_unified: bool | None = None
-    n_gpu_layers: Annotated[int, Field(ge=0)] | None = None
+    kind: Literal["llamacpp"] = Field(
+        default="llamacpp", description="llama.cpp's llama-server; its models are GGUF files"
+    )
+    environment: str | None = Field(
+        default="llamacpp",
+        description="environment of `wattfront engines install` that has llama-server",
+    )
+    start_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        description="seconds from starting the process until it must answer; after that the trial fails",
+    )
+    parallel: Positive | None = Field(
+        default=None, description="slots: requests that are decoded at once; unset: 1"
+    )
+    ctx_size: Positive | None = Field(
+        default=None, description="context of one slot, in tokens; unset: model.context_tokens"
+    )
+    batch_size: Positive | None = Field(
+        default=None, description="logical batch: most tokens submitted to one decode call"
+    )
+    ubatch_size: Positive | None = Field(
+        default=None, description="physical batch: most tokens computed at once"
+    )
+    threads: Positive | None = Field(
+        default=None, description="CPU threads for decoding single tokens"
+    )
+    threads_batch: Positive | None = Field(
+        default=None, description="CPU threads for prompts and batches; unset: as `threads`"
+    )
+    cache_type_k: CacheType | None = Field(
+        default=None, description="data type of the keys in the KV cache"
+    )
+    cache_type_v: CacheType | None = Field(
+        default=None,
+        description="data type of the values in the KV cache; quantized ones need flash_attn",
+    )
+    flash_attn: Literal["on", "off", "auto"] | None = Field(
+        default=None, description="flash attention"
+    )
+    kv_unified: bool | None = Field(
+        default=None, description="one KV buffer that all slots share, instead of one per slot"
+    )
+    n_gpu_layers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="layers that are kept in GPU memory"
+    )
 
     def command(self, launch: Launch) -> list[str]:
+        """`llama-server` with the context of all slots together."""
+        refuse_revision(launch, "llama.cpp")
         context = self.ctx_size or launch.context_tokens
         return [
             launch.executable,

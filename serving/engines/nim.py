@@ -1,25 +1,25 @@
 """NVIDIA NIM for LLMs, started inside its container. Its settings are environment variables."""
 
 import shlex
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch
+from serving.engines.base import BaseEngine, Death, Launch, refuse_revision
 from serving.errors import BadFlags, OutOfMemory
-
-Positive = Annotated[int, Field(ge=1)]
+from serving.topology import Positive
 
 
 class Nim(BaseEngine):
-    """Wattfront runs in the container, beside the server: a container started from outside is no
-    process of ours, so nothing could prove who answers, or that it is gone.
+    """Wattfront runs in the container, beside the server.
 
-    `passthrough_args`: flags for the engine within (vLLM's or SGLang's), as the image has it.
+    A container that is started from outside is not in our process tree: its identity can't be verified
+    while it runs, nor its end.
     """
 
     default_executable: ClassVar[str] = "/opt/nim/start_server.sh"
     health_path: ClassVar[str] = "/v1/health/ready"
+    takes_revision: ClassVar[bool] = False
     typical_start_s: ClassVar[float] = 180.0
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"No available memory for the cache blocks", OutOfMemory),
@@ -27,17 +27,31 @@ class Nim(BaseEngine):
         (r": error: ", BadFlags),
     )
 
-    kind: Literal["nim"] = "nim"
-    model_profile: str | None = None
-    max_num_seqs: Positive | None = None
-    max_num_batched_tokens: Positive | None = None
-    disable_cuda_graph: bool | None = None
-    passthrough_args: tuple[str, ...] = ()
+    kind: Literal["nim"] = Field(default="nim", description="NVIDIA NIM, inside its container")
+    model_profile: str | None = Field(
+        default=None, description="NIM profile, by name or hash (NIM_MODEL_PROFILE)"
+    )
+    max_num_seqs: Positive | None = Field(
+        default=None, description="most sequences in one step of the engine inside"
+    )
+    max_num_batched_tokens: Positive | None = Field(
+        default=None, description="most tokens in one step of the engine inside"
+    )
+    disable_cuda_graph: bool | None = Field(
+        default=None, description="run without CUDA graphs (NIM_DISABLE_CUDA_GRAPH)"
+    )
+    passthrough_args: tuple[str, ...] = Field(
+        default=(),
+        description="flags for the engine inside, vLLM or SGLang by the image (NIM_PASSTHROUGH_ARGS)",
+    )
 
     def command(self, launch: Launch) -> list[str]:
+        """The start script; all settings are in `environ`."""
+        refuse_revision(launch, "NIM")
         return [launch.executable, *self.extra_args]
 
     def environ(self, launch: Launch) -> dict[str, str]:
+        """NIM's settings; what is unset is left out."""
         topology = launch.topology
         engine_args = list(self.passthrough_args)
         for knob in ("max_num_seqs", "max_num_batched_tokens"):

@@ -8,14 +8,16 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
+from serving.topology import Positive
 
-Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SgLang(BaseEngine):
-    """Knobs as in `sglang serve --help`. An `executable` that is a Python runs the older
-    `-m sglang.launch_server`."""
+    """Knobs as in `sglang serve --help`.
+
+    An `executable` that is a Python runs the older `-m sglang.launch_server`.
+    """
 
     default_executable: ClassVar[str] = "sglang"
     version_at: ClassVar[tuple[str, str]] = ("/server_info", "version")
@@ -33,29 +35,69 @@ class SgLang(BaseEngine):
         "mem_fraction_static": "memory_fraction",
     }
 
-    kind: Literal["sglang"] = "sglang"
-    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None
-    quantization: str | None = None
-    kv_cache_dtype: str | None = None
-    attention_backend: str | None = None
-    load_format: str | None = None
-    mem_fraction_static: Fraction | None = None
-    max_running_requests: Positive | None = None
-    max_total_tokens: Positive | None = None
-    max_prefill_tokens: Positive | None = None
-    chunked_prefill_size: Annotated[int, Field(ge=-1)] | None = None
-    schedule_policy: str | None = None
-    schedule_conservativeness: Annotated[float, Field(gt=0)] | None = None
-    attn_dp_size: Positive | None = None
-    page_size: Positive | None = None
-    stream_interval: Positive | None = None
-    enable_mixed_chunk: bool | None = None
-    enable_torch_compile: bool | None = None
-    disable_decode_cuda_graph: bool | None = None
-    disable_overlap_schedule: bool | None = None
-    disable_radix_cache: bool | None = None
+    kind: Literal["sglang"] = Field(default="sglang", description="SGLang")
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = Field(
+        default=None, description="data type of weights and activations"
+    )
+    quantization: str | None = Field(
+        default=None, description="quantization method of the weights, for example fp8"
+    )
+    kv_cache_dtype: str | None = Field(
+        default=None, description="data type of the KV cache, for example fp8_e4m3"
+    )
+    attention_backend: str | None = Field(
+        default=None, description="attention kernels, for example flashinfer, fa3 or triton"
+    )
+    load_format: str | None = Field(
+        default=None, description="format of the weight files; dummy: random weights"
+    )
+    mem_fraction_static: Fraction | None = Field(
+        default=None, description="share of GPU memory for weights and KV cache together"
+    )
+    max_running_requests: Positive | None = Field(
+        default=None, description="most requests that run at once"
+    )
+    max_total_tokens: Positive | None = Field(
+        default=None, description="size of the KV cache pool, in tokens; unset: what memory allows"
+    )
+    max_prefill_tokens: Positive | None = Field(
+        default=None, description="most prompt tokens in one prefill batch"
+    )
+    chunked_prefill_size: Annotated[int, Field(ge=-1)] | None = Field(
+        default=None, description="most tokens in a chunk of a prefill; -1: prompts are not chunked"
+    )
+    schedule_policy: str | None = Field(
+        default=None, description="order of waiting requests, for example fcfs or lpm"
+    )
+    schedule_conservativeness: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="caution in admitting requests; above 1 fewer requests are retracted later",
+    )
+    attn_dp_size: Positive | None = Field(
+        default=None, description="data parallel size of the attention layers alone"
+    )
+    page_size: Positive | None = Field(default=None, description="tokens in a page of the KV cache")
+    stream_interval: Positive | None = Field(
+        default=None, description="tokens between two streamed events of a response"
+    )
+    enable_mixed_chunk: bool | None = Field(
+        default=None, description="mix chunks of prefills and decodes in one batch"
+    )
+    enable_torch_compile: bool | None = Field(
+        default=None, description="optimise the model with torch.compile"
+    )
+    disable_decode_cuda_graph: bool | None = Field(
+        default=None, description="decode without CUDA graphs"
+    )
+    disable_overlap_schedule: bool | None = Field(
+        default=None, description="do not overlap CPU scheduling with GPU computation"
+    )
+    disable_radix_cache: bool | None = Field(
+        default=None, description="do not reuse the KV cache of common prefixes"
+    )
 
     def command(self, launch: Launch) -> list[str]:
+        """`sglang serve`, or `python -m sglang.launch_server`."""
         topology = launch.topology
         python = Path(launch.executable).name.startswith("python")
         return [
@@ -64,6 +106,7 @@ class SgLang(BaseEngine):
             *flags(
                 {
                     "--model-path": launch.model_path,
+                    "--revision": launch.revision,
                     "--served-model-name": launch.served_model,
                     "--host": launch.host,
                     "--port": launch.port,

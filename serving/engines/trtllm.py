@@ -7,15 +7,15 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
+from serving.topology import Positive
 
-Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class TrtLlm(BaseEngine):
     """Knobs as in `trtllm-serve serve --help`.
 
-    What only its YAML can say goes into the file at `extra_llm_api_options`, a path on every node.
+    Options that exist only in its YAML go into the file that `extra_llm_api_options` names.
     """
 
     default_executable: ClassVar[str] = "trtllm-serve"
@@ -33,17 +33,35 @@ class TrtLlm(BaseEngine):
         "kv_cache_free_gpu_memory_fraction": "memory_fraction",
     }
 
-    kind: Literal["trtllm"] = "trtllm"
-    backend: Literal["pytorch", "tensorrt", "_autodeploy"] | None = None
-    max_batch_size: Positive | None = None
-    max_num_tokens: Positive | None = None
-    max_beam_width: Positive | None = None
-    kv_cache_free_gpu_memory_fraction: Fraction | None = None
-    enable_chunked_prefill: bool | None = None
-    num_postprocess_workers: Annotated[int, Field(ge=0)] | None = None
-    extra_llm_api_options: str | None = None
+    kind: Literal["trtllm"] = Field(default="trtllm", description="TensorRT-LLM's trtllm-serve")
+    backend: Literal["pytorch", "tensorrt", "_autodeploy"] | None = Field(
+        default=None, description="execution backend; TensorRT-LLM 1.3 has pytorch alone"
+    )
+    max_batch_size: Positive | None = Field(
+        default=None, description="most requests that run at once"
+    )
+    max_num_tokens: Positive | None = Field(
+        default=None, description="most tokens in one step, prompts and decodes together"
+    )
+    max_beam_width: Positive | None = Field(
+        default=None, description="most beams of a beam search; 1: no beam search"
+    )
+    kv_cache_free_gpu_memory_fraction: Fraction | None = Field(
+        default=None,
+        description="share for the KV cache of the GPU memory that is free once weights are loaded",
+    )
+    enable_chunked_prefill: bool | None = Field(
+        default=None, description="split long prompts over several steps"
+    )
+    num_postprocess_workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="processes that detokenize and format responses; 0: none"
+    )
+    extra_llm_api_options: str | None = Field(
+        default=None, description="path on every node of a YAML with further LLM API options"
+    )
 
     def command(self, launch: Launch) -> list[str]:
+        """`trtllm-serve serve MODEL`."""
         topology = launch.topology
         return [
             launch.executable,
@@ -51,6 +69,8 @@ class TrtLlm(BaseEngine):
             launch.model_path,
             *flags(
                 {
+                    # In 1.3 an alias of `--hf_revision`.
+                    "--revision": launch.revision,
                     "--served_model_name": launch.served_model,
                     "--host": launch.host,
                     "--port": launch.port,

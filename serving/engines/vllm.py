@@ -7,14 +7,14 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
+from serving.topology import Positive
 
-Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 BY_ENVIRONMENT = ("cpu_kvcache_space_gib", "omp_threads")
 
 
 class Vllm(BaseEngine):
-    """Knobs as in `vllm serve --help`; the last two are variables of its CPU backend."""
+    """Knobs as in `vllm serve --help`; the last two are environment variables of its CPU backend."""
 
     default_executable: ClassVar[str] = "vllm"
     version_at: ClassVar[tuple[str, str]] = ("/version", "version")
@@ -32,30 +32,73 @@ class Vllm(BaseEngine):
         "gpu_memory_utilization": "memory_fraction",
     }
 
-    kind: Literal["vllm"] = "vllm"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = None
-    quantization: str | None = None
-    kv_cache_dtype: str | None = None
-    max_num_seqs: Positive | None = None
-    max_num_batched_tokens: Positive | None = None
-    gpu_memory_utilization: Fraction | None = None
-    block_size: Positive | None = None
-    load_format: str | None = None
-    attention_backend: str | None = None
-    all2all_backend: str | None = None
-    compilation_config: str | None = None
-    speculative_config: str | None = None
-    stream_interval: Positive | None = None
-    long_prefill_token_threshold: Positive | None = None
-    enable_prefix_caching: bool | None = None
-    enable_chunked_prefill: bool | None = None
-    async_scheduling: bool | None = None
-    enforce_eager: bool | None = None
-    enable_dbo: bool | None = None
-    cpu_kvcache_space_gib: Positive | None = None
-    omp_threads: Positive | None = None
+    kind: Literal["vllm"] = Field(default="vllm", description="vLLM, on GPUs or on CPU")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = Field(
+        default=None, description="data type of weights and activations"
+    )
+    quantization: str | None = Field(
+        default=None, description="quantization method of the weights, for example fp8"
+    )
+    kv_cache_dtype: str | None = Field(
+        default=None, description="data type of the KV cache, for example fp8"
+    )
+    max_num_seqs: Positive | None = Field(default=None, description="most sequences in one step")
+    max_num_batched_tokens: Positive | None = Field(
+        default=None, description="most tokens in one step, prompts and decodes together"
+    )
+    gpu_memory_utilization: Fraction | None = Field(
+        default=None,
+        description="share of GPU memory that vLLM may use; on CPU: of the memory of a NUMA node",
+    )
+    block_size: Positive | None = Field(
+        default=None, description="tokens in a block of the KV cache"
+    )
+    load_format: str | None = Field(
+        default=None, description="format of the weight files; dummy: random weights"
+    )
+    attention_backend: str | None = Field(
+        default=None, description="attention kernels, for example FLASH_ATTN or FLASHINFER"
+    )
+    all2all_backend: str | None = Field(
+        default=None, description="all-to-all communication of expert parallelism"
+    )
+    compilation_config: str | None = Field(
+        default=None, description="torch.compile and CUDA graph options, as JSON"
+    )
+    speculative_config: str | None = Field(
+        default=None, description="speculative decoding options, as JSON"
+    )
+    stream_interval: Positive | None = Field(
+        default=None, description="tokens between two streamed events of a response"
+    )
+    long_prefill_token_threshold: Positive | None = Field(
+        default=None, description="prompts of more tokens count as long for chunked prefill"
+    )
+    enable_prefix_caching: bool | None = Field(
+        default=None, description="reuse the KV cache of common prefixes"
+    )
+    enable_chunked_prefill: bool | None = Field(
+        default=None, description="split long prompts over several steps"
+    )
+    async_scheduling: bool | None = Field(
+        default=None, description="schedule the next step while the GPU computes this one"
+    )
+    enforce_eager: bool | None = Field(
+        default=None, description="run without torch.compile and CUDA graphs"
+    )
+    enable_dbo: bool | None = Field(
+        default=None, description="dual batch overlap: hide all-to-all communication behind compute"
+    )
+    cpu_kvcache_space_gib: Positive | None = Field(
+        default=None, description="CPU only: KV cache in GiB (VLLM_CPU_KVCACHE_SPACE)"
+    )
+    omp_threads: Positive | None = Field(
+        default=None,
+        description="CPU only: compute threads (OMP_NUM_THREADS); unset: topology.cpus",
+    )
 
     def command(self, launch: Launch) -> list[str]:
+        """`vllm serve MODEL`."""
         topology = launch.topology
         return [
             launch.executable,
@@ -63,6 +106,7 @@ class Vllm(BaseEngine):
             launch.model_path,
             *flags(
                 {
+                    "--revision": launch.revision,
                     "--served-model-name": launch.served_model,
                     "--host": launch.host,
                     "--port": launch.port,
@@ -78,6 +122,7 @@ class Vllm(BaseEngine):
         ]
 
     def environ(self, launch: Launch) -> dict[str, str]:
+        """On CPU also the threads and the KV cache, which have no flags."""
         own: dict[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
         if launch.topology.cpus:
             # `nobind`: vLLM's own choice would keep one core for itself on a small machine.

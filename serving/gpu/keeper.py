@@ -1,13 +1,14 @@
-"""Sets GPUs' power limits and clocks, and sets them back when its owner lets go or is dead.
+"""Sets GPUs' power limits and clocks, and restores them when its owner closes a pipe or is dead.
 
     python -m serving.gpu.keeper '{"devices": ["0"], "limit_w": 500, "sm_clock_mhz": null}'
 
-Standard input is a pipe that the owner holds open; on standard output go one JSON line when the GPUs are
-set (`{"set": …}` or `{"denied": why}`) and one when they are set back. Forks twice, as
-`serving.process.supervise` does: Ray kills the direct children of a worker that exits, and this process
-must be what remains.
+Standard input is a pipe that the owner holds open. Standard output gets one JSON line when the GPUs are set
+(`{"set": {GPU: watts before}}` or `{"denied": why}`) and one when they are restored (`{"restored": …}` or
+`{"left": why}`). Forks twice, as `serving.process.supervise` does: Ray kills the direct children of a worker
+that exits, and this process must survive that.
 
-Limits are read before they are changed, and written back. NVML does not tell locked clocks: they are reset.
+Power limits are read before they are changed, and written back. NVML does not report locked clocks: they are
+reset to the default.
 """
 
 import contextlib
@@ -25,18 +26,16 @@ from typing import Any
 from serving.telemetry.nvml import handle, nvml_error, session
 
 LOCK_S, POLL_S = 30.0, 0.05
-RIGHTS = (
-    "it takes root or CAP_SYS_ADMIN on the node: start its Ray node so, or leave the setting out"
-)
+RIGHTS = "this needs root or CAP_SYS_ADMIN on the node: start its Ray node with that, or unset the setting"
 
 
 class DeniedError(Exception):
-    """Why nothing was set. One line."""
+    """Why no setting was changed, in one line."""
 
 
 @contextmanager
 def held(name: str) -> Iterator[None]:
-    """One keeper a GPU: the next one reads its limit when the last one has set it back."""
+    """One keeper per GPU: the next one reads the limit only once the last one has restored it."""
     with socket.socket(socket.AF_UNIX) as lock:
         deadline = time.monotonic() + LOCK_S
         while True:
@@ -45,26 +44,26 @@ def held(name: str) -> Iterator[None]:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise DeniedError(f"{name}: another trial holds its settings") from None
+                    raise DeniedError(f"{name}: its settings are held by another trial") from None
                 time.sleep(POLL_S)
         yield
 
 
 @contextmanager
-def kept(wish: dict[str, Any]) -> Iterator[dict[str, float]]:
-    """GPUs as wished for the length of a with block; the limits in watts that they had before.
+def kept(settings: dict[str, Any]) -> Iterator[dict[str, float]]:
+    """Settings for the length of a with block; yields the power limits before it, GPU → watts.
 
-    Raises DeniedError, with all of them as they were.
+    Raises DeniedError, with all GPUs as they were.
     """
-    limit_w, clock_mhz = wish["limit_w"], wish["sm_clock_mhz"]
+    limit_w, clock_mhz = settings["limit_w"], settings["sm_clock_mhz"]
     before: dict[str, float] = {}
     with ExitStack() as stack:
         try:
             nvml = stack.enter_context(session())
-            boards = [handle(nvml, each) for each in wish["devices"]]
+            boards = [handle(nvml, each) for each in settings["devices"]]
             names = [nvml.nvmlDeviceGetUUID(each) for each in boards]
         except nvml_error() as error:
-            raise DeniedError(f"GPU {', '.join(wish['devices'])}: {error}") from error
+            raise DeniedError(f"GPU {', '.join(settings['devices'])}: {error}") from error
         for name in sorted(names):
             stack.enter_context(held(name))
         for name, board in zip(names, boards, strict=True):
@@ -120,13 +119,14 @@ def _set(nvml: Any, what: str, change: Callable[[], object]) -> None:
         raise DeniedError(f"{what}: {error}{rights}") from error
 
 
-def say(told: dict[str, Any]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # a dead owner
-        os.write(1, json.dumps(told).encode() + b"\n")
+def report(answer: dict[str, Any]) -> None:
+    """Writes a line for the owner, if it is alive."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, json.dumps(answer).encode() + b"\n")
 
 
 def stop_pipe() -> int:
-    """Readable once somebody asks this process to end. From here on it ends by no signal but SIGKILL."""
+    """Readable after SIGTERM. From here on no signal ends this process but SIGKILL."""
     stop, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -137,27 +137,29 @@ def stop_pipe() -> int:
 
 
 def wait(stop: int) -> None:
-    """Until the owner lets go, or somebody asks this process to end."""
+    """Waits until the owner closes its pipe, or SIGTERM."""
     while True:
         ready, _, _ = select.select([0, stop], [], [])
         if stop in ready or not os.read(0, 4096):
             return
 
 
-def keep(wish: dict[str, Any], stop: int) -> None:
+def keep(settings: dict[str, Any], stop: int) -> None:
+    """Sets the GPUs, waits, restores them, and reports both."""
     try:
-        with kept(wish) as before:
-            say({"set": before})
+        with kept(settings) as before:
+            report({"set": before})
             wait(stop)
     except DeniedError as denied:
-        say({"denied": str(denied)})
+        report({"denied": str(denied)})
     except nvml_error() as error:
-        say({"left": str(error)})
+        report({"left": str(error)})
     else:
-        say({"restored": before})
+        report({"restored": before})
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Detaches, then keeps the settings of the one argument."""
     if os.fork():
         os._exit(0)
     os.setsid()

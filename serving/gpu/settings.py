@@ -1,4 +1,4 @@
-"""GPUs' power limits and clocks for the length of a with block: always set back, even after `kill -9`."""
+"""GPUs' power limits and clocks for the length of a with block: restored even after `kill -9`."""
 
 import json
 import os
@@ -21,23 +21,23 @@ ANSWER_S = LOCK_S + 30.0
 def gpus_set(
     devices: Sequence[str], limit_w: float | None, sm_clock_mhz: int | None
 ) -> Iterator[None]:
-    """Nothing is touched, and nothing started, where nothing is asked for.
+    """Sets `limit_w` and `sm_clock_mhz` on each of `devices`; None leaves it alone.
 
-    Raises PowerCapDenied, with every GPU as it was, also where its keeper was made to end before the block
-    did; PowerCapLeft, if one could not be set back.
+    Where both are None no process is started and no library loaded. Raises PowerCapDenied, with every GPU as it
+    was, also if the keeper was ended before the block; PowerCapLeft if a GPU could not be restored.
     """
     if not devices or (limit_w is None and sm_clock_mhz is None):
         yield
         return
-    wish = {"devices": list(devices), "limit_w": limit_w, "sm_clock_mhz": sm_clock_mhz}
-    theirs, ours = os.pipe()
-    answers, to_us = os.pipe()
-    with os.fdopen(ours, "wb") as lifeline, os.fdopen(answers, "rb") as told:
+    settings = {"devices": list(devices), "limit_w": limit_w, "sm_clock_mhz": sm_clock_mhz}
+    stdin, write_end = os.pipe()
+    read_end, stdout = os.pipe()
+    with os.fdopen(write_end, "wb") as lifeline, os.fdopen(read_end, "rb") as answers:
         try:
             subprocess.run(
-                [sys.executable, "-m", "serving.gpu.keeper", json.dumps(wish)],
-                stdin=theirs,
-                stdout=to_us,
+                [sys.executable, "-m", "serving.gpu.keeper", json.dumps(settings)],
+                stdin=stdin,
+                stdout=stdout,
                 stderr=subprocess.DEVNULL,
                 env=inherited(os.environ),
                 check=True,
@@ -45,32 +45,32 @@ def gpus_set(
         except (OSError, subprocess.CalledProcessError) as error:
             raise PowerCapDenied(f"could not start the keeper of GPU settings: {error}") from error
         finally:
-            os.close(theirs)
-            os.close(to_us)
-        first = _line(told)
+            os.close(stdin)
+            os.close(stdout)
+        first = _line(answers)
         if "set" not in first:
             raise PowerCapDenied(first.get("denied") or first.get("left") or "the keeper died")
         try:
             yield
         finally:
-            early = bool(select.select([told], [], [], 0)[0])
+            early = bool(select.select([answers], [], [], 0)[0])
             lifeline.close()
-            last = _line(told)
+            last = _line(answers)
             if "restored" not in last:
                 why = last.get("left", "its keeper died")
                 raise PowerCapLeft(_left(devices, first["set"], sm_clock_mhz, why))
             if early:
                 raise PowerCapDenied(
-                    "the keeper of GPU settings was ended: they did not hold to the end"
+                    "the keeper of GPU settings was ended: the settings did not hold until the end"
                 )
 
 
-def _line(told: BinaryIO) -> dict[str, Any]:
-    """The next answer; empty if there is none, in time or at all."""
+def _line(answers: BinaryIO) -> dict[str, Any]:
+    """The next answer; empty if there is none within ANSWER_S."""
     deadline, line = time.monotonic() + ANSWER_S, b""
     while not line.endswith(b"\n"):
-        ready, _, _ = select.select([told], [], [], max(0.0, deadline - time.monotonic()))
-        part = os.read(told.fileno(), 1) if ready else b""
+        ready, _, _ = select.select([answers], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(answers.fileno(), 1) if ready else b""
         if not part:
             return {}
         line += part
@@ -84,4 +84,4 @@ def _left(
     by_hand = [f"nvidia-smi -i {name} -pl {watts:g}" for name, watts in before_w.items()]
     if sm_clock_mhz is not None:
         by_hand += [f"nvidia-smi -i {name} -rgc" for name in before_w or devices]
-    return f"GPU settings are not set back ({why}); by hand: {'; '.join(by_hand)}"
+    return f"GPU settings are not restored ({why}); by hand: {'; '.join(by_hand)}"

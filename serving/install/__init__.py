@@ -1,0 +1,1 @@
+"""Environments of engines, models, and what this machine lacks."""

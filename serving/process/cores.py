@@ -1,4 +1,4 @@
-"""Cores for engines on the CPU: each engine its own, whoever else on this machine asks here."""
+"""CPU cores for engines: each engine has its own, among all users of this module on the machine."""
 
 import fcntl
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """One a user. A lock in it ends with the process that holds it, however that ends."""
+    """The lock files, one folder per user. A lock is released when its process ends, however that ends."""
     return Path(tempfile.gettempdir(), f"wattfront-cores-{os.getuid()}")
 
 
 @contextmanager
 def reserved(count: int, offered: int = 0) -> Iterator[tuple[int, ...]]:
-    """`count` cores that no other engine has, for the length of a with block; () if that can't be.
+    """`count` cores that no other engine has, for the length of a with block; () if there are too few.
 
-    `offered`: how many cores trials may take on this machine, all together. Where that is more than
-    there are, nobody is given any: half the engines on their own cores would make the others slower.
+    `offered`: how many cores all trials on this machine may take together. If that is more than there are,
+    the result is () for everyone: engines with cores of their own would slow down those without.
     """
     allowed = sorted(os.sched_getaffinity(0))
     with ExitStack() as stack:
@@ -37,7 +37,7 @@ def reserved(count: int, offered: int = 0) -> Iterator[tuple[int, ...]]:
 
 
 def _lock(core: int) -> int | None:
-    """An open file that is the lock, or None if somebody else has it."""
+    """The open lock file, or None if another process holds it."""
     folder().mkdir(mode=0o700, exist_ok=True)
     lock = os.open(folder() / str(core), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""A supervised process, seen from its owner."""
+"""A supervised process, as its owner sees it."""
 
 import contextlib
 import os
@@ -19,14 +19,17 @@ SPAWN_TIMEOUT_S = 30.0
 POLL_S = 0.01
 
 
-# Of our own Python, and of Ray, which gives every worker OMP_NUM_THREADS=1: an engine must start as
-# it would from the command line that is shown for it.
-OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS")
+# These belong to our own Python, or to Ray, which gives every worker OMP_NUM_THREADS=1: an engine must start
+# as it would from the command line that is shown for it.
+NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """Pids of the supervisor and of the engine's first process: the roots of the tree."""
+    """A running engine. `supervisor`, `engine`: pids of the supervisor and of the engine's first process.
+
+    `generation`: identifies this start. `state`: the supervisor's file.
+    """
 
     supervisor: int
     engine: int
@@ -34,20 +37,21 @@ class Supervised:
     state: Path
 
     def alive(self) -> bool:
-        """Whether this very engine process runs still: same pid, same start, not a zombie."""
+        """Whether the engine's first process still runs: same pid, same start time, no zombie."""
         return generation(self.engine) == self.generation
 
     def exit_code(self) -> int | None:
-        """None while it runs, or if the supervisor itself was killed."""
+        """Of the engine, negative for a signal; None while it runs, or if the supervisor was killed."""
         path = self.state.with_name(self.state.name + ".exit")
         return int(path.read_text()) if path.exists() else None
 
     def tree(self) -> list[int]:
+        """Pids of all processes of the engine."""
         return supervise.descendants(self.supervisor)
 
 
 def generation(pid: int) -> str | None:
-    """`PID-START`, the same for no two processes since boot; None for the dead."""
+    """`PID-STARTTIME`, unique since boot; None if the process is dead or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -57,7 +61,7 @@ def generation(pid: int) -> str | None:
 
 
 def parent(pid: int) -> int | None:
-    """Of an engine's first process: its supervisor, above all that the engine starts. None for the dead."""
+    """The parent's pid: of an engine's first process, its supervisor. None if the process is dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -66,16 +70,16 @@ def parent(pid: int) -> int | None:
 
 
 def generations(pids: Iterable[int]) -> frozenset[str]:
-    """Of those that are alive."""
+    """The generations of those that are alive."""
     return frozenset(filter(None, map(generation, pids)))
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of our environment is an engine's business too."""
+    """The part of our environment that engines inherit."""
     return {
         key: value
         for key, value in environ.items()
-        if key not in OURS and not key.startswith("RAY_")
+        if key not in NOT_INHERITED and not key.startswith("RAY_")
     }
 
 
@@ -88,22 +92,22 @@ def supervised(
     grace_s: float = 5.0,
     cores: Sequence[int] = (),
 ) -> Iterator[Supervised]:
-    """`argv` for the length of a with block; nothing of its tree is left after it.
+    """Runs `argv` for the length of a with block; no process of its tree is left after it.
 
-    `environ` is laid over what it inherits. Raises LaunchError.
+    `environ` overrides what it inherits; `cores`: it is pinned to these, if any. Raises LaunchError.
     """
     with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
         state = Path(folder) / "state"
-        theirs, ours = os.pipe()
+        read_end, write_end = os.pipe()
         with contextlib.ExitStack() as stack:
-            lifeline = stack.enter_context(os.fdopen(ours, "wb"))
+            lifeline = stack.enter_context(os.fdopen(write_end, "wb"))
             command = [sys.executable, "-S", "-E", str(Path(supervise.__file__))]
             arguments = [str(state), str(log), str(grace_s), ",".join(map(str, cores)), "--", *argv]
             try:
-                # Not our standard output: whoever reads that would wait for the supervisor too.
+                # Not our standard output: its reader would wait for the supervisor too.
                 subprocess.run(
                     [*command, *arguments],
-                    stdin=theirs,
+                    stdin=read_end,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env={**inherited(os.environ), **environ},
@@ -112,7 +116,7 @@ def supervised(
             except (OSError, subprocess.CalledProcessError) as error:
                 raise LaunchError(f"could not start the supervisor: {error}") from error
             finally:
-                os.close(theirs)
+                os.close(read_end)
             process = _read_state(state)
             try:
                 yield process
@@ -122,7 +126,7 @@ def supervised(
 
 
 def _join(pid: int, timeout_s: float) -> None:
-    """Waits for the end of a process that is no child of ours."""
+    """Waits for the end of a process that is not our child."""
     try:
         exited = os.pidfd_open(pid)
     except ProcessLookupError:

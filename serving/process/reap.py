@@ -1,9 +1,9 @@
-"""Ends what a killed owner leaves behind, by pid and start time. Also a script: standard library only.
+"""Kills what a killed owner leaves behind, by pid and start time. Also a script: standard library only.
 
     python -S -E reap.py PID-START…      (stdin: a pipe that the owner holds open)
 
-For grandchildren that are no engine of ours and can't be put under a supervisor: Ray's agents take a minute and
-more to notice that the head node went with its driver.
+For grandchildren that can't run under a supervisor: Ray's agents take more than a minute to notice that the
+head node ended with its driver.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ PATIENCE_S, POLL_S = 2.0, 0.1
 
 @contextmanager
 def reaped(generations: list[str]) -> Iterator[None]:
-    """When this process ends, or the block does, those of `generations` that linger are killed."""
-    theirs, ours = os.pipe()
+    """Kills those of `generations` that are left PATIENCE_S after the block, or this process, ended."""
+    read_end, write_end = os.pipe()
     try:
         watcher = subprocess.Popen(
             [sys.executable, "-S", "-E", __file__, *generations],
-            stdin=theirs,
+            stdin=read_end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
     finally:
-        os.close(theirs)
-    with watcher, os.fdopen(ours, "wb"):
+        os.close(read_end)
+    with watcher, os.fdopen(write_end, "wb"):
         yield
 
 
 def alive(generation: str) -> bool:
-    """Whether the process of that pid is still the one that started then."""
+    """Whether the process of that pid is still the one with that start time."""
     pid, _, start = generation.partition("-")
     try:
         stat = Path("/proc", pid, "stat").read_text()
@@ -49,6 +49,7 @@ def alive(generation: str) -> bool:
 
 
 def main() -> None:
+    """Waits for the end of standard input, then for the processes, and kills those that are left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while os.read(0, 4096):
         pass

@@ -1,15 +1,15 @@
-"""Runs a command so that nothing of it outlives its owner. A script: standard library only.
+"""Runs a command so that no process of it outlives its owner. A script: standard library only.
 
     python -S -E supervise.py STATE LOG GRACE_S CORES -- ARGV…
 
 Standard input is a pipe that the owner holds open.
 
-Forks twice, so that it is no child of the owner: Ray kills the direct children of a worker that
-exits, and the supervisor must be what remains. As a subreaper it inherits every orphan of the
-tree, however it daemonised. When the pipe closes (the owner let go, or is dead by whatever
-signal), on SIGTERM, or when the command exits, the whole tree gets SIGTERM, and after GRACE_S
-seconds SIGKILL. STATE holds `SUPERVISOR ENGINE`, and STATE.exit the exit code; an owner that let
-go needs neither, and they are removed with their folder.
+Forks twice, so that it is not a child of the owner: Ray kills the direct children of a worker that
+exits, and the supervisor must survive that. As a subreaper it inherits every orphan of the tree,
+however it daemonised. When the pipe closes (the owner closed it, or is dead by any signal), on
+SIGTERM, or when the command exits, the whole tree gets SIGTERM, and after GRACE_S seconds SIGKILL.
+STATE holds `SUPERVISOR ENGINE` (pids), and STATE.exit the exit code; once the pipe is closed nobody
+reads them, and they are removed with their folder.
 """
 
 import contextlib
@@ -43,14 +43,14 @@ def descendants(root: int) -> list[int]:
 
 
 def write(path: Path, text: str) -> None:
-    """Whole or not at all: the owner polls for it."""
+    """Writes the file atomically: the owner polls for it."""
     part = path.with_name(path.name + ".part")
     part.write_text(text)
     part.rename(path)
 
 
 def start(argv: list[str], log: Path, cores: str) -> int:
-    """The engine, in a session of its own, dying with the supervisor should that be killed."""
+    """Starts the engine in a session of its own; the kernel kills it if the supervisor is killed."""
     pid = os.fork()
     if pid:
         return pid
@@ -78,7 +78,7 @@ def start(argv: list[str], log: Path, cores: str) -> int:
 
 
 def wait(engine: int) -> int | None:
-    """Until the owner lets go (None) or the engine exits (its code, negative for a signal)."""
+    """Waits until the owner closes the pipe (None) or the engine exits (its code, negative for a signal)."""
     stop, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -95,13 +95,14 @@ def wait(engine: int) -> int | None:
 
 
 def reap() -> None:
+    """Collects children that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def end(grace_s: float) -> None:
-    """SIGTERM to the whole tree, SIGKILL to what is left of it."""
+    """SIGTERM to the whole tree, and after `grace_s` SIGKILL to what is left of it."""
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
         deadline = time.monotonic() + patience_s
         signalled: set[int] = set()
@@ -120,14 +121,15 @@ def end(grace_s: float) -> None:
             time.sleep(POLL_S)
 
 
-def tidy(state: Path) -> None:
-    """What the owner would have removed, had it lived."""
+def remove_state(state: Path) -> None:
+    """Removes the state file and its folder, in case the owner is dead and can't."""
     with contextlib.suppress(OSError):
         state.unlink()
         state.parent.rmdir()
 
 
 def main() -> None:
+    """Detaches, starts the command, waits, and ends its tree."""
     state, log = Path(sys.argv[1]), Path(sys.argv[2])
     grace_s, cores = float(sys.argv[3]), sys.argv[4]
     argv = sys.argv[sys.argv.index("--") + 1 :]
@@ -144,7 +146,7 @@ def main() -> None:
         write(state.with_name(state.name + ".exit"), str(code))
     end(grace_s)
     if code is None:
-        tidy(state)
+        remove_state(state)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a node says of itself: devices, power, provenance."""
+"""Power, devices and provenance of a node, and when its energy figures are valid."""

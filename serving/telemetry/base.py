@@ -1,10 +1,10 @@
-"""What all sources of power have in common: devices, readings, and how they are asked."""
+"""The interface of power sources: devices, readings, boundaries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-# What is inside: the GPU's board, the processors, their memory, all of one machine at its supply.
+# What a reading includes: GPU boards, processor packages, their memory, or a whole machine at its supply.
 Boundary = Literal["gpu", "cpu", "dram", "node"]
 PowerKind = Literal["instant", "average", "modelled"]
 Role = Literal["", "prefill", "decode"]
@@ -19,22 +19,24 @@ HARDWARE_SLOWDOWNS = {
 
 
 class SourceError(Exception):
-    """A source can't be read. One line: which, why, and what would help."""
+    """A source can't be read. One line: which, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
+    """What a source meters. `role`: of a GPU in a prefill or decode pool."""
+
     name: str  # "GPU-…", "package-0", "node"
     boundary: Boundary
-    role: Role = ""  # of a GPU that works for one of two pools
+    role: Role = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One device at one moment of this machine's monotonic clock. None: it does not tell that.
+    """One device at one moment of this machine's monotonic clock. None: not reported.
 
-    `energy_j`: a counter since some beginning. `throttle`: NVML's bits. `foreign`: processes on it that are
-    none of the trial's; empty where there were none. `fault`: why energy or power is not told.
+    `energy_j`: a counter with an arbitrary origin. `throttle`: NVML's bits. `foreign`: processes on it that are
+    not the trial's; empty if there are none. `fault`: why energy or power is missing.
     """
 
     at_ns: int
@@ -52,10 +54,7 @@ class Reading:
 
 
 class PowerSource(Protocol):
-    """`every_s`: between readings. `gap_s`: without one for longer, nobody knows what happened.
-
-    `read` raises SourceError; a device that is lost is a reading with a fault.
-    """
+    """A source of readings. `every_s`: interval of readings; `gap_s`: a longer one makes a window invalid."""
 
     kind: str
     power_kind: PowerKind
@@ -63,4 +62,5 @@ class PowerSource(Protocol):
     every_s: float
     gap_s: float
 
-    def read(self) -> Sequence[Reading]: ...
+    def read(self) -> Sequence[Reading]:
+        """New readings. Raises SourceError; a single device that is lost is a reading with a fault."""

@@ -21,18 +21,18 @@ class Sample:
     values: dict[str, float]
 
 
-Read = Callable[[], Sample | None]  # None: the source does not answer
+Read = Callable[[], Sample | None]  # None: the source did not answer
 
 
 @dataclass(slots=True)
 class Meter:
-    """`trace()` may be asked at any time; None while there are less than two samples."""
+    """The samples so far."""
 
     source: str
     samples: list[Sample] = field(default_factory=list)
 
     def trace(self) -> CounterTrace | None:
-        """Of the counters that the first sample has; a sample that lacks one is left out."""
+        """The counters of the first sample; samples that lack one are left out. None below two samples."""
         if len(self.samples) < 2:
             return None
         names = tuple(self.samples[0].values)
@@ -55,29 +55,31 @@ def metered(read: Read, source: str, every_s: float = EVERY_S) -> Iterator[Meter
         if each is not None:
             meter.samples.append(each)
 
-    with _ticking(sample, every_s, source):
+    with _periodically(sample, every_s, source):
         yield meter
 
 
 @dataclass(slots=True)
 class Recorder:
-    """What one source of power told so far; `trace()` may be asked at any time."""
+    """The readings of one power source so far. `absent_because`: why there are none, or no more."""
 
     kind: str
     boundaries: frozenset[Boundary]
     source: PowerSource | None = None
     readings: list[Reading] = field(default_factory=list)
-    silent_because: str = ""
+    absent_because: str = ""
 
     def sample(self) -> None:
+        """Takes a reading; a failure is kept as `absent_because`."""
         assert self.source is not None
         try:
             self.readings += self.source.read()
         except SourceError as error:
-            self.silent_because = str(error)
+            self.absent_because = str(error)
 
     def trace(self) -> PowerTrace:
-        source, because = self.source, self.silent_because
+        """All readings as a trace; empty, with the reason, if the source could not be opened."""
+        source, because = self.source, self.absent_because
         if source is None:
             return PowerTrace(self.kind, "instant", 0.0, (), because, self.boundaries)
         readings = tuple(self.readings)
@@ -90,40 +92,40 @@ class Recorder:
 def power_metered(
     kind: str, boundaries: frozenset[Boundary], opened: AbstractContextManager[PowerSource]
 ) -> Iterator[Recorder]:
-    """A source that can't be opened is no error here: its trace says why it is empty."""
+    """Meters a source. One that can't be opened is not an error: its trace is empty and says why."""
     recorder = Recorder(kind, boundaries)
     with ExitStack() as stack:
         try:
             recorder.source = stack.enter_context(opened)
         except SourceError as error:
-            recorder.silent_because = str(error)
+            recorder.absent_because = str(error)
         if recorder.source is not None:
-            stack.enter_context(_ticking(recorder.sample, recorder.source.every_s, kind))
+            stack.enter_context(_periodically(recorder.sample, recorder.source.every_s, kind))
         yield recorder
 
 
 @contextmanager
-def _ticking(tick: Callable[[], None], every_s: float, name: str) -> Iterator[None]:
-    """Once before the block, every `every_s` during it, and once after it."""
-    over = threading.Event()
-    bugs: list[Exception] = []
+def _periodically(sample: Callable[[], None], every_s: float, name: str) -> Iterator[None]:
+    """Calls it once before the block, every `every_s` seconds during it, and once after it."""
+    done = threading.Event()
+    errors: list[Exception] = []
 
-    def go_on() -> None:
-        while not over.wait(every_s):
+    def loop() -> None:
+        while not done.wait(every_s):
             try:
-                tick()
-            except Exception as error:  # noqa: BLE001  (raised again by who waits for the thread)
-                bugs.append(error)
+                sample()
+            except Exception as error:  # noqa: BLE001  (raised again after the block)
+                errors.append(error)
                 return
 
-    tick()
-    thread = threading.Thread(target=go_on, daemon=True, name=f"meter {name}")
+    sample()
+    thread = threading.Thread(target=loop, daemon=True, name=f"meter {name}")
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
         thread.join()
-        tick()
-    if bugs:
-        raise bugs[0]
+        sample()
+    if errors:
+        raise errors[0]

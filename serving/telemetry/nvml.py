@@ -1,4 +1,4 @@
-"""NVIDIA's management library; the only file that imports pynvml. Its absence is an answer."""
+"""NVIDIA's management library (NVML). The only file that imports pynvml."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
+    """One GPU of this node."""
+
     index: int
     uuid: str
     name: str
@@ -16,7 +18,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """`absent_because`: why there are no GPUs to be seen; None if NVML answers."""
+    """The GPUs and the driver's version. `absent_because`: why NVML does not answer; None if it does."""
 
     gpus: tuple[Gpu, ...] = ()
     version: str | None = None
@@ -24,7 +26,7 @@ class Driver:
 
 
 def driver() -> Driver:
-    """What NVML sees on this node."""
+    """The GPUs of this node; none, with the reason, where there is no driver."""
     import pynvml
 
     try:
@@ -37,12 +39,13 @@ def driver() -> Driver:
 
 
 def device_count() -> int:
+    """How many GPUs this node has."""
     return len(driver().gpus)
 
 
 @contextmanager
 def session() -> Iterator[Any]:
-    """The initialised library. Raises `NVMLError` of what it yields, without a driver."""
+    """The initialised library. Raises `nvml_error()` where there is no driver."""
     import pynvml
 
     pynvml.nvmlInit()
@@ -53,7 +56,7 @@ def session() -> Iterator[Any]:
 
 
 def nvml_error() -> type[Exception]:
-    """What the library raises."""
+    """The class of the library's errors."""
     import pynvml
 
     error: type[Exception] = pynvml.NVMLError
@@ -61,7 +64,7 @@ def nvml_error() -> type[Exception]:
 
 
 def handle(nvml: Any, name: str) -> Any:
-    """Of a device as CUDA_VISIBLE_DEVICES names it: an index, `GPU-…` or `MIG-…`."""
+    """The handle of a device, named as in CUDA_VISIBLE_DEVICES: an index, `GPU-…` or `MIG-…`."""
     if name.isdigit():
         return nvml.nvmlDeviceGetHandleByIndex(int(name))
     return nvml.nvmlDeviceGetHandleByUUID(name)

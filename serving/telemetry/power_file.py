@@ -1,4 +1,4 @@
-"""Raw readings of power as a Parquet file: a row a reading, in the trial's folder beside its records."""
+"""Raw power readings as a Parquet file, one row per reading, in the trial's folder beside its records."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,11 @@ FILE = "power.parquet"
 
 
 def to_bytes(traces: Sequence[PowerTrace]) -> bytes:
-    """`source`, `device`, `boundary`, `role`, `at_ns` (monotonic, as in the records), figures, texts."""
+    """A row per reading: source, device, boundary, role, at_ns, the COLUMNS, foreign, fault.
+
+    `at_ns` is of the monotonic clock, as in the records. The schema's metadata has the power kind of each
+    source, and why it stopped.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -33,31 +37,31 @@ def to_bytes(traces: Sequence[PowerTrace]) -> bytes:
         [text for _, each in rows for text in _texts(each, each.foreign, None)], pa.string()
     )
     columns["fault"] = [text for _, each in rows for text in _texts(each, each.faults, "")]
-    told = {
+    sources = {
         trace.source: {"power_kind": trace.power_kind, "absent_because": trace.absent_because}
         for trace in traces
     }
-    table = pa.table(columns).replace_schema_metadata({"sources": json.dumps(told)})
+    table = pa.table(columns).replace_schema_metadata({"sources": json.dumps(sources)})
     out = BytesIO()
     pq.write_table(table, out, compression="zstd")
     return out.getvalue()
 
 
 def read(data: bytes) -> tuple[PowerKind, list[Device], list[Reading]]:
-    """The readings of the first source in the file. Raises ValueError if it is no such file."""
+    """The power kind, devices and readings of the first source in the file. Raises ValueError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-        told = json.loads((table.schema.metadata or {})[b"sources"])
+        sources = json.loads((table.schema.metadata or {})[b"sources"])
     except (pa.ArrowInvalid, KeyError) as error:
         raise ValueError(f"not a file of power readings ({error})") from error
     names = {each.name for each in fields(Reading)}
-    rows = [row for row in table.to_pylist() if row["source"] == next(iter(told))]
+    rows = [row for row in table.to_pylist() if row["source"] == next(iter(sources))]
     devices = dict.fromkeys(Device(r["device"], r["boundary"], r["role"]) for r in rows)
     readings = [Reading(**{k: v for k, v in row.items() if k in names}) for row in rows]
-    return next(iter(told.values()))["power_kind"], list(devices), readings
+    return next(iter(sources.values()))["power_kind"], list(devices), readings
 
 
 def _repeated(values: Sequence[str], rows: Sequence[tuple[PowerTrace, DeviceTrace]]) -> list[str]:
@@ -69,7 +73,7 @@ def _joined(parts: Sequence[np.ndarray], kind: type) -> np.ndarray:
 
 
 def _texts(
-    trace: DeviceTrace, told: Sequence[tuple[int, str]], else_: str | None
+    trace: DeviceTrace, texts: Sequence[tuple[int, str]], default: str | None
 ) -> list[str | None]:
-    by_moment: dict[int, str] = dict(told)
-    return [by_moment.get(int(at_ns), else_) for at_ns in trace.at_ns]
+    by_moment: dict[int, str] = dict(texts)
+    return [by_moment.get(int(at_ns), default) for at_ns in trace.at_ns]

@@ -1,4 +1,4 @@
-"""On what a number was measured: the facts of the node, kept with every trial."""
+"""The hardware and software that a trial was measured on, kept with every trial."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from serving.telemetry.nvml import driver
 
 
 def provenance() -> dict[str, Any]:
-    """Host, processor, memory, kernel, GPUs and driver, and this product's version."""
+    """Host, processor, memory, kernel, GPUs and driver, and Wattfront's version."""
     nvidia = driver()
     return {
         "host": socket.gethostname(),

@@ -1,4 +1,4 @@
-"""What a meter saw: counters that only grow, and power, over time. Pure."""
+"""Metered time series: counters, and power of devices. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CounterTrace:
-    """`at_ns` (n,) on the monotonic clock, rising; `values` (n, names) counted since some beginning.
+    """Counters that only increase: `at_ns` (n,) of the monotonic clock, rising; `values` (n, names).
 
-    `source` says what was read.
+    Counters have an arbitrary origin. `source`: what was read.
     """
 
     at_ns: NDArray[np.int64]
@@ -34,13 +34,13 @@ class CounterTrace:
     source: str
 
     def covers(self, begin_ns: int, end_ns: int) -> bool:
-        """Whether both moments lie between samples: what was beyond them is not known."""
+        """Whether both moments lie between samples."""
         return len(self.at_ns) > 1 and bool(self.at_ns[0] <= begin_ns < end_ns <= self.at_ns[-1])
 
-    def grown(self, begin_ns: int, end_ns: int) -> dict[str, float]:
-        """By how much each counter grew between two moments, interpolated between samples.
+    def increase(self, begin_ns: int, end_ns: int) -> dict[str, float]:
+        """Of each counter between two moments, interpolated between samples.
 
-        Raises ValueError outside of what was sampled.
+        Raises ValueError where the samples do not cover the window.
         """
         if not self.covers(begin_ns, end_ns):
             raise ValueError("the trace does not cover the window")
@@ -50,9 +50,9 @@ class CounterTrace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeviceTrace:
-    """One device: `at_ns` (n,) rising; `columns` name → (n,), NaN where it was not told.
+    """One device: `at_ns` (n,) rising; `columns` name → (n,), NaN where it was not reported.
 
-    `foreign`, `faults`: (moment, what was seen); of the first also the moments when nothing was.
+    `faults`, `foreign`: (moment, text); `foreign` has every check, with empty text where none was found.
     """
 
     device: Device
@@ -61,21 +61,21 @@ class DeviceTrace:
     foreign: tuple[tuple[int, str], ...] = ()
     faults: tuple[tuple[int, str], ...] = ()
 
-    def told(self, column: str) -> tuple[NDArray[np.int64], Floats]:
-        """The moments at which it was told, and the values."""
+    def reported(self, column: str) -> tuple[NDArray[np.int64], Floats]:
+        """The moments with a value of this column, and the values."""
         values = self.columns[column]
         known = ~np.isnan(values)
         return self.at_ns[known], values[known]
 
     def inside(self, column: str, begin_ns: int, end_ns: int) -> Floats:
-        """What was told from `begin_ns` to `end_ns`."""
-        at_ns, values = self.told(column)
+        """The values from `begin_ns` to `end_ns`."""
+        at_ns, values = self.reported(column)
         return values[(at_ns >= begin_ns) & (at_ns <= end_ns)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PowerTrace:
-    """All devices of one source. `absent_because`: why there are none, or why it fell silent."""
+    """All devices of one source. `absent_because`: why there are none, or why readings stopped."""
 
     source: str
     power_kind: PowerKind
@@ -85,11 +85,12 @@ class PowerTrace:
     boundaries: frozenset[Boundary] = field(default_factory=frozenset)
 
     def of(self, boundary: Boundary) -> tuple[DeviceTrace, ...]:
+        """The devices inside a boundary."""
         return tuple(each for each in self.devices if each.device.boundary == boundary)
 
 
 def device_trace(device: Device, readings: Iterable[Reading]) -> DeviceTrace:
-    """Readings of one device as columns; of two at one moment the first."""
+    """The readings of one device as columns; the first of several at one moment."""
     kept: dict[int, Reading] = {}
     for reading in readings:
         if reading.device == device.name:
@@ -104,8 +105,8 @@ def device_trace(device: Device, readings: Iterable[Reading]) -> DeviceTrace:
     )
 
 
-def counted(device: Device, at_ns: NDArray[np.int64], energy_j: Floats) -> DeviceTrace:
-    """Of an energy counter alone."""
+def energy_counter_trace(device: Device, at_ns: NDArray[np.int64], energy_j: Floats) -> DeviceTrace:
+    """A trace that has an energy counter alone."""
     unknown = np.full(len(at_ns), np.nan)
     return DeviceTrace(device, at_ns, {**dict.fromkeys(COLUMNS, unknown), "energy_j": energy_j})
 

@@ -1,6 +1,6 @@
-"""When joules may be believed: the contract between a window and what was metered in it. Pure.
+"""When the metered energy of a window is valid. Pure.
 
-Every check that fails is a reason, and with a reason there is no figure: see `judged`.
+Each check that fails gives a reason; with any reason there is no figure: see `judged`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from serving.telemetry.base import HARDWARE_SLOWDOWNS, Boundary, PowerKind
 from serving.telemetry.trace import DeviceTrace, Floats, PowerTrace
 
-# Counter against the integral of sampled power, relative: as wide as the check of the public benchmark's
-# accumulators (InferenceX, `aggregate_power.py`, 2026).
+# Counter against the integral of sampled power, relative: the tolerance of the public benchmark's own check
+# (InferenceX, `aggregate_power.py`, 2026).
 TOLERANCE = 0.05
-# How much later than it was drawn power shows: counters are brought up to date every 0.1 s at the latest;
-# `nvmlDeviceGetPowerUsage` is the mean of one second (nvml.h). At either end of a window that much is open.
+# Lag of a reading: counters are updated at least every 0.1 s; `nvmlDeviceGetPowerUsage` is the mean of the last
+# second (nvml.h), which lags by half of that. Either end of a window is uncertain by this much.
 EDGE_S: Mapping[PowerKind, float] = {"instant": 0.1, "average": 0.5}
-OVER_LIMIT = 1.1  # boards overshoot their limit for moments, not for windows
+OVER_LIMIT = 1.1  # boards exceed their limit for moments, not for whole windows
 COUNTER, SAMPLED = "energy counter", "sampled power"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`joules` by device in the window, or None and the `reasons`.
+    """`joules` of the window by device, or None and the `reasons`.
 
-    `method`: what they are made of. `counter_error`: (counter − integral of power) ÷ integral, of all
-    devices together; None where one of them is not told.
+    `method`: energy counter, sampled power, or both. `counter_error`: (counter − integral of power) ÷
+    integral, over all devices; None if a device lacks either. `by_role`: joules of prefill and decode GPUs.
     """
 
     joules: Mapping[str, float] | None
@@ -38,6 +38,7 @@ class Verdict:
 
     @property
     def total_j(self) -> float | None:
+        """The joules of all devices."""
         return None if self.joules is None else sum(self.joules.values())
 
 
@@ -55,9 +56,9 @@ class _Window:
 def judged(
     trace: PowerTrace, boundary: Boundary, begin_ns: int, end_ns: int, expected: int | None = None
 ) -> Verdict:
-    """The joules of all devices inside a boundary from one moment to another, if they can be believed.
+    """The joules of all devices inside a boundary between two moments, if they are valid.
 
-    `expected`: how many devices there must be.
+    `expected`: how many devices there must be; None: at least one.
     """
     if end_ns <= begin_ns:
         return Verdict(None, ("the window is empty",))
@@ -93,27 +94,27 @@ class _Device:
 
     def __init__(self, trace: DeviceTrace, window: _Window, power_kind: PowerKind) -> None:
         self.trace, self._window, self._power_kind = trace, window, power_kind
-        counts = len(trace.told("energy_j")[0]) > 1
+        counts = len(trace.reported("energy_j")[0]) > 1
         self.method = COUNTER if counts else SAMPLED
-        self._at_ns, self._values = trace.told("energy_j" if counts else "power_w")
+        self._at_ns, self._values = trace.reported("energy_j" if counts else "power_w")
 
     @property
     def joules(self) -> float:
         ends = (self._window.begin_ns, self._window.end_ns)
         if self.method == COUNTER:
-            return grown(self._at_ns, self._values, *ends)
+            return increase(self._at_ns, self._values, *ends)
         return integral(self._at_ns, self._values, *ends)
 
     def reasons(self) -> list[str]:
         name = self.trace.device.name
         if unknown := self._uncovered():
             return [f"{name}: {unknown}"]
-        checks = (self._gap(), self._went_back(), self._disagrees(), self._implausible())
+        checks = (self._gap(), self._decreased(), self._disagrees(), self._implausible())
         return [f"{name}: {text}" for text in (*checks, self._foreign(), self._slowed()) if text]
 
     def counter_j_and_integral(self) -> tuple[float, float] | None:
-        """None where not both are told over the whole window, or the power is no measurement."""
-        at_ns, watts = self.trace.told("power_w")
+        """None unless both are reported over the whole window, and the power is measured, not modelled."""
+        at_ns, watts = self.trace.reported("power_w")
         comparable = self.method == COUNTER and self._power_kind in EDGE_S
         if not comparable or not self._covers(at_ns) or self._uncovered():
             return None
@@ -129,7 +130,7 @@ class _Device:
         faults = self.trace.faults
         because = f": {faults[-1][1]}" if faults else ""
         if len(self._at_ns) < 2:
-            return f"neither an energy counter nor power is told{because}"
+            return f"neither an energy counter nor power was reported{because}"
         window = self._window
         seen = min(self._at_ns[-1], window.end_ns) - max(self._at_ns[0], window.begin_ns)
         share = max(0.0, seen / (window.end_ns - window.begin_ns))
@@ -146,9 +147,9 @@ class _Device:
             return ""
         return f"no reading for {longest_s:.1f} s, more than {self._window.gap_s:g} s"
 
-    def _went_back(self) -> str:
+    def _decreased(self) -> str:
         steps = np.diff(self._values[self._bracket()]) if self.method == COUNTER else np.zeros(1)
-        return "its energy counter went back: it was reset" if steps.min() < 0 else ""
+        return "its energy counter decreased: it was reset" if steps.min() < 0 else ""
 
     def _disagrees(self) -> str:
         pair = self.counter_j_and_integral()
@@ -165,7 +166,7 @@ class _Device:
 
     def _implausible(self) -> str:
         watts = self.joules / self._window.seconds
-        limits = self.trace.told("limit_w")[1]
+        limits = self.trace.reported("limit_w")[1]
         most = OVER_LIMIT * limits.max() if len(limits) else np.inf
         if 0 < watts <= most:
             return ""
@@ -173,28 +174,28 @@ class _Device:
         return f"{watts:.0f} W on average is not plausible: {allowed}"
 
     def _foreign(self) -> str:
-        """Looked for now and then: the looks before and after the window count as well."""
-        window, looks = self._window, self.trace.foreign
-        first = max((at for at, _ in looks if at <= window.begin_ns), default=0)
-        last = min((at for at, _ in looks if at >= window.end_ns), default=window.end_ns)
-        seen = {who for at, who in looks if first <= at <= last and who}
+        """Checked at intervals: the last check before and the first after the window count as well."""
+        window, checks = self._window, self.trace.foreign
+        first = max((at for at, _ in checks if at <= window.begin_ns), default=0)
+        last = min((at for at, _ in checks if at >= window.end_ns), default=window.end_ns)
+        seen = {who for at, who in checks if first <= at <= last and who}
         return f"other processes were on it: {', '.join(sorted(seen))}" if seen else ""
 
     def _slowed(self) -> str:
         bits = self.trace.inside("throttle", self._window.begin_ns, self._window.end_ns)
         seen = int(np.bitwise_or.reduce(bits.astype(np.int64), initial=0))
         named = [text for bit, text in HARDWARE_SLOWDOWNS.items() if seen & bit]
-        return f"its clocks were held down: {', '.join(named)}" if named else ""
+        return f"its clocks were throttled: {', '.join(named)}" if named else ""
 
 
-def grown(at_ns: NDArray[np.int64], counter: Floats, begin_ns: int, end_ns: int) -> float:
-    """By how much a counter grew, interpolated between samples."""
+def increase(at_ns: NDArray[np.int64], counter: Floats, begin_ns: int, end_ns: int) -> float:
+    """Of a counter between two moments, interpolated between samples."""
     ends = np.interp([begin_ns, end_ns], at_ns, counter)
     return float(ends[1] - ends[0])
 
 
 def integral(at_ns: NDArray[np.int64], watts: Floats, begin_ns: int, end_ns: int) -> float:
-    """Joules under the straight lines between samples, up to the interpolated ends."""
+    """Joules by the trapezoidal rule, with the ends interpolated."""
     inside = (at_ns > begin_ns) & (at_ns < end_ns)
     ends = np.interp([begin_ns, end_ns], at_ns, watts)
     t_s = (np.concatenate(([begin_ns], at_ns[inside], [end_ns])) - begin_ns) / 1e9

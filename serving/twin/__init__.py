@@ -1,1 +1,5 @@
-"""An emulator of LLM engines: their flags, their faces, their step times on GPUs that are not here."""
+"""A digital twin of LLM engines: it reads their command lines and takes their step times from tables.
+
+Public: `serving.twin.api`, `serving.twin.config`, `serving.twin.errors`. This file imports nothing, since
+`serving.launch` needs the configuration alone.
+"""

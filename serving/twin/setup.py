@@ -1,4 +1,4 @@
-"""What an engine's command line says, in words that all three frameworks share."""
+"""An engine's command line in terms that all three frameworks share."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,22 +6,19 @@ from typing import Literal
 Framework = Literal["vllm", "sglang", "trtllm"]
 
 
-class FlagError(Exception):
-    """The framework would refuse this command line; the text is what it would say."""
-
-
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Tokens and requests are those of one data-parallel rank, as the frameworks count them.
+    """An engine's settings. Tokens and requests are those of one data-parallel rank, as frameworks count them.
 
-    `weights`, `kv`: the precision asked for; "auto" is that of the checkpoint. `data` ranks of `tensor`
-    GPUs each; `lockstep` where they share experts and so each step. `graphs_upto`: the largest decode batch
-    with a CUDA graph; 0: none.
-    `receive_steps`: decode steps between two looks at what has arrived.
+    `model`: a hub id or a path, as in the flags. `context_tokens`: the maximum model length. `weights`, `kv`:
+    the precision asked for; "auto" is the checkpoint's. `data` ranks of `tensor` GPUs each; `lockstep`: they
+    share experts, and so every step. `step_tokens`: token budget of a step. `chunked`, `mixed`, `reserve`,
+    `conservativeness`, `receive_steps`: as in `SchedulerConfig`. `graphs_upto`: the largest decode batch with a
+    CUDA graph; 0 for none.
     """
 
     framework: Framework
-    model: str  # as in the flags: a hub id or a path
+    model: str
     served_model: str
     host: str
     port: int
@@ -50,4 +47,5 @@ class Setup:
 
     @property
     def gpus(self) -> int:
+        """GPUs of the engine."""
         return self.tensor * self.pipeline * self.data

@@ -19,8 +19,7 @@ from tuner.cli.parser import main as wattfront
 from tuner.config.groups.objective import Axis, ObjectiveConfig
 from tuner.config.load import load_saved
 from tuner.config.study import StudyConfig
-from tuner.report.plots.pareto import INK, MUTED
-from tuner.report.plots.zone import frame, png
+from tuner.report.plots.style import INK, MUTED, frame, png
 from tuner.results.ledger import Finished, results
 from tuner.results.pareto import pareto_set
 from tuner.results.tiers import Winner, best_per_tier
@@ -95,7 +94,7 @@ def picture(config: StudyConfig, trials: Trials) -> bytes:
 
 def cap_table(config: StudyConfig, trials: Trials) -> str:
     """By cap and tier: most tokens, fewest joules, each by the configuration that is best at it."""
-    tokens, joules = ObjectiveConfig(), ObjectiveConfig(throughput=JOULES, direction="min")
+    tokens, joules = ObjectiveConfig(), ObjectiveConfig(metric=JOULES, direction="min")
     titles = ["cap per GPU"]
     for tier in config.slo.tiers:
         titles += [f"{tier}: tok/s/GPU", "J/token"]
@@ -110,7 +109,7 @@ def cap_table(config: StudyConfig, trials: Trials) -> str:
 
 
 def said(best: object, form: str) -> str:
-    return format(best.throughput, form) if isinstance(best, Winner) else "–"
+    return format(best.value, form) if isinstance(best, Winner) else "–"
 
 
 def section(config: StudyConfig, trials: Trials) -> str:

@@ -2,7 +2,7 @@
 
 from tests.e2e.conftest import Wattfront
 
-CONFIRM = ("search.trials=2", "search.confirm.contenders=1", "search.confirm.repeats_min=2")
+CONFIRM = ("search.trials=2", "search.confirm.candidates=1", "search.confirm.repeats_min=2")
 
 
 def repeats(wattfront: Wattfront, *, asked: bool) -> list[tuple[int, int, str]]:

@@ -1,4 +1,4 @@
-"""Certificates that sign themselves."""
+"""Self-signed certificates."""
 
 import datetime
 import ipaddress
@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """A file that makes it trusted, and a server's context."""
+    """The file to trust it with, and the context of a server."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "wattfront test")])
     names = [x509.DNSName(name)] if name.isalpha() else [x509.IPAddress(ipaddress.ip_address(name))]

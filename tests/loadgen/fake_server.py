@@ -1,4 +1,4 @@
-"""A streaming endpoint with every trap of the wire as a switch, and a log of the truth."""
+"""A streaming endpoint with configurable faults, and a log of what it received and sent."""
 
 import asyncio
 import itertools
@@ -20,27 +20,27 @@ class Behaviour:
     ttft_s: float = 0.002
     itl_s: float = 0.001
     framing: Literal["chunked", "length", "until_close"] = "chunked"
-    close: Literal["no", "said", "silent"] = "no"  # after each reply
+    close: Literal["no", "announced", "silent"] = "no"  # after each response
     line_end: bytes = b"\n"
     comments: bool = False
-    fragment: int = 0  # bytes a write; 0: one write an event
+    fragment: int = 0  # bytes per write; 0: one write per event
     role_first: bool = False  # chat: a chunk with the role alone
-    silent_finish: bool = False  # one event more than tokens, as llama.cpp has
+    silent_finish: bool = False  # one event more than tokens, as in llama.cpp
     usage: Literal["apart", "last", "no"] = "apart"
     tokens_per_event: int = 1
     status: int = 200
-    preface: bytes = b"HTTP/1.1 200 OK"  # what comes before the headers
+    preface: bytes = b"HTTP/1.1 200 OK"  # sent before the headers
     error_body: bytes = b'{"error": {"message": "no such model", "code": 404}}'
     cut_after: int | None = None  # events, then the connection is reset
     error_after: int | None = None  # events, then an error event
-    hang: bool = False  # never answers
-    stall: tuple[float, float] | None = None  # from, until: seconds after the first request
-    workers: int | None = None  # requests served at a time; the others wait
+    hang: bool = False  # never responds
+    stall: tuple[float, float] | None = None  # begin and end, seconds after the first request
+    workers: int | None = None  # requests served at a time; others wait
 
 
 @dataclass
 class Served:
-    """The truth about one request."""
+    """One request as the server saw it."""
 
     body: dict[str, Any]
     received_ns: int
@@ -74,14 +74,14 @@ class FakeServer:
                 if not await self.reply(head, reader, writer):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, RuntimeError):
-            pass  # the client went away; uvloop says it by a RuntimeError
+            pass  # the client is gone; uvloop raises RuntimeError
         finally:
             writer.close()
 
     async def reply(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Whether the connection lives on."""
+        """Returns whether the connection stays open."""
         if head.startswith(b"GET"):
             listed = b'{"data": [{"id": "fake"}]}'
             writer.write(plain_head(200, len(listed)) + listed)
@@ -121,7 +121,7 @@ class FakeServer:
             headers.append(b"Transfer-Encoding: chunked")
         elif how.framing == "length":
             headers.append(b"Content-Length: %d" % sum(len(data) for data, _ in events))
-        if how.close == "said":
+        if how.close == "announced":
             headers.append(b"Connection: close")
         return b"\r\n".join(headers) + b"\r\n\r\n"
 
@@ -141,7 +141,7 @@ class FakeServer:
             await self.write(data, writer)
         if how.framing == "chunked":
             await self.write(b"", writer)
-        return how.close != "said" and how.framing != "until_close"
+        return how.close != "announced" and how.framing != "until_close"
 
     async def write(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         if self.behaviour.framing == "chunked":
@@ -160,7 +160,7 @@ class FakeServer:
                 await asyncio.sleep(end_s - elapsed_s)
 
     def events(self, served: Served) -> Iterator[tuple[bytes, bool]]:
-        """With whether each carries output."""
+        """Each event, and whether it carries output."""
         how, chat = self.behaviour, "messages" in served.body
         tokens = served.body["max_tokens"]
         if chat and how.role_first:
@@ -209,7 +209,7 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 @contextmanager
 def fake_server(behaviour: Behaviour | None = None) -> Iterator[FakeServer]:
-    """In a thread with a loop of its own, on a port of its own."""
+    """Runs in a thread with its own event loop, on a free port."""
     fake = FakeServer(behaviour or Behaviour())
     ready = threading.Event()
     ends: list[asyncio.Event] = []

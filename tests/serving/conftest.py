@@ -1,4 +1,4 @@
-"""A tree of processes that does not want to die, and ways to see what is left of it."""
+"""A stub engine whose process tree resists signals, and ways to see what is left of it."""
 
 import os
 import time
@@ -40,7 +40,7 @@ def seen(folder: Path) -> list[int]:
 
 
 def wait_for(folder: Path, count: int, within_s: float = 30.0) -> list[int]:
-    """Until as many processes have shown up."""
+    """Waits until that many processes have started."""
     deadline = time.monotonic() + within_s
     while len(found := seen(folder)) < count:
         assert time.monotonic() < deadline, f"only {found} of {count} processes showed up"

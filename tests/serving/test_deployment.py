@@ -1,4 +1,4 @@
-"""Engines under real Ray Serve: stood up, torn down, and gone after every kind of killing."""
+"""Engines under real Ray Serve: started, stopped, and gone after every kind of killing."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from ray import serve
 from serving.deployment import SlotApplication
 from serving.engines import LlamaCpp
 from serving.errors import EngineExited, EngineRestarted, OutOfMemory, ServingError
-from serving.launch import Order
+from serving.launch import LaunchSpec
 from serving.probe import listening
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, runs, seen, stub_environ, wait_for
@@ -44,7 +44,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def application(cluster: None) -> Iterator[SlotApplication]:
-    """One for all: a trial comes after another, whatever became of it."""
+    """One for all tests, as for the trials of a slot."""
     with applied(Owner.remote()) as application:
         yield application
 
@@ -53,7 +53,7 @@ def applied(owner: Any) -> SlotApplication:
     return SlotApplication(ray.get_runtime_context().get_node_id(), TOPOLOGY, owner)
 
 
-def order(pids: Path, tmp_path: Path, mode: str = "ok") -> Order:
+def spec(pids: Path, tmp_path: Path, mode: str = "ok") -> LaunchSpec:
     model = tmp_path / "model.gguf"
     model.touch()
     engine = LlamaCpp(
@@ -64,7 +64,7 @@ def order(pids: Path, tmp_path: Path, mode: str = "ok") -> Order:
         stop_grace_s=0.3,
     )
     described = Model(name="stub", source=str(model), context_tokens=64, vocabulary=1000)
-    return Order(engine, described, TOPOLOGY, tmp_path / "engine.log")
+    return LaunchSpec(engine, described, TOPOLOGY, tmp_path / "engine.log")
 
 
 def port_of(url: str) -> int:
@@ -76,7 +76,7 @@ def test_a_trial_after_another_in_one_slot(
 ) -> None:
     generations = set()
     for _ in range(2):
-        with application.engine(order(pids, tmp_path)) as endpoint:
+        with application.engine(spec(pids, tmp_path)) as endpoint:
             application.confirm(endpoint)
             generations.add(endpoint.generation)
             assert listening(port_of(endpoint.base_url))
@@ -85,7 +85,7 @@ def test_a_trial_after_another_in_one_slot(
     assert len(generations) == 2
 
 
-def test_a_slot_tells_its_gpus_before_an_engine_is_on_them(application: SlotApplication) -> None:
+def test_a_slot_reports_its_gpus_before_an_engine_runs(application: SlotApplication) -> None:
     node = ray.get_runtime_context().get_node_id()
     with SlotApplication(node, Topology(tensor_parallel=2), Owner.remote()) as pair:
         assert pair.devices() == ("0", "1")
@@ -93,7 +93,7 @@ def test_a_slot_tells_its_gpus_before_an_engine_is_on_them(application: SlotAppl
 
 
 @pytest.mark.parametrize(("mode", "failure"), [("crash", EngineExited), ("oom", OutOfMemory)])
-def test_a_failed_start_is_told_with_its_reason(
+def test_a_failed_start_is_reported_with_its_reason(
     application: SlotApplication,
     pids: Path,
     leftovers: Leftovers,
@@ -103,7 +103,7 @@ def test_a_failed_start_is_told_with_its_reason(
 ) -> None:
     with (
         pytest.raises(failure, match="failed to") as caught,
-        application.engine(order(pids, tmp_path, mode)),
+        application.engine(spec(pids, tmp_path, mode)),
     ):
         pass
     assert type(caught.value) is failure
@@ -113,7 +113,7 @@ def test_a_failed_start_is_told_with_its_reason(
 def test_an_engine_killed_under_load_is_noticed(
     application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    with application.engine(order(pids, tmp_path)) as endpoint:
+    with application.engine(spec(pids, tmp_path)) as endpoint:
         os.kill(endpoint.pid, signal.SIGKILL)
         while runs(endpoint.pid):
             time.sleep(0.01)
@@ -125,7 +125,7 @@ def test_an_engine_killed_under_load_is_noticed(
 def test_a_replica_killed_and_restarted_by_serve_is_not_measured(
     application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    with application.engine(order(pids, tmp_path)) as endpoint:
+    with application.engine(spec(pids, tmp_path)) as endpoint:
         wait_for(pids, 2)
         os.kill(replica_of(endpoint.pid), signal.SIGKILL)
         assert leftovers(15) == []
@@ -134,12 +134,12 @@ def test_a_replica_killed_and_restarted_by_serve_is_not_measured(
 
 
 @pytest.mark.parametrize("how", ["kill -9", "ray.kill"])
-def test_an_owner_that_is_killed_takes_engine_and_application_along(
+def test_engine_and_application_end_with_a_killed_owner(
     pids: Path, leftovers: Leftovers, tmp_path: Path, how: str
 ) -> None:
     owner = Owner.remote()
     application = applied(owner)
-    with application.engine(order(pids, tmp_path)) as endpoint:
+    with application.engine(spec(pids, tmp_path)) as endpoint:
         wait_for(pids, 2)
         assert endpoint.devices == ("cpu:0",)
         replica = replica_of(endpoint.pid)
@@ -153,9 +153,7 @@ def test_an_owner_that_is_killed_takes_engine_and_application_along(
         assert not runs(replica)
 
 
-def test_an_owner_that_dies_during_a_start_takes_that_along(
-    pids: Path, leftovers: Leftovers, tmp_path: Path
-) -> None:
+def test_a_start_ends_with_a_killed_owner(pids: Path, leftovers: Leftovers, tmp_path: Path) -> None:
     owner = Owner.remote()
     application = applied(owner)
 
@@ -167,7 +165,7 @@ def test_an_owner_that_dies_during_a_start_takes_that_along(
         killed = pool.submit(kill)
         with (
             pytest.raises(EngineRestarted),
-            application.engine(order(pids, tmp_path, "hang")),
+            application.engine(spec(pids, tmp_path, "hang")),
         ):
             pass
         killed.result()
@@ -185,7 +183,7 @@ def gone_within(seconds: float, name: str) -> None:
 def test_a_deleted_application_leaves_nothing(
     application: SlotApplication, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    with application.engine(order(pids, tmp_path)) as endpoint:
+    with application.engine(spec(pids, tmp_path)) as endpoint:
         replica = replica_of(endpoint.pid)
         application.delete()
         assert leftovers(15) == []

@@ -1,4 +1,4 @@
-"""`launched`: an engine proven to be the one that was started, or an error that says why."""
+"""`launched`: an engine verified to be the one that was started, or an error that says why."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ from serving.errors import (
     StartTimeout,
     Unhealthy,
 )
-from serving.launch import Order, PortTaken, Running, launched, plan_command, shell_command
+from serving.launch import LaunchSpec, PortTaken, Running, launched, plan_command, shell_command
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, stub_environ
 
@@ -47,9 +47,9 @@ def stub(pids: Path, mode: str = "ok", **knobs: Any) -> LlamaCpp:
 
 
 def started(engine: Engine, model: Model, log: Path) -> AbstractContextManager[Running]:
-    """With little patience for the grandchild that ignores SIGTERM."""
-    hurried = engine.model_copy(update={"stop_grace_s": 0.2})
-    return launched(Order(hurried, model, CPU, log))
+    """With a short grace for the grandchild that ignores SIGTERM."""
+    impatient = engine.model_copy(update={"stop_grace_s": 0.2})
+    return launched(LaunchSpec(impatient, model, CPU, log))
 
 
 def script(path: Path, text: str) -> str:
@@ -135,7 +135,7 @@ def test_an_error_in_the_block_ends_the_engine(
     assert leftovers(0) == []
 
 
-def test_a_port_that_is_snatched_is_tried_again(
+def test_a_port_that_is_taken_meanwhile_is_replaced(
     model: Model,
     pids: Path,
     stale: int,
@@ -152,7 +152,7 @@ def test_a_port_that_is_snatched_is_tried_again(
 
 
 @pytest.mark.parametrize("mode", ["ok", "hang"])
-def test_a_stale_server_never_passes_for_the_engine(
+def test_a_stale_server_is_never_taken_for_the_engine(
     mode: str,
     model: Model,
     pids: Path,
@@ -209,14 +209,14 @@ def test_an_engine_that_serves_another_model_is_refused(
     assert leftovers(0) == []
 
 
-def test_a_death_under_load_is_told(model: Model, pids: Path, tmp_path: Path) -> None:
+def test_an_exit_under_load_is_reported(model: Model, pids: Path, tmp_path: Path) -> None:
     with started(stub(pids), model, log=tmp_path / "log") as running:
         os.kill(running.endpoint.pid, signal.SIGKILL)
         with pytest.raises(EngineExited, match="killed by signal 9"):
             running.check()
 
 
-def test_an_engine_that_restarts_its_server_is_told(
+def test_an_engine_that_restarts_its_server_is_reported(
     model: Model, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     loop = script(tmp_path / "engine", f'while :; do {sys.executable} {STUB} "$@"; done')
@@ -262,7 +262,7 @@ def test_a_broken_interpreter_is_a_launch_error(model: Model, tmp_path: Path) ->
         pass
 
 
-def test_an_external_endpoint_is_asked_and_left_alone(stale: int, tmp_path: Path) -> None:
+def test_an_external_endpoint_is_checked_and_not_stopped(stale: int, tmp_path: Path) -> None:
     engine = External(url=f"http://127.0.0.1:{stale}/v1/")
     model = Model(name="stub", source="anything", context_tokens=64, vocabulary=1000)
     with started(engine, model, log=tmp_path / "log") as running:
@@ -271,7 +271,9 @@ def test_an_external_endpoint_is_asked_and_left_alone(stale: int, tmp_path: Path
     assert probe.taken(stale)
     with (
         pytest.raises(Unhealthy, match="serves stub, not other"),
-        launched(Order(engine, model.model_copy(update={"name": "other"}), CPU, tmp_path / "log")),
+        launched(
+            LaunchSpec(engine, model.model_copy(update={"name": "other"}), CPU, tmp_path / "log")
+        ),
     ):
         pass
 
@@ -319,6 +321,38 @@ def test_a_plan_needs_nothing_but_the_port() -> None:
     assert "NIM_SERVER_PORT=$PORT" in plan_command(Nim(), model, Topology(tensor_parallel=2))
 
 
+def test_a_plan_quotes_all_but_the_port() -> None:
+    """A number that looks like a port stays, and so does what a shell would expand."""
+    model = Model(name="m", source="org/model", context_tokens=10001, vocabulary=1000)
+    engine = LlamaCpp(extra_args=("--note", "$PORT and $HOME", "10001"), env={"A": "two words"})
+    plan = plan_command(engine, model, CPU)
+    assert plan == (
+        "A='two words' CUDA_VISIBLE_DEVICES='' llama-server --model org/model --alias m "
+        "--host 127.0.0.1 --port $PORT --ctx-size 10001 --metrics --note '$PORT and $HOME' 10001"
+    )
+    assert shlex.split(plan.replace("$PORT ", "8000 ", 1))[-1] == "10001"
+
+
+def test_a_plan_names_the_revision_of_the_model() -> None:
+    model = Model(name="m", source="org/model", context_tokens=64, vocabulary=1000, revision="v1.2")
+    plan = plan_command(Vllm(), model, Topology())
+    assert "vllm serve org/model --revision v1.2 --served-model-name m" in plan
+    with pytest.raises(LaunchError, match=r"^model\.revision=v1\.2: llama\.cpp has no option"):
+        plan_command(LlamaCpp(), model, CPU)
+
+
+def test_a_revision_that_the_engine_does_not_know_starts_nothing(
+    model: Model, pids: Path, tmp_path: Path
+) -> None:
+    pinned = model.model_copy(update={"revision": "v1.2"})
+    with (
+        pytest.raises(LaunchError, match=r"^model\.revision=v1\.2: llama\.cpp has no option"),
+        started(stub(pids), pinned, log=tmp_path / "log"),
+    ):
+        pass
+    assert list(pids.iterdir()) == []
+
+
 def test_a_port_that_is_shared_has_no_single_holder() -> None:
     with socket.socket() as one, socket.socket() as other:
         for each in (one, other):
@@ -347,4 +381,4 @@ def test_listening_on_any_address_counts(family: socket.AddressFamily, address: 
         port = server.getsockname()[1]
         assert not probe.taken(port)
         server.listen()
-        assert probe.listens([os.getpid()], port)
+        assert probe.holders([os.getpid()], port)

@@ -1,0 +1,1 @@
+"""Explains a study from its results: surrogate, parameter importance, prediction error, payback, fleets."""

@@ -1,9 +1,9 @@
-"""How many replicas of which measured configuration serve a day's demand within a budget. Pure.
+"""How many replicas of which measured configurations serve a day's demand within a budget. Pure.
 
-A linear program: in each hour, x_ct replicas of candidate c run for tier t; its tokens earn up to its demand:
+A linear program: in each hour, x_ct replicas of candidate c run for tier t, whose tokens earn up to its demand:
     max Σ_t p_t s_t − Σ_ct e_c x_ct   with   s_t ≤ Σ_c r_ct x_ct,   s_t ≤ d_t,
     Σ g_c x_ct ≤ GPUs,   Σ w_ct x_ct ≤ megawatts.
-Replicas may be started and stopped from hour to hour, at no cost; so the hours are independent.
+Replicas may be started and stopped from hour to hour at no cost, so the hours are independent.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,18 @@ from tuner.config.groups.fleet import HOURS, Candidate, FleetConfig
 
 SECONDS = 3600.0
 GAP = 1e-4  # a rounded plan this close to the bound, relative to it, is taken as it is
-NODES = 200  # of branch and bound: what it has by then is taken, and its distance from the bound is stated
-SMALL = 50  # replicas in an hour, up to which one that is not is made anew by branch and bound
+NODES = 200  # of branch and bound, after which its best plan so far is taken
+SMALL = 50  # replicas in an hour up to which branch and bound replaces a plan outside of `GAP`
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """`replicas`: of each candidate. Tokens a second by tier; dollars in the hour.
+    """The plan of one hour.
 
-    `usd_per_mw`, `usd_per_device`: what one more of each would earn in the hour, of the plan in fractions.
-    `bound_usd`: what that plan earns: no plan earns more.
+    `replicas`: of each candidate. `served`, `unserved`: tier → tokens/s. `usd`: earned in the hour.
+    `bound_usd`: by the relaxed plan, in fractions of replicas: no plan earns more. `usd_per_mw`,
+    `usd_per_device`: what one more of each would add to the relaxed plan.
     """
 
     replicas: tuple[int, ...]
@@ -43,44 +44,52 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """A day: `hours`, each with replicas of `candidates`."""
+
     candidates: tuple[Candidate, ...]
     hours: tuple[Hour, ...]
 
     @property
     def usd_day(self) -> float:
+        """Dollars earned in the day."""
         return sum(hour.usd for hour in self.hours)
 
     @property
     def bound_usd_day(self) -> float:
+        """Dollars a day that no plan exceeds."""
         return sum(hour.bound_usd for hour in self.hours)
 
     @property
     def usd_per_mw_year(self) -> float:
-        """The marginal value of one more megawatt, all else as it is."""
+        """The marginal value of one more megawatt, dollars a year."""
         return 365 * sum(hour.usd_per_mw for hour in self.hours)
 
     @property
     def usd_per_device_year(self) -> float:
+        """The marginal value of one more device, dollars a year."""
         return 365 * sum(hour.usd_per_device for hour in self.hours)
 
 
 def plan(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
-    """The plan that earns most, in whole replicas, for each hour of the day. Raises ValueError without any."""
+    """The plan that earns most, in whole replicas, for each hour of the day.
+
+    Raises ValueError if no candidate is of a tier in demand.
+    """
     kept = useful(fleet, candidates)
     if not kept:
-        raise ValueError("no measured configuration keeps the promises of a tier in demand")
+        raise ValueError("no measured configuration meets the SLO of a tier in demand")
     relaxed = _relaxed(fleet, kept, _demand(fleet))
-    alike: dict[tuple[float, ...], Hour] = {}  # hours of the same demand are planned once
+    planned: dict[tuple[float, ...], Hour] = {}  # hours of the same demand are planned once
     for hour, demand in enumerate(_demand(fleet)):
-        if tuple(demand) not in alike:
-            alike[tuple(demand)] = _hour(fleet, kept, relaxed, hour)
-    return Plan(kept, tuple(alike[tuple(demand)] for demand in _demand(fleet)))
+        if tuple(demand) not in planned:
+            planned[tuple(demand)] = _hour(fleet, kept, relaxed, hour)
+    return Plan(kept, tuple(planned[tuple(demand)] for demand in _demand(fleet)))
 
 
 def of_one_trial(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
     """The best plan that uses one trial's configuration for all tiers, each at its own load.
 
-    Within `GAP`: a trial that promises no more than that above what was found is not planned.
+    It is the best within `GAP`: a trial whose bound is not that much above the best so far is skipped.
     """
 
     def alone(trial: int) -> tuple[Candidate, ...]:
@@ -108,7 +117,7 @@ def of_one_trial(fleet: FleetConfig, candidates: Sequence[Candidate]) -> Plan:
 
 
 def useful(fleet: FleetConfig, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Without those that another one of the tier beats: as many tokens from no more GPUs and no more watts."""
+    """The candidates of tiers in demand that no other of the tier dominates in tokens, devices and watts."""
     able = [c for c in candidates if c.tier in fleet.demand and c.output_tok_s > 0]
     kept: list[Candidate] = []
     for one in sorted(able, key=lambda c: (c.devices, c.watts, -c.output_tok_s)):
@@ -126,7 +135,7 @@ def useful(fleet: FleetConfig, candidates: Sequence[Candidate]) -> tuple[Candida
 
 @dataclass(frozen=True, slots=True)
 class _Relaxed:
-    """The plan in fractions of replicas, (hours, candidates), and by hour its dollars and the duals."""
+    """The plan in fractions of replicas, (hours, candidates); its dollars and the dual values, (hours,)."""
 
     replicas: Floats
     usd: Floats
@@ -135,7 +144,7 @@ class _Relaxed:
 
 
 def _relaxed(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> _Relaxed:
-    """All hours in one linear program: they share nothing, so its blocks are theirs."""
+    """All hours as the independent blocks of one linear program."""
     from scipy.optimize import linprog
     from scipy.sparse import block_diag
 
@@ -224,7 +233,7 @@ def _result(
 def _rounded(
     fleet: FleetConfig, kept: Sequence[Candidate], fractions: Floats, demand: Floats
 ) -> tuple[int, ...]:
-    """Rounded down; then, while there is room, one more of the candidate that adds most."""
+    """Rounded down; then, while the budget allows, one more of the candidate that adds most."""
     counts = [int(x + 1e-9) for x in fractions]
     start = _result(fleet, kept, counts, demand)
     devices, watts = fleet.devices - start.devices, (fleet.megawatts - start.megawatts) * 1e6
@@ -248,8 +257,8 @@ def _rounded(
         left[kept[best].tier] = max(0.0, left[kept[best].tier] - kept[best].output_tok_s)
 
 
-def _most(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> Floats:
-    """How many replicas of each fit the budget, and are of use."""
+def _max_replicas(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> Floats:
+    """The most replicas of each candidate that fit the budget and its tier's demand."""
     asked = dict(zip(fleet.demand, demand, strict=True))
     return np.array(
         [
@@ -265,7 +274,7 @@ def _most(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> Floa
 
 
 def _exact(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> tuple[int, ...] | None:
-    """By branch and bound, for a few replicas, of which each one counts; None: nothing within `NODES`."""
+    """By branch and bound, for a few replicas; None: no plan within `NODES`."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     cost, rows, limits = _hourly(fleet, kept)
@@ -273,7 +282,7 @@ def _exact(fleet: FleetConfig, kept: Sequence[Candidate], demand: Floats) -> tup
     found = milp(
         cost,
         integrality=np.arange(len(cost)) < n,
-        bounds=Bounds(0, np.concatenate((_most(fleet, kept, demand), demand / 1e6))),
+        bounds=Bounds(0, np.concatenate((_max_replicas(fleet, kept, demand), demand / 1e6))),
         constraints=LinearConstraint(rows, -np.inf, limits),
         options={"mip_rel_gap": GAP, "node_limit": NODES},
     )

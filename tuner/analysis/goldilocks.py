@@ -1,7 +1,7 @@
-"""Where on the curve of speed against throughput it pays to be: the zone, its band, and each tier's best. Pure.
+"""Which points on the curve of speed against throughput earn most: the zone, and each tier's best. Pure.
 
-The zone is all operating points whose earnings are within a share of the best; without prices, the knee of the
-front stands in for it.
+The zone is all operating points whose earnings are within a share of the best; without prices the report shows
+the knee of the front instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ AXES = (Axis(metric=USER), Axis(metric=RATE))
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A valid operating point, what it earns as stated, and at which speed. `index`: of its result."""
+    """A valid operating point and what it earns at the stated prices. `index`: of its result."""
 
     index: int
     result: TrialResult
@@ -37,9 +37,11 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class GoldilocksZone:
-    """`figure`: what is earned, and its unit. `members`: within the share of the best, fastest last.
+    """The points that earn most, by the metric `figure`.
 
-    `moves`: an input, the end that it is at, and the best point there, where that is another one.
+    `within`: the share of the best that the zone spans. `members`: fastest last. `band`: of the best point's
+    earnings, over the uncertain inputs. `moves`: (path, value, point): with that input at that end of its range
+    another point is the best.
     """
 
     figure: str
@@ -57,21 +59,21 @@ class GoldilocksZone:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The same, over the best points of all cases of the prices."""
+        """From the slowest to the fastest best point over all cases of the inputs, in tok/s per user."""
         found = [self.best.tok_s_user, *(spot.tok_s_user for _, _, spot in self.moves)]
         return min(found), max(found)
 
 
 @dataclass(frozen=True, slots=True)
 class TierEarnings:
-    """Who earns most in a tier, sold at its price; bands of the figures that a seller asks for first."""
+    """The point that earns most in a tier, at the tier's price; `bands`: of its main economic metrics."""
 
     tier: str
     spot: Spot
     bands: dict[str, Band | None]
 
 
-ASKED = (
+TIER_METRICS = (
     "revenue_usd_device_hour",
     "margin_usd_device_hour",
     "cost_usd_per_m_output_tok",
@@ -80,7 +82,7 @@ ASKED = (
 
 
 def zone(results: Sequence[TrialResult], economics: Economics) -> GoldilocksZone | None:
-    """None where nothing that was measured can be priced."""
+    """The zone of all trials; None where no measured point can be priced."""
     figure = economics.zone.figure
     spots = _spots(results, economics, figure)
     if not spots:
@@ -88,12 +90,15 @@ def zone(results: Sequence[TrialResult], economics: Economics) -> GoldilocksZone
     best = _best(spots)
     floor = best.earns - economics.zone.within * abs(best.earns)
     members = tuple(spot for spot in spots if spot.earns >= floor)
-    moves, able = [], _able(spots)
+    moves, possible = [], _possible_best(spots)
     for path in uncertain(economics):
         for end in (0, 1):
             case = moved(economics, {path: end})
             there = _best(
-                [_again(spot, case, figure) for spot in (able if _rising(case) else spots)]
+                [
+                    _repriced(spot, case, figure)
+                    for spot in (possible if _prices_rise(case) else spots)
+                ]
             )
             if (there.index, there.point.level) != (best.index, best.point.level):
                 moves.append((".".join(map(str, path)), _value(case, path), there))
@@ -104,7 +109,7 @@ def zone(results: Sequence[TrialResult], economics: Economics) -> GoldilocksZone
 def tier_earnings(
     results: Sequence[TrialResult], slo: Slo, economics: Economics
 ) -> dict[str, TierEarnings | None]:
-    """For each tier the point inside it that earns most by the zone's figure; None: nothing inside."""
+    """Tier → the point inside it that earns most by the zone's figure; None: no point is inside."""
     return {name: _in_tier(results, name, tier, economics) for name, tier in slo.tiers.items()}
 
 
@@ -119,18 +124,18 @@ def _in_tier(
         return None
     spot = _best(inside)
 
-    def of(asked: str) -> Callable[[Economics], float | None]:
-        return lambda case: _earns(spot.result, spot.point, case, asked, name)
+    def of(metric: str) -> Callable[[Economics], float | None]:
+        return lambda case: _earns(spot.result, spot.point, case, metric, name)
 
     return TierEarnings(
-        name, spot, {asked: band(economics, of(asked)) for asked in (figure, *ASKED)}
+        name, spot, {metric: band(economics, of(metric)) for metric in (figure, *TIER_METRICS)}
     )
 
 
 def knee(results: Sequence[TrialResult]) -> FrontPoint | None:
     """The point of the front furthest above the chord between its ends, both axes logarithmic.
 
-    The «kneedle» of Satopää et al. (ICDCSW 2011) on a measured front, without smoothing. None: fewer than
+    The Kneedle algorithm (Satopää et al., ICDCSW 2011) on a measured front, without smoothing. None: fewer than
     three points, or none above the chord.
     """
     front = [each for each in reversed(pareto_set(results, AXES)) if min(each.values) > 0]
@@ -142,7 +147,7 @@ def knee(results: Sequence[TrialResult]) -> FrontPoint | None:
 
 
 def chord_heights(front: Sequence[Sequence[float]]) -> list[float]:
-    """How far above the chord from first to last, by logarithms scaled to 1; x rises, y falls."""
+    """How far each point is above the chord from first to last, by logarithms scaled to 1; x rises, y falls."""
     (x0, y0), (x1, y1) = (map(log, front[0]), map(log, front[-1]))
     return [(log(x) - x0) / (x1 - x0) - (log(y) - y0) / (y1 - y0) for x, y in front]
 
@@ -166,16 +171,18 @@ def _priced(
                 yield Spot(index, result, point, user, rate, earns)
 
 
-def _rising(economics: Economics) -> bool:
-    """Whether the faster of two like points earns no less."""
+def _prices_rise(economics: Economics) -> bool:
+    """Whether the price of a token never falls with speed."""
     prices = economics.prices
     factors = [step.factor.value for step in (() if prices is None else prices.premium)]
     return factors == sorted(factors)
 
 
-def _able(spots: Sequence[Spot]) -> list[Spot]:
-    """Those that may earn most at some price, where prices rise with speed: faster, of more tokens or of fewer
-    watts than any other."""
+def _possible_best(spots: Sequence[Spot]) -> list[Spot]:
+    """The points that may earn most at some price, where prices rise with speed.
+
+    No other point is at least as fast, with as many tokens and as few watts.
+    """
     names = (USER, RATE, "throughput_total_tok_s_device", "power_w_device")
     columns = {name: [spot.point.metrics.get(name) for spot in spots] for name in names}
     known = {name: each for name, each in columns.items() if None not in each}
@@ -184,9 +191,9 @@ def _able(spots: Sequence[Spot]) -> list[Spot]:
     return [spot for spot, keep in zip(spots, kept, strict=True) if keep]
 
 
-def _again(spot: Spot, economics: Economics, figure: str) -> Spot:
+def _repriced(spot: Spot, economics: Economics, figure: str) -> Spot:
     earns = _earns(spot.result, spot.point, economics, figure)
-    assert earns is not None, "what could be priced can be priced at other prices"
+    assert earns is not None, "a point that has a price has one in every case"
     return replace(spot, earns=earns)
 
 

@@ -1,7 +1,12 @@
-"""Which knobs matter, and what each change from the default brings: of any function of points. Pure."""
+"""Parameter importance, and the effect of each change from the default, of any function of points. Pure.
+
+Not `optuna.importance`: fANOVA looks only at parameters that every trial has, so that the flags of an engine
+drop out where there are several, and it explains one number a trial rather than estimates of a surrogate over
+whole curves. Not SALib: its designs take independent inputs in a box, and a space here has conditions and
+constraints.
+"""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -9,68 +14,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.groups.space import ENGINE, Point, Scalar, Space
-from tuner.search.space import active, sample, violated
+from tuner.config.groups.space import Point, Scalar
+from tuner.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
 ValueOf = Callable[[Sequence[Point]], Floats]
 
-EXACT = 8  # knobs changed, up to which every subset of changes is looked at
+EXACT = 8  # changes up to which every subset of them is evaluated
 ORDERS = 200  # random orders of the changes, where there are more
-TRIES = 50  # draws for one point of a space that keeps its constraints
+TRIES = 50  # draws for one point that meets the constraints
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """A space with all that decides which points of it there are. `fixed`: what the study sets, by path."""
-
-    space: Space
-    engines: tuple[str, ...]
-    fixed: Mapping[str, Any]
-
-    @property
-    def knobs(self) -> tuple[str, ...]:
-        several = (ENGINE,) if len(self.engines) > 1 else ()
-        return (*several, *self.space.parameters)
-
-    def kept(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Without what has no meaning beside the rest."""
-        counts = {ENGINE, *active(self.space, self.engines, values, self.fixed)}
-        return {path: value for path, value in values.items() if path in counts}
-
-    def possible(self, point: Point) -> bool:
-        return not violated(self.space, self.engines, point, self.fixed)
-
-
-def spread(domain: Domain, count: int, seed: int) -> list[Point]:
-    """Points drawn at random over the space; fewer where hardly any keep its constraints."""
+def random_points(space: SearchSpace, count: int, seed: int) -> list[Point]:
+    """Possible points, drawn at random; fewer than `count` where hardly any meet the constraints."""
     draws, found = _Draws(np.random.default_rng(seed)), list[Point]()
     for _ in range(count * TRIES):
         if len(found) == count:
             break
-        point = sample(domain.space, domain.engines, draws, domain.fixed)
-        if domain.possible(point):
+        point = space.sample(draws)
+        if space.possible(point):
             found.append(point)
     return found
 
 
-def importance(value_of: ValueOf, domain: Domain, bases: int, seed: int) -> dict[str, Floats]:
-    """Knob → its total effect on each output, (outputs,): the share of the variance over the space that is gone
-    when all other knobs are known. Shares of knobs that act together count for both.
+def importance(value_of: ValueOf, space: SearchSpace, bases: int, seed: int) -> dict[str, Floats]:
+    """Knob → its total-effect Sobol index of each output, (outputs,).
 
-    Jansen's estimator (Saltelli et al., Variance based sensitivity analysis of model output, Computer Physics
-    Communications 181, 2010, table 2 f) over pairs of points that differ in one knob; a knob that counts in
-    neither point changes nothing, and pairs that break a constraint are left out.
+    This is the share of the variance over the space that remains when all other knobs are known; a share of
+    knobs that interact counts for each of them. By Jansen's estimator (Saltelli et al., Variance based
+    sensitivity analysis of model output, Computer Physics Communications 181, 2010, table 2 f) over `bases`
+    pairs of points that differ in one knob; a knob that is active in neither point changes nothing, and pairs
+    that break a constraint are left out.
     """
-    points = spread(domain, 2 * bases, seed)
+    points = random_points(space, 2 * bases, seed)
     half = len(points) // 2
     ours, others = points[:half], points[half : 2 * half]
     if half < 2:
         return {}
-    swapped = {knob: _swapped(domain, ours, others, knob) for knob in domain.knobs}
-    asked = _Asked(value_of)
-    asked.ask([*points, *(p for each in swapped.values() for p in each if p is not None)])
-    plain = asked.values(points)
+    swapped = {knob: _swapped(space, ours, others, knob) for knob in space.knobs}
+    cache = _Cache(value_of)
+    cache.evaluate([*points, *(p for each in swapped.values() for p in each if p is not None)])
+    plain = cache.values(points)
     variance = plain.var(axis=0)
     shares = {}
     for knob, changed in swapped.items():
@@ -78,52 +62,60 @@ def importance(value_of: ValueOf, domain: Domain, bases: int, seed: int) -> dict
         if not pairs:
             shares[knob] = np.zeros(plain.shape[1])
             continue
-        apart = asked.values([a for a, _ in pairs]) - asked.values([b for _, b in pairs])
+        apart = cache.values([a for a, _ in pairs]) - cache.values([b for _, b in pairs])
         effect = (apart**2).mean(axis=0) / 2
         shares[knob] = np.divide(effect, variance, out=np.zeros_like(effect), where=variance > 0)
     return shares
 
 
 def shapley(
-    value_of: ValueOf, domain: Domain, start: Point, changes: Mapping[str, Scalar], seed: int = 0
+    value_of: ValueOf,
+    space: SearchSpace,
+    start: Point,
+    changes: Mapping[str, Scalar],
+    seed: int = 0,
 ) -> dict[str, Floats]:
-    """Knob → what changing it brings, (outputs,): the mean over all orders in which the changes can be made,
-    so that they add up to the whole difference (Shapley, A value for n-person games, 1953). Of more than
-    `EXACT` changes over random orders and their reverses."""
+    """Knob → its Shapley value, (outputs,): the effect of its change, averaged over all orders of the changes.
+
+    The effects add up to the whole difference (Shapley, A value for n-person games, 1953). For more than
+    `EXACT` changes the average is over random orders and their reverses.
+    """
     knobs = list(changes)
 
     def point(made: frozenset[str]) -> Point:
-        return domain.kept({**start, **{path: changes[path] for path in knobs if path in made}})
+        return space.only_active(
+            {**start, **{path: changes[path] for path in knobs if path in made}}
+        )
 
     orders = _orders(knobs, seed) if len(knobs) > EXACT else []
     subsets = _subsets(knobs) if not orders else _prefixes(orders)
-    asked = _Asked(value_of)
-    asked.ask([point(each) for each in subsets])
-    worth = {each: asked.values([point(each)])[0] for each in subsets}
+    cache = _Cache(value_of)
+    cache.evaluate([point(each) for each in subsets])
+    values = {each: cache.values([point(each)])[0] for each in subsets}
     if orders:
-        return _by_orders(knobs, orders, worth)
-    return {knob: _exact(knob, knobs, worth) for knob in knobs}
+        return _by_orders(knobs, orders, values)
+    return {knob: _exact(knob, knobs, values) for knob in knobs}
 
 
-def _exact(knob: str, knobs: Sequence[str], worth: Mapping[frozenset[str], Floats]) -> Floats:
-    rest, total = [each for each in knobs if each != knob], np.zeros_like(worth[frozenset()])
+def _exact(knob: str, knobs: Sequence[str], values: Mapping[frozenset[str], Floats]) -> Floats:
+    rest, total = [each for each in knobs if each != knob], np.zeros_like(values[frozenset()])
     for size in range(len(rest) + 1):
         weight = 1 / (len(knobs) * comb(len(rest), size))
         for made in map(frozenset, combinations(rest, size)):
-            total = total + weight * (worth[made | {knob}] - worth[made])
+            total = total + weight * (values[made | {knob}] - values[made])
     return np.asarray(total)
 
 
 def _by_orders(
     knobs: Sequence[str],
     orders: Sequence[Sequence[str]],
-    worth: Mapping[frozenset[str], Floats],
+    values: Mapping[frozenset[str], Floats],
 ) -> dict[str, Floats]:
-    total = {knob: np.zeros_like(worth[frozenset()]) for knob in knobs}
+    total = {knob: np.zeros_like(values[frozenset()]) for knob in knobs}
     for order in orders:
         for place, knob in enumerate(order):
             before = frozenset(order[:place])
-            total[knob] = total[knob] + worth[before | {knob}] - worth[before]
+            total[knob] = total[knob] + values[before | {knob}] - values[before]
     return {knob: each / len(orders) for knob, each in total.items()}
 
 
@@ -144,9 +136,9 @@ def _prefixes(orders: Sequence[Sequence[str]]) -> list[frozenset[str]]:
 
 
 def _swapped(
-    domain: Domain, ours: Sequence[Point], others: Sequence[Point], knob: str
+    space: SearchSpace, ours: Sequence[Point], others: Sequence[Point], knob: str
 ) -> list[Point | None]:
-    """Each point with another value of a knob; itself where the knob does not count; None if it can't be."""
+    """Each point with another value of a knob: itself where the knob is inactive, None where impossible."""
     values = [other[knob] for other in others if knob in other]
     found: list[Point | None] = []
     for i, (one, other) in enumerate(zip(ours, others, strict=True)):
@@ -154,20 +146,20 @@ def _swapped(
             found.append(one)
             continue
         value = other[knob] if knob in other else values[i % len(values)]
-        # What counts only with the new value, and `one` has no value for, comes from the other.
-        point = domain.kept({**other, **one, knob: value})
-        found.append(point if domain.possible(point) else None)
+        # A parameter that the new value activates, and `one` has no value for, comes from the other.
+        point = space.only_active({**other, **one, knob: value})
+        found.append(point if space.possible(point) else None)
     return found
 
 
-class _Asked:
-    """Values of points, each worked out once and all together."""
+class _Cache:
+    """Values of points: each is evaluated once, and many in one call."""
 
     def __init__(self, value_of: ValueOf) -> None:
         self._value_of = value_of
         self._known: dict[Hashable, Floats] = {}
 
-    def ask(self, points: Sequence[Point]) -> None:
+    def evaluate(self, points: Sequence[Point]) -> None:
         fresh = {_key(point): point for point in points if _key(point) not in self._known}
         if fresh:
             values = self._value_of(list(fresh.values()))
@@ -183,7 +175,7 @@ def _key(point: Point) -> Hashable:
 
 
 class _Draws:
-    """One value after the other, of `tuner.config.groups.space.Suggest`."""
+    """`tuner.config.groups.space.Suggest` by a random generator."""
 
     def __init__(self, random: np.random.Generator) -> None:
         self._random = random

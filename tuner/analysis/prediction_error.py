@@ -1,4 +1,4 @@
-"""What was predicted of trials before they ran, held against what they measured. Pure."""
+"""Errors of the predictions of trials, against what the trials measured. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from scipy.stats import spearmanr
 from tuner.results.ledger import Finished
 from tuner.trial.result import Completed
 
-LEAST = 3  # configurations under the same load, from which on an order says something
+MIN_CONFIGURATIONS = 3  # under the same load, for a rank correlation
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Of one metric of one trial under one load."""
+    """One metric of one trial under one load, predicted and measured."""
 
     metric: str
     load: str
@@ -25,10 +25,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PredictionError:
-    """`median_error`: |predicted / measured − 1|. `bias`: the median of that with its sign.
+    """The errors of one metric over `pairs`.
 
-    `correlation`: Spearman's, of configurations under the same load, by the mean over loads: over all loads
-    together anything that knows more load from less would do well. None: too few under any one load.
+    `median_error`: of |predicted / measured − 1|; `bias`: the median of the signed error. `correlation`:
+    Spearman's over configurations under the same load, averaged over loads (over all loads together, a
+    prediction that knows the load alone would correlate); None: too few configurations under every load.
     """
 
     metric: str
@@ -39,7 +40,7 @@ class PredictionError:
 
 
 def prediction_report(pairs: Iterable[Pair]) -> list[PredictionError]:
-    """Metric by metric, in the order in which they come. Pairs that measured 0 are left out."""
+    """One entry a metric, in the order of their first pairs. Pairs that measured 0 are left out."""
     of_metric = defaultdict[str, list[Pair]](list)
     for pair in pairs:
         if pair.measured:
@@ -48,7 +49,7 @@ def prediction_report(pairs: Iterable[Pair]) -> list[PredictionError]:
 
 
 def kept_pairs(entries: Sequence[Finished]) -> list[Pair]:
-    """What was foretold of the valid points of completed trials, as it was kept with them."""
+    """The predictions kept with the valid points of completed trials, paired with the measurements."""
     points = [
         p for each in entries if isinstance(each.result, Completed) for p in each.result.points
     ]
@@ -66,19 +67,19 @@ def _error(metric: str, pairs: Sequence[Pair]) -> PredictionError:
     of_load = defaultdict[str, list[Pair]](list)
     for pair in pairs:
         of_load[pair.load].append(pair)
-    orders = [order for each in of_load.values() if (order := _order(each)) is not None]
+    ranks = [rank for each in of_load.values() if (rank := _correlation(each)) is not None]
     return PredictionError(
         metric,
         len(pairs),
         float(np.median(np.abs(off))),
         float(np.median(off)),
-        float(np.mean(orders)) if orders else None,
+        float(np.mean(ranks)) if ranks else None,
     )
 
 
-def _order(pairs: Sequence[Pair]) -> float | None:
+def _correlation(pairs: Sequence[Pair]) -> float | None:
     predicted = [pair.predicted for pair in pairs]
     measured = [pair.measured for pair in pairs]
-    if len(pairs) < LEAST or len(set(predicted)) < 2 or len(set(measured)) < 2:
+    if len(pairs) < MIN_CONFIGURATIONS or len(set(predicted)) < 2 or len(set(measured)) < 2:
         return None
     return float(spearmanr(predicted, measured).statistic)

@@ -1,0 +1,1 @@
+"""The `wattfront` command: one file per group of commands."""

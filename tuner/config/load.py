@@ -1,4 +1,4 @@
-"""From overrides to a judged study, and back from the file of a study that was run."""
+"""From overrides to a validated study, and back from the file of a study that was run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,25 +11,26 @@ from tuner.config.compose import compose, from_yaml, to_yaml
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import SearchConfig
 from tuner.config.study import StudyConfig
-from tuner.config.validate import judge
+from tuner.config.upgrade import RENAMED, upgraded
+from tuner.config.validate import validate
 
 SAVED = "study.yaml"
 AContent = TypeVar("AContent", bound=Content)
 
 
 def load(overrides: Sequence[str], config_dir: Path | None = None) -> StudyConfig:
-    """Composes and judges. Raises ConfigError with a line for each thing that is wrong.
+    """Composes and validates. Raises ConfigError with one line per error.
 
-    Paths of files are taken from the directory where the command is run.
+    Paths of files are relative to the directory where the command is run.
     """
-    study = _rooted(_validated(compose(overrides, config_dir)), Path.cwd())
-    judge(study)
+    study = _absolute(_validated(compose(overrides, config_dir)), Path.cwd())
+    validate(study)
     check_files(study)
     return study
 
 
 def files_of(workload: Workload) -> dict[str, Path]:
-    """What a load is made of that lies on a disk, by the setting that names it."""
+    """The files that a workload reads, by the setting that names each."""
     files = {} if workload.tokenizer is None else {"workload.tokenizer": workload.tokenizer}
     if workload.dataset is not None:
         files["workload.dataset.path"] = workload.dataset.path
@@ -40,26 +41,29 @@ def files_of(workload: Workload) -> dict[str, Path]:
 
 
 def check_files(study: StudyConfig) -> None:
-    """Whether what the load is made of is here. Raises ConfigError."""
-    lacking = [
+    """Raises ConfigError where a file of the workload does not exist on this machine."""
+    missing = [
         f"{setting}: there is no file {path} (paths are relative to where the command is run)"
         for setting, path in files_of(study.workload).items()
         if not path.is_file()
     ]
-    if lacking:
-        raise ConfigError("\n".join(lacking))
+    if missing:
+        raise ConfigError("\n".join(missing))
 
 
-def _rooted(study: StudyConfig, base: Path) -> StudyConfig:
-    workload = _content_rooted(study.workload, base)
+def _absolute(study: StudyConfig, base: Path) -> StudyConfig:
+    workload = _absolute_content(study.workload, base)
     tokenizer = None if workload.tokenizer is None else base / workload.tokenizer.expanduser()
-    mixture = tuple(_content_rooted(part, base) for part in workload.mixture)
+    mixture = tuple(_absolute_content(part, base) for part in workload.mixture)
     changed = {"tokenizer": tokenizer, "mixture": mixture}
-    parts = {"workload": workload.model_copy(update=changed), "search": _search_rooted(study, base)}
+    parts = {
+        "workload": workload.model_copy(update=changed),
+        "search": _absolute_search(study, base),
+    }
     return study.model_copy(update=parts)
 
 
-def _search_rooted(study: StudyConfig, base: Path) -> SearchConfig:
+def _absolute_search(study: StudyConfig, base: Path) -> SearchConfig:
     search, older = study.search, study.search.prior.study
     if older is None:
         return search
@@ -67,7 +71,7 @@ def _search_rooted(study: StudyConfig, base: Path) -> SearchConfig:
     return search.model_copy(update={"prior": prior})
 
 
-def _content_rooted(content: AContent, base: Path) -> AContent:
+def _absolute_content(content: AContent, base: Path) -> AContent:
     if content.dataset is None:
         return content
     path = base / content.dataset.path.expanduser()
@@ -76,10 +80,12 @@ def _content_rooted(content: AContent, base: Path) -> AContent:
 
 
 def load_saved(folder: Path) -> StudyConfig:
-    return _validated(from_yaml(folder / SAVED))
+    """The configuration of a study that was run, by this version or an older one. Raises ConfigError."""
+    return _validated(upgraded(from_yaml(folder / SAVED), RENAMED))
 
 
 def save(study: StudyConfig, folder: Path) -> None:
+    """Writes the file that `load_saved` reads."""
     (folder / SAVED).write_text(to_yaml(study.model_dump(mode="json")))
 
 

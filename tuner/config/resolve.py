@@ -16,20 +16,20 @@ from tuner.config.trial import TrialConfig
 
 
 def single(study: StudyConfig) -> StudyConfig:
-    """A study of one: each engine once, as configured."""
+    """The study with each engine once, as configured, and no search."""
     search = SearchConfig(kind="list", trials=len(study.engine), seed=study.search.seed)
     changed = {"search": search, "space": Space(), "name": f"{study.name}-bench"}
     return study.model_copy(update=changed)
 
 
 def default_points(study: StudyConfig) -> dict[str, Point]:
-    """Engine → the point that leaves it as configured."""
+    """Engine → the point that changes none of its settings."""
     several = len(study.engine) > 1
     return {name: {ENGINE: name} if several else {} for name in study.engine}
 
 
 def fixed_values(study: StudyConfig) -> dict[str, Any]:
-    """What the study says of each path; one with no value (the engine's default) is left out."""
+    """Dotted path → configured value. Unset paths (the engine's own default) are left out."""
     parts = study.model_dump(
         mode="json", include={"engine", "model", "topology", "hardware", "workload", "power"}
     )
@@ -37,7 +37,7 @@ def fixed_values(study: StudyConfig) -> dict[str, Any]:
 
 
 def measured_workload(study: StudyConfig) -> Workload:
-    """An adaptive ladder that names no tiers looks for the highest load of each that the study sells."""
+    """The workload; an adaptive ladder that names no tiers looks for the highest load of each tier of `slo`."""
     arrival = study.workload.arrival
     if not isinstance(arrival, Adaptive) or arrival.tiers:
         return study.workload
@@ -47,19 +47,19 @@ def measured_workload(study: StudyConfig) -> Workload:
 
 
 def searched_workload(study: StudyConfig) -> Workload:
-    """What the trials of the search measure; its confirmation measures `measured_workload`."""
+    """The workload of the search's trials; re-measurement uses `measured_workload`."""
     workload, screening = measured_workload(study), study.search.screening
     return workload if screening is None else screened(workload, screening)
 
 
 def unscreened(study: StudyConfig) -> StudyConfig:
-    """The study whose every trial measures its whole workload."""
+    """The study without screening: every trial measures the whole workload."""
     search = study.search.model_copy(update={"screening": None})
     return study.model_copy(update={"search": search})
 
 
 def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
-    """The study with its holes filled. Raises ConfigError if that can't be."""
+    """The trial of a point. Raises ConfigError if there can be no such trial."""
     name = _chosen(study, point)
     data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
     data[ENGINE] = {name: study.engine[name].model_dump()}
@@ -77,53 +77,53 @@ def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
 
 
 def fits(trial: TrialConfig) -> None:
-    """Whether the model, the load and the machine of a trial fit each other."""
+    """Raises ConfigError where the model, the workload and the hardware of a trial do not fit each other."""
     topology, hardware, workload = trial.topology, trial.hardware, trial.workload
     longest = longest_tokens(workload)
     if longest is not None and sum(longest) > trial.model.context_tokens:
         raise ConfigError(
             f"model.context_tokens: {trial.model.context_tokens} can't hold the workload's "
-            f"{longest[0]} + {longest[1]} tokens: at least {sum(longest)} is right"
+            f"{longest[0]} + {longest[1]} tokens: set at least {sum(longest)}"
         )
     if (topology.gpus == 0) != (hardware.device == "host"):
         runs_on = "GPUs" if topology.gpus else "CPU cores"
         raise ConfigError(
             f"hardware: {hardware.name} counts per {hardware.device}, but the topology takes "
-            f"{runs_on}: choose both alike (hardware=… topology=…)"
+            f"{runs_on}: choose a pair that matches (hardware=… topology=…)"
         )
     if topology.gpus > hardware.devices_per_node:
         raise ConfigError(
             f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
             f"which has {hardware.devices_per_node}"
         )
-    _powered(trial)
+    _power_settable(trial)
 
 
-def _powered(trial: TrialConfig) -> None:
-    """Whether what is to be set of GPUs can be."""
+def _power_settable(trial: TrialConfig) -> None:
+    """Raises ConfigError where power limits or clocks are configured that can't be set."""
     power, twin = trial.power, trial.hardware.twin
-    asked = [name for name in ("limit_w", "sm_clock_mhz") if getattr(power, name) is not None]
-    if not asked:
+    settings = [name for name in ("limit_w", "sm_clock_mhz") if getattr(power, name) is not None]
+    if not settings:
         return
-    name = f"power.{asked[0]}"
+    name = f"power.{settings[0]}"
     if not trial.topology.gpus:
-        raise ConfigError(f"{name}: the trial runs on no GPU (topology=… hardware=…)")
+        raise ConfigError(f"{name}: the trial uses no GPU (topology=… hardware=…)")
     if isinstance(trial.engine, External):
-        raise ConfigError(f"{name}: an engine that runs already has its GPUs as they are")
-    if twin is not None and "sm_clock_mhz" in asked:
-        raise ConfigError("power.sm_clock_mhz: emulated GPUs know no clocks: use power.limit_w")
+        raise ConfigError(f"{name}: can't be set for an engine that runs already")
+    if twin is not None and "sm_clock_mhz" in settings:
+        raise ConfigError("power.sm_clock_mhz: emulated GPUs have no clocks: use power.limit_w")
     if twin is not None and twin.power.cap_w is not None:
-        raise ConfigError("power.limit_w: hardware.twin.power.cap_w says it too: leave one out")
+        raise ConfigError("power.limit_w: hardware.twin.power.cap_w limits it too: set only one")
 
 
 def _chosen(study: StudyConfig, point: Point) -> str:
     names = list(study.engine)
     if ENGINE not in point:
         if len(names) > 1:
-            raise ConfigError(f"engine: the point must choose one of {', '.join(names)}")
+            raise ConfigError(f"engine: a point must choose one of {', '.join(names)}")
         return names[0]
     if point[ENGINE] not in study.engine:
-        raise ConfigError(f"engine: there is no {point[ENGINE]!r} here, only {', '.join(names)}")
+        raise ConfigError(f"engine: the study has no {point[ENGINE]!r}, only {', '.join(names)}")
     return str(point[ENGINE])
 
 
@@ -132,7 +132,7 @@ def _put(data: dict[str, Any], path: str, value: Any) -> None:
     for parent in parents:
         inner = data.get(parent)
         if not isinstance(inner, dict):
-            raise ConfigError(f"{path}: nothing of this name in the trial")
+            raise ConfigError(f"{path}: the trial has no such setting")
         data = inner
     data[last] = value
 
@@ -146,7 +146,7 @@ def _leaves(data: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
 
 
 def screened(workload: Workload, screening: Screening) -> Workload:
-    """The same requests at the same loads, for a shorter time each. Seeds and arrivals stay as they are."""
+    """The workload with shorter levels; requests, loads and seeds are the same."""
     level_max_s = _least(workload.level_max_s, screening.level_max_s)
     precision = workload.precision
     if precision is not None:

@@ -1,4 +1,4 @@
-"""What a study is made of, and how one of its points becomes a trial. Pure."""
+"""The configuration of a study. Pure."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import Field
 
 from loadgen.workload.workload import Workload
 from serving.engines import Engine
-from serving.telemetry.sources import PowerConfig
+from serving.telemetry.sources.config import PowerConfig
 from serving.topology import Model, Strict, Topology
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.config.groups.economics import Economics
@@ -18,20 +18,30 @@ from tuner.config.groups.tracking import TrackingConfig
 
 
 class StudyConfig(Strict):
-    """A trial with holes (`engine` to `workload`), what fills them, and what judges the result."""
+    """What each trial starts from, what varies between trials, and how results are compared."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")]
-    engine: Annotated[dict[str, Engine], Field(min_length=1)]
-    model: Model
-    topology: Topology
-    hardware: Hardware
-    workload: Workload
-    power: PowerConfig = PowerConfig()
-    slo: Slo
-    space: Space
-    search: SearchConfig
-    objective: ObjectiveConfig
-    economics: Economics = Economics()
-    cluster: ClusterConfig
-    tracking: TrackingConfig
-    output_dir: str = "studies"
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/]+$")] = Field(
+        description="name of the study, in reports and of its folder"
+    )
+    engine: Annotated[dict[str, Engine], Field(min_length=1)] = Field(
+        description="the engines to compare: kind → its settings"
+    )
+    model: Model = Field(description="the model to serve")
+    topology: Topology = Field(description="how the model is laid out over devices")
+    hardware: Hardware = Field(description="the nodes, real or emulated, and their constants")
+    workload: Workload = Field(description="the load of each trial")
+    power: PowerConfig = Field(
+        default=PowerConfig(), description="power limits of the GPUs, and how energy is metered"
+    )
+    slo: Slo = Field(description="tiers of service, each with its latency limits")
+    space: Space = Field(description="what varies between trials")
+    search: SearchConfig = Field(description="how configurations are chosen, and when to stop")
+    objective: ObjectiveConfig = Field(description="target metric, and axes of the Pareto front")
+    economics: Economics = Field(
+        default=Economics(), description="costs of capacity, prices of tokens"
+    )
+    cluster: ClusterConfig = Field(description="the Ray cluster that the trials run on")
+    tracking: TrackingConfig = Field(description="where results are mirrored")
+    output_dir: str = Field(
+        default="studies", description="the folder under which each study has a folder of its own"
+    )

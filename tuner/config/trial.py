@@ -1,12 +1,14 @@
-"""One trial's configuration: everything that decides what is measured."""
+"""The configuration of one trial. Pure."""
 
 import hashlib
 import json
 from functools import cached_property
 
+from pydantic import Field
+
 from loadgen.workload.workload import Workload
 from serving.engines import Engine
-from serving.telemetry.sources import PowerConfig
+from serving.telemetry.sources.config import PowerConfig
 from serving.topology import Model, Strict, Topology
 from serving.twin.config import TwinConfig
 from tuner.config.groups.economics import Economics
@@ -14,19 +16,24 @@ from tuner.config.groups.hardware import Hardware
 
 
 class TrialConfig(Strict):
-    """Everything that decides what is measured, and nothing that does not (no path, no port)."""
+    """Everything that decides what is measured, and nothing else (no path, no port)."""
 
-    engine: Engine
-    model: Model
-    topology: Topology
-    hardware: Hardware
-    workload: Workload
-    power: PowerConfig = PowerConfig()  # how it meters is no part of the fingerprint
-    economics: Economics = Economics()  # judges what was measured: no part of the fingerprint
+    engine: Engine = Field(description="the engine and its settings")
+    model: Model = Field(description="the model to serve")
+    topology: Topology = Field(description="how the model is laid out over devices")
+    hardware: Hardware = Field(description="the nodes, real or emulated, and their constants")
+    workload: Workload = Field(description="the load")
+    # Of these two only the limits on the GPUs are in the fingerprint: metering and prices change no trial.
+    power: PowerConfig = Field(
+        default=PowerConfig(), description="power limits of the GPUs, and how energy is metered"
+    )
+    economics: Economics = Field(
+        default=Economics(), description="costs of capacity, prices of tokens"
+    )
 
     @property
     def devices(self) -> int:
-        """What figures per device divide by: all that the trial takes."""
+        """All devices of the trial: the divisor of metrics per device."""
         twin = self.hardware.twin
         if twin is None or twin.pools is None:
             return self.topology.devices
@@ -34,7 +41,7 @@ class TrialConfig(Strict):
 
     @property
     def twin(self) -> TwinConfig | None:
-        """The emulation under the trial's power limit; None on real hardware."""
+        """The emulation, with the trial's power limit in it; None on real hardware."""
         twin, limit_w = self.hardware.twin, self.power.limit_w
         if twin is None or limit_w is None:
             return twin
@@ -48,6 +55,6 @@ class TrialConfig(Strict):
         if limits:
             data["power"] = limits
         if self.hardware.twin is None:
-            del data["hardware"]["twin"]  # as it was before there were twins
+            del data["hardware"]["twin"]  # older fingerprints were made without this key
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""What no single value shows: whether the parts of a study fit each other. Pure."""
+"""Checks of a whole study: whether its parts fit each other, which no single value shows. Pure."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -10,33 +10,33 @@ from loadgen import Adaptive
 from loadgen.results.metrics import METRICS
 from serving.engines import ENGINES, External
 from tuner.config.errors import ConfigError, refusal, suggestion
+from tuner.config.fields import field_at, keys_at
 from tuner.config.groups.space import ENGINE, Categorical, Float, Int, Parameter
 from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
-from tuner.metrics.catalogue import SIGNED
-from tuner.metrics.derive import DERIVED, unconfigured
-from tuner.metrics.energy import POWER
+from tuner.metrics.catalogue import CATALOGUE, SIGNED
+from tuner.metrics.derive import unconfigured
 
-# A search over the workload would compare answers to different questions.
+# Not the workload: trials under different workloads can't be compared.
 VARIED = ("engine", "topology", "model")
 SET_ON_GPUS = ("power.limit_w", "power.sm_clock_mhz")
-EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # of a machine that is none
+EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # varied on emulated hardware only
 
 
-def judge(study: StudyConfig) -> None:
-    """Raises ConfigError with a line for each thing that does not fit."""
-    faults = [
+def validate(study: StudyConfig) -> None:
+    """Raises ConfigError with one line per error."""
+    errors = [
         *_space(study),
         *_engines(study),
         *_search(study),
-        *_limits(study),
+        *_search_features(study),
         *_objective(study),
         *_economics(study),
         *_workload(study),
     ]
-    if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    if errors:
+        raise ConfigError("\n".join(dict.fromkeys(errors)))
     for point in default_points(study).values():
         trial_config(study, point)
 
@@ -46,29 +46,35 @@ def _space(study: StudyConfig) -> Iterator[str]:
     for path, parameter in space.parameters.items():
         yield from (f"{where}.{path}: {text}" for text in _parameter(study, path, parameter))
         for other in parameter.when:
-            yield from (f"{where}.{path}.when.{other}: {text}" for text in unknown(study, other))
+            yield from (f"{where}.{path}.when.{other}: {text}" for text in _unknown(study, other))
     for name, constraint in space.constraints.items():
         for path in sorted(constraint.paths()):
-            yield from (f"space.constraints.{name}: {text}" for text in unknown(study, path))
-    touched = {path.split(".")[1] for path in space.parameters if path.startswith(f"{ENGINE}.")}
-    if touched and not touched & set(study.engine):
+            yield from (f"space.constraints.{name}: {text}" for text in _unknown(study, path))
+    engines = {path.split(".")[1] for path in space.parameters if path.startswith(f"{ENGINE}.")}
+    if engines and not engines & set(study.engine):
         yield (
-            f"space: it varies {', '.join(sorted(touched))}, but this study has "
-            f"{', '.join(study.engine)}: choose a space of it (space=…)"
+            f"space: it varies {', '.join(sorted(engines))}, but this study has "
+            f"{', '.join(study.engine)}: choose a space for that engine (space=…)"
         )
 
 
 def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[str]:
     varied = path.split(".", maxsplit=1)[0] in VARIED or path in SET_ON_GPUS
     if not varied and not path.startswith(EMULATED):
-        yield f"a search varies {', '.join(VARIED)}; for the rest run one study each (--multirun)"
+        yield (
+            f"a search varies {', '.join(VARIED)}; to compare values of another setting run a study "
+            "for each (--multirun)"
+        )
         return
     if path.startswith(EMULATED) and study.hardware.twin is None:
-        yield f"{study.hardware.name} is real: this is for emulated hardware (hardware=b300_twin)"
+        yield (
+            f"{study.hardware.name} is real hardware, and this setting is for emulated hardware "
+            "(hardware=b300_twin)"
+        )
         return
-    complaints = list(unknown(study, path))
-    yield from complaints
-    field = None if complaints else field_at(study, path)
+    unknown = list(_unknown(study, path))
+    yield from unknown
+    field = None if unknown else _setting(study, path)
     if field is None:
         return
     for value in _extremes(parameter):
@@ -87,11 +93,20 @@ def _extremes(parameter: Parameter) -> tuple[Any, ...]:
 
 
 def _engines(study: StudyConfig) -> Iterator[str]:
+    for name, engine in study.engine.items():
+        if study.model.revision is not None and not engine.takes_revision:
+            yield (
+                f"model.revision: engine.{name} has no option for a revision: leave it unset, and give "
+                "model.source the path of that revision's files"
+            )
     if study.hardware.twin is None:
         return
     for name, engine in study.engine.items():
         if isinstance(engine, External):
-            yield f"engine.{name}: it runs already, so {study.hardware.name} can't stand in for it"
+            yield (
+                f"engine.{name}: {study.hardware.name} is emulated, and an engine that runs already "
+                "can't be"
+            )
 
 
 def _search(study: StudyConfig) -> Iterator[str]:
@@ -99,15 +114,16 @@ def _search(study: StudyConfig) -> Iterator[str]:
     for i, point in enumerate(search.points):
         for path in point:
             if path != ENGINE:
-                yield from (f"search.points.{i}.{path}: {text}" for text in unknown(study, path))
+                yield from (f"search.points.{i}.{path}: {text}" for text in _unknown(study, path))
     continuous = [name for name, each in study.space.parameters.items() if each.grid() is None]
     if search.kind == "grid" and continuous:
-        yield f"search.kind: a grid has no points on {continuous[0]}: give it a step"
+        yield f"search.kind: a grid needs discrete values: give {continuous[0]} a step"
     if search.kind == "list" and not search.points and not search.default_first:
-        yield "search.points: a list without points is a study without trials"
+        yield "search.points: kind list has no trials without points, as default_first is false"
 
 
-def _limits(study: StudyConfig) -> Iterator[str]:
+def _search_features(study: StudyConfig) -> Iterator[str]:
+    """Settings that need a price, or that only the search on curves has."""
     search = study.search
     if search.budget.usd is not None and study.hardware.usd_per_device_hour is None:
         name = study.hardware.name
@@ -118,29 +134,32 @@ def _limits(study: StudyConfig) -> Iterator[str]:
     if search.kind == "curve":
         return
     if search.stop.on:
-        yield f"search.stop: {search.kind} can't tell what a trial will add: search.kind=curve can"
+        yield (
+            f"search.stop: {search.kind} does not predict what the next trial gains: use "
+            "search.kind=curve"
+        )
     if search.prior.kind != "none":
         yield (
-            f"search.prior: {search.kind} makes no use of one: search.kind=curve does, "
-            "search.prior.kind=none leaves it out"
+            f"search.prior: {search.kind} uses no prior: use search.kind=curve, or "
+            "search.prior.kind=none"
         )
     if search.cost != "trials":
-        yield f"search.cost: {search.kind} saves trials alone: search.kind=curve can weigh their cost"
+        yield f"search.cost: {search.kind} does not weigh what a trial costs: use search.kind=curve"
 
 
 def _objective(study: StudyConfig) -> Iterator[str]:
-    named = {"objective.throughput": study.objective.throughput} | {
-        f"objective.axes.{i}.metric": axis.metric for i, axis in enumerate(study.objective.axes)
+    objective = study.objective
+    named = {"objective.metric": objective.metric} | {
+        f"objective.axes.{i}.metric": axis.metric for i, axis in enumerate(objective.axes)
     }
-    known = {*(metric.name for metric in METRICS), *DERIVED, *POWER}
     for path, metric in named.items():
-        if metric not in known:
-            yield f"{path}: there is no metric {metric}; {suggestion(metric, known, 'metrics')}"
-        elif lacking := unconfigured(metric, study.economics, study.hardware):
-            group = lacking.partition(".")[0]
-            yield f"{path}: {metric} needs {lacking}: state it, or choose {group}=… that does"
-    if study.objective.direction == "min" and study.objective.throughput in SIGNED:
-        yield f"objective.direction: {study.objective.throughput} is to be maximised: max"
+        if metric not in CATALOGUE:
+            yield f"{path}: there is no metric {metric}; {suggestion(metric, CATALOGUE, 'metrics')}"
+        elif missing := unconfigured(metric, study.economics, study.hardware):
+            group = missing.partition(".")[0]
+            yield f"{path}: {metric} needs {missing}: state it, or choose {group}=… that does"
+    if objective.direction == "min" and objective.metric in SIGNED:
+        yield f"objective.direction: {objective.metric} can only be maximised: max"
 
 
 def _economics(study: StudyConfig) -> Iterator[str]:
@@ -148,78 +167,58 @@ def _economics(study: StudyConfig) -> Iterator[str]:
     for tier in () if prices is None else prices.tiers:
         if tier not in study.slo.tiers:
             known = suggestion(tier, study.slo.tiers, "tiers")
-            yield f"economics.prices.tiers.{tier}: the study sells no such tier; {known}"
+            yield f"economics.prices.tiers.{tier}: slo.tiers has no such tier; {known}"
 
 
 def _workload(study: StudyConfig) -> Iterator[str]:
     workload, cluster = study.workload, study.cluster
     if isinstance(workload.arrival, Adaptive):
-        yield from _tiers(workload.arrival)
+        yield from _ladder_tiers(workload.arrival)
     if workload.placement == "apart" and cluster.kind == "local" and cluster.nodes == 1:
         yield (
-            "workload.placement: apart takes other nodes than the engine's, and a local cluster has "
-            "one: cluster=existing, or workload.placement=beside"
+            "workload.placement: apart needs a node besides the engine's, and a local cluster has "
+            "one: use cluster=existing, or workload.placement=beside"
         )
 
 
-def _tiers(arrival: Adaptive) -> Iterator[str]:
-    """Limits are upper ones: of a metric of which more is better there is nothing to keep."""
+def _ladder_tiers(arrival: Adaptive) -> Iterator[str]:
+    """Limits are upper bounds, so only metrics of which less is better can have one."""
     limits = {metric.name for metric in METRICS if metric.direction == "min"}
-    for tier, promised in arrival.tiers.items():
-        for metric in promised:
+    for tier, stated in arrival.tiers.items():
+        for metric in stated:
             if metric not in limits:
-                known = suggestion(metric, limits, "limits")
-                yield f"workload.arrival.tiers.{tier}.{metric}: no limit of a tier; {known}"
+                known = suggestion(metric, limits, "metrics")
+                yield f"workload.arrival.tiers.{tier}.{metric}: a tier can't limit this; {known}"
 
 
-def unknown(study: StudyConfig, path: str) -> Iterator[str]:
-    """What is wrong with a path, if it names nothing that a trial has."""
+def _unknown(study: StudyConfig, path: str) -> Iterator[str]:
+    """The error of a path that names no setting of a trial."""
     root, *rest = path.split(".")
     if root == ENGINE and rest:
         known = {**ENGINES, **{name: type(engine) for name, engine in study.engine.items()}}
         if rest[0] not in known:
             yield f"there is no engine {rest[0]}; {suggestion(rest[0], known, 'engines')}"
             return
-    if field_at(study, path) is None:
-        last, siblings = path.rpartition(".")[2], _siblings(study, path)
-        yield f"{path} is no setting; {suggestion(last, siblings, 'settings')}"
+    if _setting(study, path) is None:
+        model, inner = _model_of(study, path)
+        siblings = [] if model is None else keys_at(model, inner[:-1])
+        last = path.rpartition(".")[2]
+        yield f"{path} is not a setting; {suggestion(last, siblings, 'settings')}"
 
 
-def _siblings(study: StudyConfig, path: str) -> list[str]:
-    model, _ = _model_of(study, path)
-    return [] if model is None else list(model.model_fields)
-
-
-def field_at(study: StudyConfig, path: str) -> FieldInfo | None:
-    """The field that a dotted path names; of a mapping (`env`) any key will do."""
+def _setting(study: StudyConfig, path: str) -> FieldInfo | None:
+    """The field that a dotted path of a trial names."""
     model, rest = _model_of(study, path)
-    field = None
-    for place, name in enumerate(rest):
-        if field is not None:
-            model = _inner(field)
-            if model is None:
-                whole = "dict" in str(field.annotation) and place == len(rest) - 1
-                return FieldInfo(annotation=Any) if whole else None
-        field = None if model is None else model.model_fields.get(name)
-        if field is None:
-            return None
-    return field
-
-
-def _inner(field: FieldInfo) -> type[BaseModel] | None:
-    """The settings inside a setting, also where it may be None."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
+    return None if model is None else field_at(model, rest)
 
 
 def _model_of(study: StudyConfig, path: str) -> tuple[type[BaseModel] | None, list[str]]:
+    """The model of a path's part of the trial, and the rest of the path inside it."""
     root, *rest = path.split(".")
     if root == ENGINE:
         if len(rest) < 2:
             return None, []
-        known = study.engine.get(rest[0])
-        return (type(known) if known is not None else ENGINES.get(rest[0])), rest[1:]
+        engine = study.engine.get(rest[0])
+        return (ENGINES.get(rest[0]) if engine is None else type(engine)), rest[1:]
     part = getattr(study, root, None) if root in TrialConfig.model_fields else None
     return (type(part) if isinstance(part, BaseModel) else None), rest

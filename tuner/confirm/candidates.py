@@ -1,4 +1,4 @@
-"""Who is measured again: the best of each tier that one look can't tell apart, and the defaults. Pure."""
+"""Which trials are measured again: those that may be the best of a tier, and the engines' defaults. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,16 @@ from tuner.config.groups.search import ConfirmConfig
 from tuner.config.groups.space import ENGINE, Point
 from tuner.confirm.race import may_be_best
 from tuner.results.ledger import Finished
-from tuner.results.tiers import Winner, best_per_tier, in_tier, worth
+from tuner.results.tiers import Winner, best_per_tier, in_tier, utility
 from tuner.trial.result import OperatingPoint
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """`of`: the trial that it repeats; None for a default that the search did not try. `scores`: tier → worth
-    of what the search measured. `loads`: users or requests/s; none are all.
+class RaceCandidate:
+    """A configuration that is measured again.
+
+    `of`: the trial that it repeats; None for a default that the search did not try. `tiers`: in whose races it
+    takes part. `scores`: tier → utility, as the search measured it. `loads`: users or requests/s; empty: all.
     """
 
     name: str
@@ -28,39 +30,42 @@ class Contender:
     loads: tuple[float, ...]
 
 
-def contenders(
+def race_candidates(
     entries: Sequence[Finished],
     slo: Slo,
     objective: ObjectiveConfig,
     confirm: ConfirmConfig,
     engines: Sequence[str],
-) -> tuple[Contender, ...]:
-    """In the order of their trials; of each engine its default too, if it works at all."""
+) -> tuple[RaceCandidate, ...]:
+    """In the order of their trials, then the engines' untried defaults. Empty where no trial is in a tier.
+
+    A default takes part in each tier that it is inside of.
+    """
     ordered = sorted(entries, key=lambda entry: entry.number)
     best = {e.number: best_per_tier(slo, objective, [e.result]) for e in ordered}
     chosen: dict[int, set[str]] = {}
     for tier in slo.tiers:
         inside = {n: each[tier] for n, each in best.items() if isinstance(each[tier], Winner)}
-        scores = {n: _worth(objective, won) for n, won in inside.items()}
-        standing = [e.number for e in ordered if e.is_default and e.number in scores]
-        for number in {*may_be_best(scores, confirm), *standing}:
+        scores = {n: _utility(objective, won) for n, won in inside.items()}
+        defaults = [e.number for e in ordered if e.is_default and e.number in scores]
+        for number in {*may_be_best(scores, confirm), *defaults}:
             chosen.setdefault(number, set()).add(tier)
     found = [
-        _contender(entry, best[entry.number], chosen[entry.number], slo, objective, confirm)
+        _candidate(entry, best[entry.number], chosen[entry.number], slo, objective, confirm)
         for entry in ordered
         if entry.number in chosen
     ]
-    return (*found, *_untried(ordered, slo, engines)) if found else ()
+    return (*found, *_untried_defaults(ordered, slo, engines)) if found else ()
 
 
-def _contender(
+def _candidate(
     entry: Finished,
     best: Mapping[str, object],
     tiers: set[str],
     slo: Slo,
     objective: ObjectiveConfig,
     confirm: ConfirmConfig,
-) -> Contender:
+) -> RaceCandidate:
     won = {name: each for name, each in best.items() if isinstance(each, Winner)}
     points = entry.result.points if entry.result.status == "completed" else ()
     loads: set[float] = set()
@@ -68,20 +73,20 @@ def _contender(
         for name in tiers:
             loads |= _loads(points, won[name].point, slo.tiers[name])
     name = f"trial {entry.number}" + (" (default)" if entry.is_default else "")
-    return Contender(
+    return RaceCandidate(
         name,
         entry.number,
         entry.point,
         entry.engine,
         entry.is_default,
         tuple(tier for tier in slo.tiers if tier in tiers),
-        {tier: _worth(objective, each) for tier, each in won.items()},
+        {tier: _utility(objective, each) for tier, each in won.items()},
         tuple(sorted(loads)),
     )
 
 
 def _loads(points: Sequence[OperatingPoint], best: OperatingPoint, tier: Tier) -> set[float]:
-    """That of the best point; and the next lower one, where the promises hold if they just fail at the best."""
+    """The load of the best point, and the next lower one inside the tier, in case a repeat just misses it."""
     own = best.load_value
     if own is None:
         return set()
@@ -90,17 +95,18 @@ def _loads(points: Sequence[OperatingPoint], best: OperatingPoint, tier: Tier) -
     return {own, max(lower)} if lower else {own}
 
 
-def _untried(entries: Sequence[Finished], slo: Slo, engines: Sequence[str]) -> list[Contender]:
-    """Defaults that no trial of the search was."""
+def _untried_defaults(
+    entries: Sequence[Finished], slo: Slo, engines: Sequence[str]
+) -> list[RaceCandidate]:
     points: dict[str, Point] = {e: {ENGINE: e} if len(engines) > 1 else {} for e in engines}
     tried = [dict(e.point) for e in entries if e.is_default]
     return [
-        Contender(f"{engine} (default)", None, point, engine, True, tuple(slo.tiers), {}, ())
+        RaceCandidate(f"{engine} (default)", None, point, engine, True, tuple(slo.tiers), {}, ())
         for engine, point in points.items()
         if point not in tried
     ]
 
 
-def _worth(objective: ObjectiveConfig, best: object) -> float:
+def _utility(objective: ObjectiveConfig, best: object) -> float:
     assert isinstance(best, Winner)
-    return worth(objective.sold, best.throughput)
+    return utility(objective.target, best.value)

@@ -1,8 +1,8 @@
-"""Looks at results that are still coming in, without more false alarms than one look would give. Pure.
+"""Group sequential tests: looks at results that still come in, at the false alarms of a single look. Pure.
 
 The error is spent over the looks by the power family α t² (Kim and DeMets, Biometrika 74, 1987); the boundaries
 follow by the recursion of Armitage, McPherson and Rowe (JRSS A 132, 1969). Student's quantiles at the same
-nominal levels stand in for the normal ones where the variance is estimated (Pocock, Biometrika 64, 1977), which
+nominal levels replace the normal ones where the variance is estimated (Pocock, Biometrika 64, 1977), which
 raises the error by up to a fifth where few repeats estimate it: so much less is spent.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 POWER = 2.0  # 1 spends evenly, 3 nearly as late as O'Brien and Fleming
-STUDENT = 1.2  # by which the error of Student's quantiles exceeds that of normal ones at most
-NODES = 160  # of the quadrature: boundaries are good to some 1e-6
-TAIL = 8.5  # standard deviations; what lies beyond is nothing
+STUDENT_INFLATION = 1.2  # the most by which Student's quantiles raise the error of normal ones
+NODES = 160  # of the quadrature: boundaries are good to about 1e-6
+TAIL = 8.5  # standard deviations beyond which the density is taken as 0
 
 Floats = NDArray[np.float64]
 
@@ -24,19 +24,21 @@ Floats = NDArray[np.float64]
 def nominal_levels(first: int, last: int, level: float) -> tuple[float, ...]:
     """One-sided p-values that looks after `first`, `first` + 1, … `last` repeats must fall below.
 
-    The chance that any of them does so although there is nothing to see is `level` at most, with two
-    contenders or more and a variance that is estimated from the same repeats.
+    The probability that any look does so without a difference is `level` at most, with two candidates or more
+    and a variance that is estimated from the same repeats.
     """
     from scipy.special import ndtr
 
     fractions = np.arange(first, last + 1) / last
-    return tuple(ndtr(-boundaries(fractions, level / STUDENT * fractions**POWER)).tolist())
+    spent = level / STUDENT_INFLATION * fractions**POWER
+    return tuple(ndtr(-boundaries(fractions, spent)).tolist())
 
 
 def boundaries(fractions: Sequence[float] | Floats, spent: Sequence[float] | Floats) -> Floats:
-    """z values, one a look, whose first crossing by then has the probability `spent`.
+    """(looks,): z values; by each look the first crossing has the probability `spent`.
 
-    `fractions` of the information, rising to 1; the tests are one-sided, of a mean of normal values.
+    `fractions` of the information at the looks, rising to 1. The tests are one-sided, of a mean of normal
+    values.
     """
     from scipy.special import ndtri
 
@@ -46,7 +48,7 @@ def boundaries(fractions: Sequence[float] | Floats, spent: Sequence[float] | Flo
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
 
     def grid(look: int) -> tuple[Floats, Floats]:
-        """Where the sum may be if it has not crossed: points and their weights."""
+        """Points at which the sum may be without having crossed, and their weights."""
         low, high = -TAIL * times[look] ** 0.5, crossings[look]
         return low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2
 
@@ -64,7 +66,7 @@ def boundaries(fractions: Sequence[float] | Floats, spent: Sequence[float] | Flo
 
 
 def _crossing(at: Floats, mass: Floats, step: float, wanted: float) -> float:
-    """What the sum passes with that probability, one step on from where it may be."""
+    """The value that the sum exceeds with the `wanted` probability, one step on from `at`."""
     from scipy.optimize import brentq
     from scipy.special import ndtr
 

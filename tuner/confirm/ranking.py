@@ -1,4 +1,4 @@
-"""What a race of contenders showed: means, intervals, chances, and a verdict that never says more. Pure."""
+"""The result of a race: means, intervals, P(best), and a verdict that claims no more than they show. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from tuner.config.groups.search import ConfirmConfig
-from tuner.confirm.race import Difference, Fit, Race, Values, fit, leader, level_of
+from tuner.confirm.race import Difference, EffectsFit, Race, Values, fit, leader, level_of
 
-DRAWS = 20_000  # from the posterior: a chance is good to 0.4 %
-TELLING = 0.5  # a least detectable difference above this tells nothing
-POWER = 0.8  # with which the least detectable difference would have been seen
+DRAWS = 20_000  # from the posterior: a probability is good to 0.4 %
+INFORMATIVE = 0.5  # the highest least detectable difference that is stated
+POWER = 0.8  # of the test at the least detectable difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One contender, measured again. `mean` is geometric, with a t interval over its repeats.
+    """One candidate, measured again. None: too few repeats.
 
-    None: too few repeats to say. `gap`: by which share the search's score was above the mean.
+    `mean`: geometric, with a t interval from `low` to `high` over its repeats. `p_best`: the probability that
+    its true value is the highest. `searched`: what the search measured. `out_after`: rounds.
     """
 
     name: str
@@ -40,25 +41,26 @@ class Standing:
     mean: float | None = None
     low: float | None = None
     high: float | None = None
-    chance: float | None = None  # of being the best
+    p_best: float | None = None
     over_default: Ratio | None = None
     searched: float | None = None
-    out_after: int | None = None  # rounds
+    out_after: int | None = None
 
     @property
-    def gap(self) -> float | None:
-        if self.mean is None or self.searched is None or self.mean <= 0:  # a loss has no shares
+    def selection_bias(self) -> float | None:
+        """The share by which the search's value was above the mean; None for a loss."""
+        if self.mean is None or self.searched is None or self.mean <= 0:
             return None
         return self.searched / self.mean - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`names`: the best, or those between which no difference was shown."""
+    """`names`: the best, or those between which no difference was shown. `chosen`: whose mean is published."""
 
-    kind: Literal["best", "equal", "open", "none"]
+    kind: Literal["best", "equal", "undecided", "none"]
     names: tuple[str, ...]
-    chosen: str | None  # whose number is published
+    chosen: str | None
     text: str
 
 
@@ -69,9 +71,12 @@ def standings(
     searched: Mapping[str, float],
     defaults: Mapping[str, str],
 ) -> list[Standing]:
-    """Best first. `searched`: what the search measured; `defaults`: contender → what it is held against."""
+    """Best first.
+
+    `searched`: candidate → what the search measured; `defaults`: candidate → the default of its engine.
+    """
     found = fit(values, race.names, race.rounds)
-    likely = chances(found, race, config.seed) if found else {}
+    p_best = best_probabilities(found, race, config.seed) if found else {}
     level = level_of(race, config)
 
     def standing(name: str) -> Standing:
@@ -90,7 +95,7 @@ def standings(
             mean,
             low,
             high,
-            likely.get(name, 0.0) if likely else None,
+            p_best.get(name, 0.0) if p_best else None,
             over,
             searched.get(name),
             race.out.get(name),
@@ -99,10 +104,10 @@ def standings(
     return sorted(map(standing, race.names), key=lambda each: (-(each.mean or 0.0), each.name))
 
 
-def chances(found: Fit, race: Race, seed: int) -> dict[str, float]:
-    """For each contender the probability that its true value is the highest.
+def best_probabilities(found: EffectsFit, race: Race, seed: int) -> dict[str, float]:
+    """Candidate → the probability that its true value is the highest.
 
-    From the posterior of the effects under a flat prior, a multivariate t. Contenders that failed have none.
+    From the posterior of the effects under a flat prior, a multivariate t. Candidates that failed are left out.
     """
     order = sorted(range(len(found.names)), key=lambda i: (found.effects[i], found.names[i]))
     order = [i for i in order if found.names[i] not in race.failed]
@@ -123,31 +128,35 @@ def chances(found: Fit, race: Race, seed: int) -> dict[str, float]:
 def verdict(
     race: Race, values: Values, config: ConfirmConfig, defaults: Sequence[str] = ()
 ) -> Verdict:
-    """`defaults`: contenders that are nobody's choice but the engines' own."""
+    """What the race shows. `defaults`: candidates that are an engine's default, preferred among equal ones."""
     found = fit(values, race.names, race.rounds)
-    still = [name for name in race.still if _has_value(values, name, race)]
-    if not still:
-        said = "none kept its promises" if race.rounds else "nothing was measured yet"
-        return Verdict("none", (), None, f"{said} when measured again")
+    remaining = [name for name in race.remaining if _has_value(values, name, race)]
+    if not remaining:
+        text = "no candidate met the SLO when re-measured" if race.rounds else "not re-measured yet"
+        return Verdict("none", (), None, text)
     rounds = _after(race)
     if found is not None:
-        first = leader(found, still)
-        still = sorted(still, key=lambda n: (n != first, -_effect(found, n), n))
-    names = tuple(still)
+        first = leader(found, remaining)
+        remaining = sorted(remaining, key=lambda n: (n != first, -_effect(found, n), n))
+    names = tuple(remaining)
     if not race.ended:
-        return Verdict("open", names, None, f"not decided yet between {_listed(names)}, {rounds}")
+        return Verdict("undecided", names, None, f"undecided between {_listed(names)} {rounds}")
     if found is None and len(names) > 1:
-        text = f"can't be told between {_listed(names)}: too few of their repeats gave a value"
-        return Verdict("open", names, None, f"{text} {rounds}")
+        text = f"inconclusive between {_listed(names)}: too few of their repeats gave a value"
+        return Verdict("undecided", names, None, f"{text} {rounds}")
     if found is None:
-        return Verdict("best", names, names[0], f"{names[0]} is the only one measured again")
+        return Verdict("best", names, names[0], f"{names[0]} is the only one re-measured")
     if len(names) == 1:
         return Verdict("best", names, names[0], _best_text(found, race, config, names[0], rounds))
     return _tied(found, race, config, names, defaults)
 
 
 def _tied(
-    found: Fit, race: Race, config: ConfirmConfig, names: tuple[str, ...], defaults: Sequence[str]
+    found: EffectsFit,
+    race: Race,
+    config: ConfirmConfig,
+    names: tuple[str, ...],
+    defaults: Sequence[str],
 ) -> Verdict:
     rounds = _after(race)
     pairs = [found.difference(names[0], other) for other in names[1:]]
@@ -162,29 +171,29 @@ def _tied(
     least = max(detectable(pair, level) for pair in pairs)
     text = f"no difference shown between {_listed(names)} {rounds}: "
     text += (
-        f"{least:.1%} is the least that could have been seen"
-        if least < TELLING
-        else "their repeats differ too much to tell anything"
+        f"the least detectable difference is {least:.1%}"
+        if least < INFORMATIVE
+        else "their repeats vary too much for any conclusion"
     )
-    text += ", and more rounds would hardly tell" if race.ended == "hopeless" else ""
+    text += ", and more rounds would hardly separate them" if race.ended == "futile" else ""
     return Verdict("equal", names, names[0], text)
 
 
 def detectable(pair: Difference, level: float) -> float:
-    """The true difference, as a share, that a test at this level would see with a chance of `POWER`."""
+    """The true difference, as a share, that a test at this one-sided level finds with probability `POWER`."""
     from scipy.special import stdtrit
 
     steps = stdtrit(pair.freedom, 1 - level) + stdtrit(pair.freedom, POWER)
     return math.expm1(float(steps) * pair.error)
 
 
-def _best_text(found: Fit, race: Race, config: ConfirmConfig, best: str, rounds: str) -> str:
+def _best_text(found: EffectsFit, race: Race, config: ConfirmConfig, best: str, rounds: str) -> str:
     rivals = [n for n in found.names if n != best and n not in race.failed]
     second = leader(found, rivals)
     if second is None:
-        return f"{best} is best {rounds}: no other kept its promises"
+        return f"{best} is best {rounds}: no other met the SLO"
     lead = _ratio(found.difference(best, second), level_of(race, config))
-    little = f", less than the {config.equivalence:.1%} that matters"
+    little = f", less than the relevant {config.equivalence:.1%} (search.confirm.equivalence)"
     return f"{best} is best {rounds}: {lead} against {second}, the next" + (
         little if lead.high < config.equivalence else ""
     )
@@ -207,7 +216,7 @@ def _ratio(pair: Difference, level: float) -> Ratio:
     return Ratio(math.expm1(pair.log_ratio), math.expm1(low), math.expm1(high))
 
 
-def _effect(found: Fit, name: str) -> float:
+def _effect(found: EffectsFit, name: str) -> float:
     return float(found.effects[found.names.index(name)])
 
 

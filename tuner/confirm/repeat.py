@@ -1,4 +1,4 @@
-"""A trial measured again: on a fresh start, with other prompts and arrivals, at the loads that matter."""
+"""The configuration of a repeat: a fresh start with other prompts and arrivals, at the loads that matter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tuner.search.base import Proposal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatProposal(Proposal):
-    """A proposal that is no new point of the search."""
+    """A trial that repeats an earlier one, or a default: not a new point of the search."""
 
     repeat: Repeat
 
@@ -21,9 +21,9 @@ class RepeatProposal(Proposal):
 def repeat_config(
     config: TrialConfig, loads: Sequence[float], seed: int, number: int
 ) -> TrialConfig:
-    """The trial as it is measured in round `number`. `loads`: users or requests/s; none are all.
+    """The trial as it is measured in round `number`. `loads`: users or requests/s; empty: all.
 
-    All of a round get the same prompts and arrivals: what these do to a figure cancels within it.
+    All repeats of a round get the same prompts and arrivals: their effect cancels within it.
     """
     own, twin = config.workload.seed, config.hardware.twin
     drawn = np.random.SeedSequence([own, seed, number]).generate_state(2)
@@ -38,7 +38,7 @@ def repeat_config(
 
 
 def at_loads(arrival: Arrival, loads: Sequence[float]) -> Arrival:
-    """The same kind of load, at these levels alone. One without a ladder stays as it is."""
+    """The same kind of load, at these levels alone. A load without levels stays as it is."""
     rising = tuple(sorted(set(loads)))
     if not rising:
         return arrival

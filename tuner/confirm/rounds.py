@@ -1,7 +1,7 @@
-"""Measures the contenders of a search again, round by round, until each tier's race is over. Pure.
+"""Measures the best trials of a search again, round by round, until each tier's race has ended. Pure.
 
-A round holds one repeat of each contender that is still in a race, and of each default, in random order.
-What comes next follows from what was asked and answered before, so a ledger leads back to the same place.
+A round holds one repeat of each candidate that is still in a race, and of each default, in random order. The
+next repeat follows from what was asked and answered before, so that a ledger replays to the same state.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,12 @@ import numpy as np
 
 from tuner.config.groups.objective import ObjectiveConfig, Slo
 from tuner.config.groups.search import ConfirmConfig
-from tuner.confirm.candidates import Contender
+from tuner.config.resolve import trial_config, unscreened
+from tuner.config.study import StudyConfig
+from tuner.confirm.candidates import RaceCandidate, race_candidates
 from tuner.confirm.race import Race, after_round
-from tuner.results.ledger import Repeat
+from tuner.confirm.repeat import RepeatProposal, repeat_config
+from tuner.results.ledger import Finished, Repeat
 from tuner.results.tiers import tier_values
 from tuner.trial.result import TrialResult
 
@@ -22,12 +25,15 @@ AHEAD = 2  # rounds that may be open at once, so that no device idles while a ro
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    contender: Contender
-    round: int  # from 0
+    """One repeat that is due: a candidate, in a round (from 0)."""
+
+    candidate: RaceCandidate
+    round: int
 
     @property
     def repeat(self) -> Repeat:
-        return Repeat(self.contender.of, self.round)
+        """As the ledger records it."""
+        return Repeat(self.candidate.of, self.round)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +44,23 @@ class _Round:
 
 
 class Confirmation:
-    """`races`: tier → how its race stands. `values`: tier → contender → round → worth; None: it had none."""
+    """The state of all rounds and races.
+
+    `races`: tier → its race. `values`: tier → candidate → round → utility; None: the repeat gave no value.
+    """
 
     def __init__(
         self,
-        contenders: Sequence[Contender],
+        candidates: Sequence[RaceCandidate],
         slo: Slo,
         objective: ObjectiveConfig,
         config: ConfirmConfig,
     ) -> None:
-        self.contenders = {each.name: each for each in contenders}
+        self.candidates = {each.name: each for each in candidates}
         self.config, self._slo, self._objective = config, slo, objective
         self.races: dict[str, Race] = {}
         for tier in slo.tiers:
-            if names := frozenset(each.name for each in contenders if tier in each.tiers):
+            if names := frozenset(each.name for each in candidates if tier in each.tiers):
                 self.races[tier] = Race(names)
         self.values: dict[str, dict[str, dict[int, float | None]]] = {
             tier: {name: {} for name in race.names} for tier, race in self.races.items()
@@ -60,25 +69,27 @@ class Confirmation:
         self._whole = 0
 
     def next(self) -> Turn | None:
-        """Whose turn it is; None while a round must end first, and when all races are over."""
+        """The next turn; None while a round must end first, and when all races are over."""
         if self.over:
             return None
         open_rounds, most = len(self._rounds) - self._whole, self.config.repeats_max
         if not self._waiting() and open_rounds < AHEAD and len(self._rounds) < most:
             self._begin()
         waiting = self._waiting()
-        return Turn(self.contenders[waiting[0]], len(self._rounds) - 1) if waiting else None
+        return Turn(self.candidates[waiting[0]], len(self._rounds) - 1) if waiting else None
 
     def asked(self, turn: Turn) -> None:
+        """The turn was handed out."""
         if turn.round == len(self._rounds):
             self._begin()
-        self._rounds[turn.round].asked.add(turn.contender.name)
+        self._rounds[turn.round].asked.add(turn.candidate.name)
 
     def finished(self, turn: Turn, result: TrialResult) -> None:
-        name = turn.contender.name
-        worths = tier_values(self._slo, self._objective, result)
-        for tier in turn.contender.tiers:
-            self.values[tier][name][turn.round] = worths[tier] or None
+        """The result of a turn; the races advance by each round that it completes."""
+        name = turn.candidate.name
+        utilities = tier_values(self._slo, self._objective, result)
+        for tier in turn.candidate.tiers:
+            self.values[tier][name][turn.round] = utilities[tier] or None
         self._rounds[turn.round].finished.add(name)
         while self._whole < len(self._rounds) and self._is_whole(self._rounds[self._whole]):
             self._whole += 1
@@ -86,19 +97,20 @@ class Confirmation:
                 self.races[tier] = after_round(race, self.values[tier], self.config)
 
     def turn_of(self, repeat: Repeat, engine: str) -> Turn | None:
-        """The turn that a line of the ledger tells of; a default that was no trial is known by its engine."""
-        for each in self.contenders.values():
+        """The turn that a ledger's entry records; an untried default is identified by its engine."""
+        for each in self.candidates.values():
             if each.of == repeat.of and (repeat.of is not None or each.engine == engine):
                 return Turn(each, repeat.round)
         return None
 
     @property
     def over(self) -> bool:
+        """Whether all races have ended."""
         return all(race.ended for race in self.races.values())
 
     @property
     def remaining(self) -> int:
-        """Repeats not finished yet, at most."""
+        """Repeats that are not finished yet, at most."""
         running = sum(len(each.asked - each.finished) for each in self._rounds)
         if self.over:
             return running
@@ -111,11 +123,11 @@ class Confirmation:
 
     def _members(self) -> list[str]:
         races = [race for race in self.races.values() if not race.ended]
-        racing = {name for race in races for name in race.still}
+        racing = {name for race in races for name in race.remaining}
         present = {name for race in races for name in race.names}
         return [
             name
-            for name, each in self.contenders.items()
+            for name, each in self.candidates.items()
             if name in racing or (each.is_default and name in present)
         ]
 
@@ -128,3 +140,53 @@ class Confirmation:
     @staticmethod
     def _is_whole(each: _Round) -> bool:
         return each.finished >= set(each.order)
+
+
+class RepeatProposer:
+    """Proposes the repeats of a confirmation as trials.
+
+    `searched`: all finished trials of the search. Repeats are numbered from `first` on. Given the same results
+    in the same order it proposes the same repeats.
+    """
+
+    def __init__(self, config: StudyConfig, searched: Sequence[Finished], first: int) -> None:
+        self._config, self._next, self._turns = config, first, dict[int, Turn]()
+        self._confirmation = confirmation_of(config, searched)
+
+    def ask(self) -> RepeatProposal | None:
+        """The next repeat; None while a round must end first, and when all races are over."""
+        turn = self._confirmation.next()
+        if turn is None:
+            return None
+        self._confirmation.asked(turn)
+        number, self._next = self._next, self._next + 1
+        self._turns[number] = turn
+        whole = trial_config(unscreened(self._config), turn.candidate.point)
+        seed = self._config.search.confirm.seed
+        config = repeat_config(whole, turn.candidate.loads, seed, turn.round)
+        return RepeatProposal(number, turn.candidate.point, config, repeat=turn.repeat)
+
+    def tell(self, number: int, result: TrialResult) -> None:
+        """The result of the proposal of that number."""
+        self._confirmation.finished(self._turns.pop(number), result)
+
+    @property
+    def remaining(self) -> int:
+        """Repeats that are not finished yet, at most."""
+        return self._confirmation.remaining
+
+
+def confirmation_of(config: StudyConfig, searched: Sequence[Finished]) -> Confirmation:
+    """The confirmation of a search, at its beginning. `searched`: all finished trials of the search."""
+    confirm, engines = config.search.confirm, list(config.engine)
+    chosen = race_candidates(searched, config.slo, config.objective, confirm, engines)
+    return Confirmation(chosen, config.slo, config.objective, confirm)
+
+
+def max_repeats(config: StudyConfig) -> int:
+    """The most repeats that a confirmation may take, before the search has ended."""
+    confirm, tiers = config.search.confirm, len(config.slo.tiers)
+    if not confirm.candidates:
+        return 0
+    others = min(confirm.candidates * tiers, config.search.trials)
+    return (others + len(config.engine)) * confirm.repeats_max

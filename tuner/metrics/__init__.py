@@ -1,0 +1,1 @@
+"""Every metric that is derived from measurements: energy, efficiency, earnings. Pure."""

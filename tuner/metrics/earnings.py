@@ -1,27 +1,27 @@
-"""What capacity costs and tokens earn: every input is configuration, with its source, date and bounds. Pure.
+"""Cost of capacity and revenue of tokens, per device-hour, per token and per megawatt. Pure.
 
-A device-hour is an hour of owned or rented capacity, sold or idle: revenue counts the share that is sold.
+A device-hour is an hour of owned or rented capacity, sold or idle; revenue counts the share of hours sold.
 """
 
 from collections.abc import Mapping
 
 from tuner.config.groups.economics import Economics, Owned, Rented
 from tuner.config.groups.hardware import Hardware
-from tuner.metrics.catalogue import EARNINGS
+from tuner.metrics.catalogue.earnings import EARNINGS
 
 HOURS_PER_YEAR = 8760.0
 Metrics = Mapping[str, float | None]
 
 
 def annuity(interest: float, years: float) -> float:
-    """The share of a capital that is due each year: i ÷ (1 − (1 + i)^−n), and 1/n without interest."""
+    """The share of the capital to pay each year over n years: i ÷ (1 − (1 + i)^−n); 1/n without interest."""
     return 1 / years if not interest else interest / (1 - (1 + interest) ** -years)
 
 
 def usd_device_hour(
     economics: Economics, hardware: Hardware, watts: Mapping[str, float | None]
 ) -> float | None:
-    """What an hour of a device costs. `watts`: per device, by boundary; None where one that is billed lacks."""
+    """The cost of a device-hour. `watts`: per device, by boundary; None where the billed one is unknown."""
     match economics.capacity:
         case None:
             constant = hardware.usd_per_device_hour
@@ -47,16 +47,19 @@ def earnings(
     watts: Mapping[str, float | None],
     tier: str | None = None,
 ) -> dict[str, float | None]:
-    """The figures of `EARNINGS` for an operating point, sold in a tier or by its own speed.
+    """The metrics of `EARNINGS` for an operating point; None where an input is not known.
 
-    `cost`: dollars per device-hour. `watts`: per device, by boundary.
+    `cost`: dollars per device-hour. `watts`: per device, by boundary. `tier`: its price factor applies; None:
+    that of the point's own speed.
     """
     output, total = (_rate(metrics, tokens, devices) for tokens in ("output", "total"))
     found: dict[str, float | None] = dict.fromkeys(EARNINGS)
     found["cost_usd_device_hour"] = cost
     for tokens, rate in (("output", output), ("total", total)):
         if cost is not None and rate:
-            found[f"cost_usd_per_m_{tokens}_tok"] = cost * 1e6 / (3600 * rate * economics.sold)
+            found[f"cost_usd_per_m_{tokens}_tok"] = (
+                cost * 1e6 / (3600 * rate * economics.sold_share)
+            )
     prices = economics.prices
     factor = (
         None if prices is None else prices.factor(metrics.get("interactivity_tok_s_user"), tier)
@@ -67,18 +70,18 @@ def earnings(
         (total - output) * prices.usd_per_prompt() + output * prices.usd_per_m_output.value
     ) * (3600 / 1e6)
     full = factor * list_usd
-    found |= _sold(full, cost, economics.sold, watts)
+    found |= _hourly(full, cost, economics.sold_share, watts)
     if cost is not None and list_usd > 0:
         per_output = prices.usd_per_m_output.value
-        found["cost_usd_per_m_blended_tok"] = cost / (list_usd * economics.sold) * per_output
+        found["cost_usd_per_m_blended_tok"] = cost / (list_usd * economics.sold_share) * per_output
     return found
 
 
-def _sold(
-    full: float, cost: float | None, sold: float, watts: Mapping[str, float | None]
+def _hourly(
+    full: float, cost: float | None, sold_share: float, watts: Mapping[str, float | None]
 ) -> dict[str, float | None]:
-    """`full`: dollars that a device would earn in an hour without a pause."""
-    revenue = full * sold
+    """Revenue and margin of a device-hour and of a megawatt-year. `full`: revenue of an hour, all sold."""
+    revenue = full * sold_share
     margin = None if cost is None else revenue - cost
     found: dict[str, float | None] = {
         "revenue_usd_device_hour": revenue,

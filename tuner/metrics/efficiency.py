@@ -1,49 +1,30 @@
-"""Tokens against watts, inside each boundary that power can be drawn at. Pure.
+"""Watts inside each boundary, and tokens per joule, watt and megawatt from them. Pure.
 
-No boundary stands in for another: a figure carries the name of its own, and is None where it is not known.
-Joules per token of the boards are no figure of this file: `tuner.metrics.energy` has them, as metered.
+No boundary stands in for another: where its watts are unknown its metrics are None. Joules per token of the
+boards are metered: `tuner.metrics.energy` has them.
 """
 
 from collections.abc import Mapping
 
 from tuner.config.groups.economics import Facility
 from tuner.config.groups.hardware import Hardware
+from tuner.metrics.catalogue.efficiency import (
+    EFFICIENCY,
+    joules_per_token,
+    tok_s_per_megawatt,
+    tok_s_per_watt,
+)
+from tuner.metrics.catalogue.load import TOKENS
 
 Metrics = Mapping[str, float | None]
-
-TOKENS = {"output": "output", "total": "prompt and output"}
-BOUNDARIES = {
-    "board": "GPU boards, measured",
-    "node": "whole nodes, measured",
-    "provisioned": "the provisioned all-in constant",
-    "facility": "the building: PUE times what its machines draw",
-}
-EFFICIENCY = {
-    name.format(boundary, tokens): text.format(what, TOKENS[tokens])
-    for boundary, what in BOUNDARIES.items()
-    for tokens in TOKENS
-    for name, text in (
-        ("{}_j_per_{}_tok", "joules per token, {1} tokens counted, of {0}"),
-        ("{}_{}_tok_s_w", "{1} tokens a second per watt of {0}"),
-        ("{}_{}_tok_s_mw", "{1} tokens a second per megawatt of {0}"),
-    )
-    if (name, boundary) != ("{}_j_per_{}_tok", "board")
-}
-METERED = {f"board_j_per_{tokens}_tok": f"energy_j_per_{tokens}_tok" for tokens in TOKENS}
-
-
-def joules_per_token(boundary: str, tokens: str) -> str:
-    """The metric's name."""
-    name = f"{boundary}_j_per_{tokens}_tok"
-    return METERED.get(name, name)
 
 
 def watts(
     metrics: Metrics, hardware: Hardware, facility: Facility | None
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Watts per device inside each boundary; and for each that is None the reason.
+    """Watts per device inside each boundary, and the reason for each that is unknown.
 
-    Needs `power_w_device` (boards) and `node_power_w_device` (the node's, over its devices).
+    `metrics`: with `power_w_device` (boards) and `node_power_w_device` (the node's, over its devices).
     """
     board, node = metrics.get("power_w_device"), metrics.get("node_power_w_device")
     constant = hardware.kw_per_device
@@ -70,7 +51,7 @@ def watts(
 def efficiency(
     metrics: Metrics, devices: int, hardware: Hardware, facility: Facility | None
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """The figures of `EFFICIENCY`, and for each that is None the reason."""
+    """The metrics of `EFFICIENCY`, and for each that is None the reason."""
     drawn, unknown = watts(metrics, hardware, facility)
     figures: dict[str, float | None] = {}
     reasons: dict[str, str] = {}
@@ -78,8 +59,9 @@ def efficiency(
         for tokens in TOKENS:
             rate = metrics.get(f"throughput_{tokens}_tok_s")
             names = (
-                f"{boundary}_j_per_{tokens}_tok",
-                *(f"{boundary}_{tokens}_tok_s_{unit}" for unit in ("w", "mw")),
+                joules_per_token(boundary, tokens),
+                tok_s_per_watt(boundary, tokens),
+                tok_s_per_megawatt(boundary, tokens),
             )
             joules = watt * devices / rate if rate and watt else None
             values = (None,) * 3 if joules is None else (joules, 1 / joules, 1e6 / joules)

@@ -1,46 +1,20 @@
-"""Watts and joules of a load level, inside each boundary, and what they come to per token. Pure."""
+"""Watts and joules of a load level, inside each boundary that is metered, and joules per token. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serving.telemetry.base import Boundary
 from serving.telemetry.validity import Verdict
+from tuner.metrics.catalogue.power import BOARDS
 
-ENERGY = {
-    "power_valid": "1: power kept the validity contract; 0: it did not, so that there are no joules",
-    "power_w_device": "watts per GPU board over the window",
-    "energy_j_per_output_tok": "joules of GPU boards per output token, gross",
-    "energy_j_per_total_tok": "joules of GPU boards per token of prompts and output, gross",
-    "net_energy_j_per_output_tok": "the same without what the loaded, idle boards draw anyway",
-    "net_energy_j_per_total_tok": "the same without what the loaded, idle boards draw anyway",
-    "power_idle_w_device": "watts per GPU board before the engine was started",
-    "power_loaded_idle_w_device": "watts per GPU board with the model loaded and no load",
-    "power_counter_error": "(energy counter − integral of sampled power) ÷ integral",
-}
-# Told only where they are: of two pools, of a driver that tells clocks, of a source that was configured.
-ROLES = {
-    "prefill_energy_j_per_input_tok": "joules of the boards that compute prompts, per prompt token",
-    "decode_energy_j_per_output_tok": "joules of the boards that compute output, per output token",
-}
-STATE = {
-    "sm_clock_mhz": "mean clock of the boards over the window",
-    "temperature_c_max": "hottest board in the window",
-    "power_capped_share": "share of readings at which a board was held at its power limit",
-}
-HOST = {
-    "node_power_w_device": "watts of the whole machine at its supply, over its devices",
-    "cpu_power_w": "watts of the node's processor packages",
-    "dram_power_w": "watts of the node's memory",
-}
-POWER = {**ENERGY, **ROLES, **STATE, **HOST}
 NOT_METERED = "no power source was metered"
 NOT_ASKED = "idle power was not metered (power.idle_s is 0)"
-NO_COMPARISON = "the source does not tell both an energy counter and measured power"
+NO_COMPARISON = "the source does not report both an energy counter and power"
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Watts per device without load; None, and why."""
+    """Watts per device without load; None: `because` says why."""
 
     watts: float | None = None
     because: str = NOT_METERED
@@ -51,9 +25,10 @@ UNMETERED = Idle()
 
 @dataclass(frozen=True, slots=True)
 class Metering:
-    """What was metered over one window. A boundary that is not in `verdicts` had no source.
+    """What was metered over one window. A boundary without a verdict had no source.
 
-    `idle`: before the engine was started; `loaded`: with it ready, and nobody asking.
+    `idle`: before the engine was started; `loaded`: with the engine ready and no requests. `state`: the
+    metrics of `catalogue.power.STATE`.
     """
 
     verdicts: Mapping[Boundary, Verdict]
@@ -73,9 +48,9 @@ def energy_figures(
     devices: int,
     devices_per_node: int,
 ) -> Figures:
-    """Those of `POWER` that apply, and for each that is None the reason.
+    """The metrics of `catalogue.power.POWER` that apply, and for each that is None the reason.
 
-    `seconds`: of the level's window. Gross is the headline: what idle devices of the trial draw is in it.
+    `seconds`: length of the level's window. Joules per token are gross, idle power included, unless named net.
     """
     figures, reasons = _boards(metrics, metering, seconds, devices)
     for found, why in (
@@ -87,14 +62,16 @@ def energy_figures(
         reasons |= why
     state = metering.state or {}
     figures |= state
-    reasons |= {name: "it was not told" for name, value in state.items() if value is None}
+    reasons |= {
+        name: "the source did not report it" for name, value in state.items() if value is None
+    }
     return figures, reasons
 
 
 def _boards(
     metrics: Mapping[str, float | None], metering: Metering, seconds: float, devices: int
 ) -> Figures:
-    names = [name for name in ENERGY if "idle" not in name]
+    names = list(BOARDS)
     verdict = metering.verdicts.get("gpu")
     if verdict is None or seconds <= 0:
         return dict.fromkeys(names), dict.fromkeys(names, metering.unmetered_because)
@@ -106,8 +83,8 @@ def _boards(
     if verdict.total_j is None:
         figures["power_valid"] = 0.0
         because = "; ".join(verdict.reasons)
-        lacking = [name for name in names if name not in ("power_valid", "power_counter_error")]
-        return figures, {**reasons, "power_valid": because, **dict.fromkeys(lacking, because)}
+        missing = [name for name in names if name not in ("power_valid", "power_counter_error")]
+        return figures, {**reasons, "power_valid": because, **dict.fromkeys(missing, because)}
     watts = verdict.total_j / seconds
     figures |= {"power_valid": 1.0, "power_w_device": watts / devices}
     for tokens in ("output", "total"):
@@ -137,7 +114,7 @@ def _idle(metering: Metering) -> Figures:
 
 
 def _roles(metrics: Mapping[str, float | None], verdict: Verdict | None, seconds: float) -> Figures:
-    """Apart only where prompts and output are computed on different boards."""
+    """Joules of each role; only where prefill and decode run on different boards."""
     if verdict is None or not {"prefill", "decode"} <= set(verdict.by_role):
         return {}, {}
     output, total = (metrics.get(f"throughput_{each}_tok_s") for each in ("output", "total"))
@@ -148,8 +125,8 @@ def _roles(metrics: Mapping[str, float | None], verdict: Verdict | None, seconds
         ("decode_energy_j_per_output_tok", "decode", output),
     ):
         figures[name] = verdict.by_role[role] / seconds / rate if rate else None
-    lacking = [name for name, value in figures.items() if value is None]
-    return figures, dict.fromkeys(lacking, "no throughput was measured")
+    missing = [name for name, value in figures.items() if value is None]
+    return figures, dict.fromkeys(missing, "no throughput was measured")
 
 
 def _host(metering: Metering, seconds: float, devices: int, devices_per_node: int) -> Figures:
@@ -172,6 +149,6 @@ def _host(metering: Metering, seconds: float, devices: int, devices_per_node: in
         elif not alone:
             reasons[name] = (
                 f"the trial has {devices} of the node's {devices_per_node} devices: "
-                "who draws what at its supply is not known"
+                "their share of its power is not known"
             )
     return figures, reasons

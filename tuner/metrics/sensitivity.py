@@ -1,4 +1,4 @@
-"""What a figure becomes when each input of the economics is as low, or as high, as it may be. Pure."""
+"""Sensitivity of a metric to the inputs of the economics, each at its lower and its upper bound. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TINY = 1e-12  # of a figure: a difference below it is rounding
 
 @dataclass(frozen=True, slots=True)
 class Swing:
-    """One input at both of its ends, all others as stated: what the figure becomes."""
+    """One input at both of its bounds, all others as stated, and the metric at each."""
 
     input: str
     low: float
@@ -26,36 +26,37 @@ class Swing:
 
     @property
     def width(self) -> float:
+        """By how much the input moves the metric."""
         return abs(self.at_high - self.at_low)
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A figure as stated, and at its worst and best corner: all inputs at once at the end that hurts or helps.
+    """A metric as stated, and its lowest and highest value over all corners of the inputs' bounds.
 
-    At a corner no single input makes it worse (or better): which end hurts may hang on the others, as PUE does
-    with a margin's sign.
+    At a corner no single input makes it lower (or higher). Which bound of an input does may depend on others,
+    as that of PUE on the sign of a margin.
     """
 
     base: float
     low: float
     high: float
-    swings: tuple[Swing, ...]  # the widest first
+    swings: tuple[Swing, ...]  # widest first
 
 
 def inputs(economics: Economics) -> dict[str, Estimate]:
-    """Every estimate, by its dotted path."""
+    """Dotted path → estimate."""
     return {_name(path): estimate for path, estimate in _estimates(economics, ())}
 
 
 def uncertain(economics: Economics) -> tuple[Where, ...]:
-    """The paths of the estimates that have room between their ends."""
+    """The paths of the estimates whose bounds differ."""
     found = _estimates(economics, ())
     return tuple(path for path, estimate in found if estimate.ends[0] < estimate.ends[1])
 
 
 def moved(economics: Economics, ends: Mapping[Where, int]) -> Economics:
-    """The same with some inputs at their low (0) or high (1) end."""
+    """The economics with some inputs at their lower (0) or upper (1) bound."""
     data = economics.model_dump()
     for path, end in ends.items():
         estimate = _at(economics, path)
@@ -68,7 +69,7 @@ def moved(economics: Economics, ends: Mapping[Where, int]) -> Economics:
 
 
 def band(economics: Economics, figure: Figure) -> Band | None:
-    """None where the figure is not known as stated, or at an end."""
+    """The band of a metric; None where it is unknown as stated, or at a bound."""
     base, paths = figure(economics), uncertain(economics)
     swings: list[tuple[Where, Swing]] = []
     for path in paths:
@@ -88,16 +89,19 @@ def band(economics: Economics, figure: Figure) -> Band | None:
 def _corner(
     economics: Economics, figure: Figure, swings: Sequence[tuple[Where, Swing]], sign: int
 ) -> float | None:
-    """From the ends that one by one are best (1) or worst (-1), input by input until none betters it."""
+    """The metric at its highest (1) or lowest (-1) corner.
+
+    Starts from the bounds that are best one by one, then flips single bounds until none improves it.
+    """
     ends = {path: int(sign * (swing.at_high - swing.at_low) >= 0) for path, swing in swings}
     reached = figure(moved(economics, ends))
-    turned = True
-    while turned and reached is not None:
-        turned = False
+    flipped = True
+    while flipped and reached is not None:
+        flipped = False
         for path, end in list(ends.items()):
             other = figure(moved(economics, {**ends, path: 1 - end}))
             if other is not None and sign * (other - reached) > TINY * abs(reached):
-                ends[path], reached, turned = 1 - end, other, True
+                ends[path], reached, flipped = 1 - end, other, True
     return reached
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: live on a terminal, line by line elsewhere."""
+"""Shows the progress of a study: live on a terminal, line by line elsewhere."""
 
 import threading
 import time
@@ -15,8 +15,10 @@ from rich.text import Text
 from loadgen import Adaptive, Progress
 from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
+from tuner.metrics.notation import number
+from tuner.report.console import say
 from tuner.results.ledger import Finished, knobs
-from tuner.results.tiers import Winner, best_per_tier, worth
+from tuner.results.tiers import Winner, best_per_tier, utility
 from tuner.search import Proposal
 from tuner.trial.result import VIRTUAL, Completed, TrialResult
 
@@ -24,7 +26,7 @@ POLL_S = 0.5
 
 
 class Display:
-    """An observer of a study, and a context manager around it."""
+    """An observer of a study; as a context manager it shows the live display."""
 
     def __init__(self, config: StudyConfig, slots: int, console: Console | None = None) -> None:
         self._config, self._slots = config, max(slots, 1)
@@ -34,8 +36,8 @@ class Display:
         self._running: dict[int, tuple[Proposal, float]] = {}
         self._progress: dict[int, Progress | None] = {}
         self._walls_s: list[float] = []
-        self._done = self._failed = self._given_up = 0
-        self._best: dict[str, tuple[float, float, int]] = {}  # worth, value, trial
+        self._done = self._failed = self._pruned = 0
+        self._best: dict[str, tuple[float, float, int]] = {}  # utility, value, trial
         self._note = ""
         self._stop = threading.Event()
         self._poller: threading.Thread | None = None
@@ -54,7 +56,7 @@ class Display:
             self._live.stop()
 
     def watch(self, progress: Callable[[], dict[int, Progress | None]]) -> None:
-        """Polls `progress` from a thread of its own until the display ends."""
+        """Polls `progress` (trial → where it is) from a thread until the display ends."""
 
         def poll() -> None:
             while not self._stop.wait(POLL_S):
@@ -64,28 +66,30 @@ class Display:
         self._poller.start()
 
     def already(self, earlier: Sequence[Finished]) -> None:
-        """Trials of an earlier run of the same study."""
+        """Counts the trials of an earlier run of the same study."""
         for entry in earlier:
             self._count(entry.number, entry.result)
 
     def started(self, proposal: Proposal) -> None:
+        """A trial was started."""
         self._running[proposal.number] = (proposal, time.monotonic())
         if not self._terminal:
             which = self._which(proposal)
             clock, name = _clock(time.monotonic() - self._began), self._name(proposal)
             head = f"[{clock}] {which}: #{proposal.number} {name}"
-            said = [head, self._left(), self._best_so_far()]
-            self._console.print(Text("  ".join(filter(None, said))), soft_wrap=True)
+            line = [head, self._left(), self._best_so_far()]
+            say(self._console, "  ".join(filter(None, line)), whole=True)
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
+        """A trial ended: prints its summary, or why it failed."""
         _, began = self._running.pop(proposal.number, (proposal, time.monotonic()))
         self._progress.pop(proposal.number, None)
-        gains = self._count(proposal.number, result, again=isinstance(proposal, RepeatProposal))
+        gains = self._count(proposal.number, result, repeat=isinstance(proposal, RepeatProposal))
         if result.provenance.get("clock") == VIRTUAL:
             self._walls_s[-1] = time.monotonic() - began
         line = Text(f"#{proposal.number:<3}", style="bold")
         if isinstance(result, Completed):
-            mark, style = ("○ ", "yellow") if result.given_up else ("✓ ", "green")
+            mark, style = ("○ ", "yellow") if result.pruned else ("✓ ", "green")
             line.append(mark, style=style).append(self._name(proposal))
             line.append(f"  {_summary(result)}", style="cyan")
             if gains:
@@ -93,52 +97,56 @@ class Display:
         else:
             line.append("✗ ", style="red").append(self._name(proposal))
             line.append(f"  {result.failure}: {result.evidence}", style="red")
-        self._console.print(line, soft_wrap=not self._terminal)
+        say(self._console, line, whole=not self._terminal)
 
     def closing(self) -> None:
-        self._note = "stopping: what runs is finished and saved; Ctrl-C again stops now"
-        if not self._terminal:
-            self._console.print(self._note)
+        """The study is being stopped."""
+        self._show_note("stopping: running trials are finished and saved; Ctrl-C again stops now")
 
     def ended(self, why: str) -> None:
-        self._note = f"the search is over: {why}"
-        if not self._terminal:
-            self._console.print(Text(self._note), soft_wrap=True)
+        """The search ended early."""
+        self._show_note(f"search ended: {why}")
 
-    def _count(self, number: int, result: TrialResult, *, again: bool = False) -> list[str]:
-        """The tiers of which this trial is the best so far; a repeat of one is none that competes."""
+    def _show_note(self, note: str) -> None:
+        self._note = note
+        if not self._terminal:
+            say(self._console, note, whole=True)
+
+    def _count(self, trial: int, result: TrialResult, *, repeat: bool = False) -> list[str]:
+        """The tiers of which this trial is now the best; a repeat counts for none."""
         self._walls_s.append(result.timings.wall_s)
-        if again:
+        if repeat:
             return []
         self._done += 1
         if not isinstance(result, Completed):
             self._failed += 1
             return []
-        self._given_up += bool(result.given_up)
+        self._pruned += bool(result.pruned)
         objective, gains = self._config.objective, []
         for tier, best in best_per_tier(self._config.slo, objective, [result]).items():
             if isinstance(best, Winner):
-                good = worth(objective.sold, best.throughput)
+                good = utility(objective.target, best.value)
                 if tier not in self._best or good > self._best[tier][0]:
-                    self._best[tier] = good, best.throughput, number
+                    self._best[tier] = good, best.value, trial
                     gains.append(tier)
         return gains
 
     def _name(self, proposal: Proposal) -> str:
-        again = "again: " if isinstance(proposal, RepeatProposal) else ""
-        return f"{again}{proposal.config.engine.kind} {knobs(proposal.point)}"
+        repeat = "repeat: " if isinstance(proposal, RepeatProposal) else ""
+        return f"{repeat}{proposal.config.engine.kind} {knobs(proposal.point)}"
 
     def _which(self, proposal: Proposal) -> str:
         if not isinstance(proposal, RepeatProposal):
             return f"trial {proposal.number + 1} of {self._config.search.trials}"
-        return f"round {proposal.repeat.round + 1} of {self._config.search.confirm.repeats_max} at most"
+        most = self._config.search.confirm.repeats_max
+        return f"round {proposal.repeat.round + 1} of at most {most}"
 
     def _left(self) -> str:
         if not self._walls_s:
             return "time left: known after the first trial"
         left = self._config.search.trials - self._done
         if any(isinstance(proposal, RepeatProposal) for proposal, _ in self._running.values()):
-            return "until the best is known"
+            return "ends once the best is decided"
         mean_s = sum(self._walls_s) / len(self._walls_s)
         now_s, running = time.monotonic(), list(self._running.values())
         running_s = sum(min(now_s - began, mean_s) for _, began in running)
@@ -146,22 +154,21 @@ class Display:
 
     def _best_so_far(self) -> str:
         best = [
-            f"{tier} {_short(value)} (#{n})" for tier, (_, value, n) in list(self._best.items())
+            f"{tier} {number(value)} (#{n})" for tier, (_, value, n) in list(self._best.items())
         ]
-        said = f"best so far ({self._config.objective.throughput}): {'  '.join(best)}"
-        return said if best else ""
+        return f"best so far ({self._config.objective.metric}): {'  '.join(best)}" if best else ""
 
     def _render(self) -> RenderableType:
         total = self._config.search.trials
         running = [proposal for proposal, _ in list(self._running.values())]
-        again = [proposal for proposal in running if isinstance(proposal, RepeatProposal)]
+        repeats = [proposal for proposal in running if isinstance(proposal, RepeatProposal)]
         at = min(self._done + len(running), total)
         head = Text.assemble(
             (f"{self._config.name}  ", "bold"),
-            self._which(again[0]) if again else f"trial {at} of {total}",
-            f"  ·  {_clock(time.monotonic() - self._began)} gone, {self._left()}",
+            self._which(repeats[0]) if repeats else f"trial {at} of {total}",
+            f"  ·  {_clock(time.monotonic() - self._began)} elapsed, {self._left()}",
             (f"  ·  {self._failed} failed" if self._failed else "", "red"),
-            (f"  ·  {self._given_up} given up" if self._given_up else "", "yellow"),
+            (f"  ·  {self._pruned} pruned" if self._pruned else "", "yellow"),
         )
         rows: list[RenderableType] = [
             ProgressBar(total=total, completed=self._done, width=40),
@@ -170,16 +177,16 @@ class Display:
         if best := self._best_so_far():
             rows.append(Text(best))
         grid = Table.grid(padding=(0, 2))
-        for number, (proposal, began) in list(self._running.items()):
-            name, phase = self._name(proposal), self._phase(number, began)
-            grid.add_row(f"#{number}", Text(name), Text(phase))
+        for trial, (proposal, began) in list(self._running.items()):
+            name, phase = self._name(proposal), self._phase(trial, began)
+            grid.add_row(f"#{trial}", Text(name), Text(phase))
         rows.append(grid)
         if self._note:
             rows.append(Text(self._note, style="yellow"))
         return Group(*rows)
 
-    def _phase(self, number: int, began: float) -> str:
-        progress: Any = self._progress.get(number)
+    def _phase(self, trial: int, began: float) -> str:
+        progress: Any = self._progress.get(trial)
         if progress is None:
             return f"starting, {time.monotonic() - began:.0f} s"
         found = isinstance(self._config.workload.arrival, Adaptive)
@@ -192,22 +199,19 @@ class Display:
 
 def _summary(result: Completed) -> str:
     valid = [point for point in result.points if point.valid]
-    took = f"{result.timings.wall_s:.0f} s"
-    if result.given_up:
-        took = f"given up {result.given_up}, {took}"
+    took = f"{number(result.timings.wall_s)} s"
+    if result.pruned:
+        took = f"pruned {result.pruned}, {took}"
     if not valid:
         why = result.points[0].invalid_because if result.points else ("no level was measured",)
-        return f"nothing valid ({why[0]}), {took}"
+        return f"no valid level ({why[0]}), {took}"
     rate = max(p.metrics.get("throughput_output_tok_s_device") or 0.0 for p in valid)
     user = max(p.metrics.get("interactivity_tok_s_user") or 0.0 for p in valid)
-    return f"up to {rate:.1f} tok/s, {user:.1f} tok/s/user, {took}"
+    device = result.config.hardware.device
+    return f"up to {number(rate)} tok/s/{device}, {number(user)} tok/s/user, {took}"
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _short(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"

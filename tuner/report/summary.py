@@ -1,24 +1,24 @@
-"""What a person reads at the end of a study, from its ledger alone: tables, commands, paths."""
+"""The report of a study, from its ledger alone: tables, commands to copy, paths."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from tuner.analysis.recommendation import shares_of_best
 from tuner.config.groups.objective import Tier
 from tuner.config.study import StudyConfig
-from tuner.confirm.results import ConfirmedTier, confirmed
+from tuner.confirm.results import RemeasuredTier, remeasured
+from tuner.metrics.notation import counted, number, stated
+from tuner.report.console import say, show, table, words
 from tuner.report.plots.pareto import write_plots
-from tuner.report.points import LEFT, MODELLED, cells, footnotes, headers, number, trial_name
-from tuner.report.sections.confirmation import again_text, chosen_winners, show_confirmed
-from tuner.report.sections.economics import show_economy
-from tuner.report.sections.importance import show_explained
+from tuner.report.points import MODELLED, cells, footnotes, point_columns, trial_name
+from tuner.report.sections.confirmation import chosen_winners, remeasured_text, show_remeasured
+from tuner.report.sections.economics import show_economics
+from tuner.report.sections.importance import show_importance
 from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
 from tuner.results.ledger import LEDGER, Finished, read, searched, why_ended
@@ -28,172 +28,167 @@ from tuner.trial.result import Completed, Failed
 
 
 def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
-    """Prints the report and draws the plots. False if no configuration is fit for any tier."""
+    """Prints the report and draws the plots. False if no configuration meets the SLO of any tier."""
     lines = read(folder)
-    entries, again = searched(lines), {each.tier: each for each in confirmed(study, lines)}
+    entries = searched(lines)
+    again = {tier.tier: tier for tier in remeasured(study, lines)}
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
-    if sources := sorted({entry.modelled for entry in entries if entry.modelled}):
-        console.print(
-            f"Figures marked {MODELLED} come from an emulator, not from a machine: "
-            f"{'; '.join(sources)}.",
-            style="bold red",
-            soft_wrap=not console.is_terminal,
-        )
-    without_effect = dict.fromkeys(
-        flag for entry in entries for flag in entry.result.provenance.get("without_effect", ())
-    )
-    if without_effect:
-        _say(console, f"without effect in the emulator: {', '.join(without_effect)}")
+    _show_modelled(entries, console)
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
     feasible = _show_tiers(study, measured, again, console)
-    show_confirmed(study, again, console)
-    show_explained(study, entries, again, console)
+    show_remeasured(study, again, console)
+    show_importance(study, entries, again, console)
     show_predictions(study, entries, console)
     if measured:
-        show_economy(folder, study, measured, console)
+        show_economics(folder, study, measured, console)
     else:
-        console.print("Nothing was measured: no trial came to its end.", style="bold red")
+        say(console, "Nothing was measured: no trial completed.", "bold red")
     show_payback(study, lines, again, why_ended(folder), console)
     _show_timings(entries, console)
     _show_paths(folder, study, entries, console)
     return feasible
 
 
+def _show_modelled(entries: Sequence[Finished], console: Console) -> None:
+    if sources := sorted({entry.modelled for entry in entries if entry.modelled}):
+        text = f"Figures marked {MODELLED} come from an emulator, not from a machine"
+        say(console, f"{text}: {'; '.join(sources)}.", "bold red")
+    ignored = dict.fromkeys(
+        flag for entry in entries for flag in entry.result.provenance.get("without_effect", ())
+    )
+    if ignored:
+        say(console, f"flags without effect in the emulator: {', '.join(ignored)}")
+
+
 def _show_front(study: StudyConfig, measured: Sequence[Finished], console: Console) -> None:
-    """The operating points on the front; then the configurations that they come from."""
-    found = [entry.result for entry in measured]
-    front = pareto_set(found, study.objective.axes)
-    table = _table(f"Pareto front: {' × '.join(axis.metric for axis in study.objective.axes)}")
-    for header in headers(study):
-        table.add_column(header, justify="left" if header in LEFT else "right", no_wrap=True)
-    for each in front:
-        entry = measured[each.index]
-        table.add_row(*cells(entry, each.point, study))
-    console.print(table)
-    console.print()
+    """The operating points on the front, then their configurations."""
+    front = pareto_set([entry.result for entry in measured], study.objective.axes)
+    rows = [cells(measured[each.index], each.point, study) for each in front]
+    title = f"Pareto front: {' × '.join(axis.metric for axis in study.objective.axes)}"
+    show(console, table(title, point_columns(study), rows))
     if len(measured) == 1:
-        _show_curve(measured[0], {each.point.level for each in front}, study, console)
+        _show_levels(measured[0], {each.point.level for each in front}, study, console)
     _show_left_out(measured, console)
-    configurations = _table("Configurations on it")
-    configurations.add_column("trial", justify="right")
-    configurations.add_column("engine")
-    configurations.add_column("knobs", overflow="fold")
-    for index in sorted({each.index for each in front}, key=lambda i: measured[i].number):
-        entry = measured[index]
-        configurations.add_row(trial_name(entry), entry.engine, escape(entry.knobs))
-    console.print(configurations)
-    console.print()
+    ordered = sorted({each.index for each in front}, key=lambda i: measured[i].number)
+    on_front = [measured[index] for index in ordered]
+    columns = ("trial", words("engine"), words("knobs", wraps=True))
+    rows = [[trial_name(entry), entry.engine, entry.knobs] for entry in on_front]
+    show(console, table("Configurations on the front", columns, rows))
     for line in footnotes(study, modelled=any(entry.modelled for entry in measured)):
-        _say(console, line)
+        say(console, line)
     console.print()
 
 
-def _show_curve(entry: Finished, front: set[int], study: StudyConfig, console: Console) -> None:
-    """All levels of the only trial, as its load rises."""
-    table = _table("All levels")
-    for header in (*headers(study)[2:], "on the front"):
-        table.add_column(header, justify="left" if header in LEFT else "right", no_wrap=True)
+def _show_levels(entry: Finished, front: set[int], study: StudyConfig, console: Console) -> None:
+    """All load levels of the only trial."""
+    rows = []
     for point in entry.result.points if isinstance(entry.result, Completed) else ():
-        verdict = "yes" if point.level in front else "no" if point.valid else "not valid"
-        table.add_row(*cells(entry, point, study)[2:], verdict)
-    console.print(table)
-    console.print()
+        on_front = "yes" if point.level in front else "no" if point.valid else "not valid"
+        rows.append([*cells(entry, point, study)[2:], on_front])
+    show(console, table("All levels", [*point_columns(study)[2:], words("on the front")], rows))
 
 
 def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
-    """A point that can't be trusted is on no front; that it was left out is said."""
+    """Why points are missing from the front: not valid, or not measured."""
+    if lines := [*_invalid(measured), *_cut_short(measured), *_pruned(measured)]:
+        for line in lines:
+            say(console, line)
+        console.print()
+
+
+def _invalid(measured: Sequence[Finished]) -> Iterator[str]:
     points = [p for e in measured if isinstance(e.result, Completed) for p in e.result.points]
     reasons = Counter(reason for point in points for reason in point.invalid_because)
     left_out = sum(not point.valid for point in points)
     if left_out:
-        told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
-        _say(console, f"{left_out} of {len(points)} points left out as not valid: {told}")
+        why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
+        yield f"{left_out} of {len(points)} points left out as not valid: {why}"
+
+
+def _cut_short(measured: Sequence[Finished]) -> Iterator[str]:
     for entry in measured:
         if isinstance(entry.result, Completed) and entry.result.cut_short:
-            levels, why = len(entry.result.points), entry.result.cut_short
-            _say(console, f"trial {trial_name(entry)}: the load ended after {levels} levels: {why}")
-    given_up = [entry for entry in measured if _given_up(entry)]
-    if given_up:
-        _say(console, f"{len(given_up)} of {len(measured)} measured trials were given up early")
-    for entry in given_up:
-        _say(console, f"trial {trial_name(entry)}: given up {_given_up(entry)}")
+            levels = counted(len(entry.result.points), "level")
+            why = f"the load ended after {levels}: {entry.result.cut_short}"
+            yield f"trial {trial_name(entry)}: {why}"
 
 
-def _given_up(entry: Finished) -> str:
-    return entry.result.given_up if isinstance(entry.result, Completed) else ""
+def _pruned(measured: Sequence[Finished]) -> Iterator[str]:
+    pruned = [
+        f"trial {trial_name(entry)}: pruned {entry.result.pruned}"
+        for entry in measured
+        if isinstance(entry.result, Completed) and entry.result.pruned
+    ]
+    if pruned:
+        verb = "was" if len(pruned) == 1 else "were"
+        yield f"{len(pruned)} of {counted(len(measured), 'measured trial')} {verb} pruned"
+        yield from pruned
 
 
 def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) -> None:
-    failed = [entry for entry in entries if isinstance(entry.result, Failed)]
-    if not failed:
-        return
-    table = _table(f"Failed: {len(failed)} of {len(entries)} trials")
-    table.add_column("trial", justify="right")
-    table.add_column("engine")
-    table.add_column("why", no_wrap=True)
-    table.add_column("evidence, knobs, log", overflow="fold")
-    for entry in failed:
-        assert isinstance(entry.result, Failed)
-        log = entry.folder / "engine.log"
-        lines = [entry.result.evidence or "no evidence", entry.knobs]
-        lines += [str(log.relative_to(folder))] if log.exists() else []
-        why = Text(entry.result.failure, style="red")
-        table.add_row(trial_name(entry), entry.engine, why, Text("\n".join(lines)))
-    console.print(table)
-    console.print()
+    rows = []
+    for entry in entries:
+        if isinstance(entry.result, Failed):
+            log = entry.folder / "engine.log"
+            lines = [entry.result.evidence or "no evidence", entry.knobs]
+            lines += [str(log.relative_to(folder))] if log.exists() else []
+            failure = Text(entry.result.failure, style="red")
+            rows.append((trial_name(entry), entry.engine, failure, "\n".join(lines)))
+    if rows:
+        title = f"Failed: {len(rows)} of {counted(len(entries), 'trial')}"
+        wide = words("evidence, knobs, log", wraps=True)
+        show(console, table(title, ("trial", words("engine"), words("failure"), wide), rows))
 
 
 def _show_tiers(
     study: StudyConfig,
     measured: Sequence[Finished],
-    again: Mapping[str, ConfirmedTier],
+    again: Mapping[str, RemeasuredTier],
     console: Console,
 ) -> bool:
-    """By what was measured again where something was: that chooses, whatever the search scored."""
+    """Where candidates were re-measured, those values decide, not the search's scores."""
     found = [entry.result for entry in measured]
     best = best_per_tier(study.slo, study.objective, found)
     best |= chosen_winners(study, measured, again)
-    table = _table(f"Best of each tier, by {study.objective.throughput}")
-    table.add_column("tier")
-    table.add_column("promises", overflow="fold")
-    table.add_column("best", overflow="fold", ratio=1)
-    for name, tier in study.slo.tiers.items():
-        verdict = again_text(again.get(name)) or _verdict(best[name], measured)
-        table.add_row(escape(name), _promise(tier), verdict)
-    console.print(table)
-    console.print()
+    rows = [
+        (
+            name,
+            _slo_text(tier),
+            remeasured_text(again.get(name)) or _best_text(best[name], measured),
+        )
+        for name, tier in study.slo.tiers.items()
+    ]
+    columns = words("tier"), words("SLO"), words("best", wraps=True)
+    show(console, table(f"Best of each tier, by {study.objective.metric}", columns, rows))
     winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
     if winners:
-        _show_recommended(
-            measured, winners, shares_of_best(study, measured, winners, again), console
-        )
+        shares = shares_of_best(study, measured, winners, again)
+        _show_recommended(measured, winners, shares, console)
+        return True
+    if any(isinstance(each, Closest) and each.unknown for each in best.values()):
+        why = f"No tier has a best: {study.objective.metric} is unavailable"
     else:
-        unknown = any(isinstance(each, Closest) and each.unknown for each in best.values())
-        told = (
-            "No tier can be judged"
-            if unknown
-            else "No configuration keeps the promises of any tier"
-        )
-        console.print(f"{told}.\n", style="bold red")
-    return bool(winners)
+        why = "No configuration meets the SLO of any tier"
+    say(console, f"{why}.\n", "bold red")
+    return False
 
 
-def _promise(tier: Tier) -> str:
+def _slo_text(tier: Tier) -> str:
     limits = tier.limits().items()
-    told = [f"{name} ≤ {limit:g}" for name, limit in limits if name != "error_rate" or limit]
-    return "\n".join(told) or "no errors"
+    shown = [f"{name} ≤ {stated(limit)}" for name, limit in limits if name != "error_rate" or limit]
+    return "\n".join(shown) or "no errors"
 
 
-def _verdict(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
+def _best_text(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
     if isinstance(best, Closest):
         of = "" if best.index is None else f" (trial {trial_name(measured[best.index])})"
         return Text(f"{best}{of}", style="yellow")
     entry = measured[best.index]
     return Text.assemble(
-        (number(best.throughput), "bold green"),
+        (number(best.value), "bold green"),
         f"  trial {trial_name(entry)}, {entry.engine}, {best.point.load}",
     )
 
@@ -204,23 +199,21 @@ def _show_recommended(
     shares: Sequence[dict[str, float]],
     console: Console,
 ) -> None:
-    """One for all: the trial that comes nearest, over all tiers, to each tier's best."""
+    """One for all tiers: the trial with the largest sum of shares of each tier's best. Then each tier's own."""
     chosen = max(range(len(measured)), key=lambda i: (sum(shares[i].values()), -i))
-    told = ", ".join(f"{tier} {share:.0%}" for tier, share in shares[chosen].items())
-    told += " of the best"
-    console.print("Recommended for all tiers together", style="bold")
-    _say_command(measured[chosen], told, console)
+    shown = ", ".join(f"{tier} {share:.0%}" for tier, share in shares[chosen].items())
+    say(console, "Recommended for all tiers together", "bold")
+    _say_command(measured[chosen], f" ({shown} of the best)", console)
     others = {w.index: tier for tier, w in reversed(winners.items()) if w.index != chosen}
     for index in sorted(others):
         tiers = ", ".join(tier for tier, winner in winners.items() if winner.index == index)
-        console.print(f"Best for {tiers} alone", style="bold", markup=False)
+        say(console, f"Best for {tiers} alone", "bold")
         _say_command(measured[index], "", console)
 
 
-def _say_command(entry: Finished, told: str, console: Console) -> None:
-    detail = f" ({told})" if told else ""
-    _say(console, f"trial {trial_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
-    console.print(entry.result.command, style="cyan", soft_wrap=True, markup=False, highlight=False)
+def _say_command(entry: Finished, detail: str, console: Console) -> None:
+    say(console, f"trial {trial_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
+    say(console, entry.result.command, "cyan", whole=True)
     console.print()
 
 
@@ -230,12 +223,12 @@ def _show_timings(entries: Sequence[Finished], console: Console) -> None:
         return
     later = [each.overhead_s for each in times[1:]]
     parts = [
-        f"engine start {median(each.startup_s for each in times):.1f} s",
-        f"load {median(each.load_s for each in times):.1f} s",
-        f"overhead {median(later or [times[0].overhead_s]):.1f} s",
+        f"engine start {number(median(each.startup_s for each in times))} s",
+        f"load {number(median(each.load_s for each in times))} s",
+        f"overhead {number(median(later or [times[0].overhead_s]))} s",
     ]
-    first = f"; the first trial's overhead was {times[0].overhead_s:.1f} s" if later else ""
-    _say(console, f"A trial took, by the median, {', '.join(parts)}{first}.")
+    first = f"; overhead of the first trial: {number(times[0].overhead_s)} s" if later else ""
+    say(console, f"Median time of a trial: {', '.join(parts)}{first}.")
 
 
 def _show_paths(
@@ -243,12 +236,4 @@ def _show_paths(
 ) -> None:
     page, png = write_plots(study, entries, folder)
     for name, path in {"plot": page, "picture": png, "ledger": folder / LEDGER}.items():
-        _say(console, f"{name + ':':<8} {path}")
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+        say(console, f"{name + ':':<8} {path}", whole=True)

@@ -1,0 +1,1 @@
+"""The ledger, the Pareto set, and the best of each SLO tier."""

@@ -1,4 +1,4 @@
-"""The truth of a study: a JSON line for each trial asked for and each result, and its files."""
+"""The ledger, a study's source of truth: one JSON line per proposed trial and per result, files beside it."""
 
 import fcntl
 import json
@@ -15,12 +15,13 @@ from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from tuner.config.groups.space import ENGINE, Point
+from tuner.config.upgrade import upgraded
 from tuner.trial.result import Completed, Failed, Measured, TrialResult
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Of which trial (None: of a default that the search did not try), and in which round, from 0."""
+    """Which trial is measured again (None: a default that the search did not try), in which round from 0."""
 
     of: int | None
     round: int
@@ -28,8 +29,10 @@ class Repeat:
 
 LEDGER = "ledger.jsonl"
 TRIALS = "trials"
-ENDED = "ended"  # the status of a line that says why a search made no more trials
-CONFIRM = "confirm"  # the role of a line that is no trial of the search, but measures one again
+ENDED = "ended"  # the status of the line that says why a search stopped early
+CONFIRM = "confirm"  # the role of lines that measure a trial again
+
+RENAMED = {"given_up": "pruned"}  # keys of a result: until 0.1.0 → now
 
 _RESULT: TypeAdapter[TrialResult] = TypeAdapter(
     Annotated[Completed | Failed, Discriminator("status")]
@@ -42,7 +45,7 @@ class LedgerError(Exception):
 
 
 def knobs(point: Point) -> str:
-    """`parallel=4 threads=2`: what the search chose, without the engine's name."""
+    """The values that the search chose, without the engine's name: `parallel=4 threads=2`."""
     chosen = (
         f"{path.rsplit('.', 1)[-1]}={_plain(value)}"
         for path, value in point.items()
@@ -53,10 +56,7 @@ def knobs(point: Point) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: a trial that was asked for (`result` is None), or what it gave.
-
-    `repeat`: of which trial, where it only measures one again.
-    """
+    """One line: a proposed trial (`result` is None), or its result. `repeat`: set if it measures one again."""
 
     number: int
     point: Point
@@ -68,11 +68,12 @@ class Entry:
 
     @property
     def knobs(self) -> str:
+        """As `knobs` writes the point."""
         return knobs(self.point)
 
     @property
     def is_default(self) -> bool:
-        """Nothing was chosen but the engine."""
+        """Whether the search chose nothing but the engine."""
         return not set(self.point) - {ENGINE}
 
 
@@ -84,19 +85,17 @@ class Finished(Entry):
 
     @property
     def engine(self) -> str:
+        """The kind of the trial's engine."""
         return self.result.config.engine.kind
 
     @property
     def modelled(self) -> str:
-        """What the figures of an emulated engine rest on; empty for measured ones.
-
-        No table, plot or run shows modelled figures unmarked.
-        """
+        """The source of emulated figures; empty for measured ones. Whatever shows modelled figures says so."""
         return str(self.result.provenance.get("modelled") or "")
 
 
 class Ledger:
-    """A study's ledger while it is written. The lines already in it are kept in memory too."""
+    """A study's ledger, open for writing. Its lines are kept in memory as well."""
 
     def __init__(self, study: Path, file: BinaryIO, entries: list[Entry], why_ended: str) -> None:
         self._study, self._file, self._entries = study, file, entries
@@ -105,7 +104,7 @@ class Ledger:
     @classmethod
     @contextmanager
     def open(cls, study: Path) -> Iterator["Ledger"]:
-        """Made if missing. Raises LedgerError if another process holds it or a line is broken."""
+        """Creates it if missing. Raises LedgerError if another process writes to it or a line is broken."""
         study.mkdir(parents=True, exist_ok=True)
         with (study / LEDGER).open("a+b") as file:
             try:
@@ -127,6 +126,7 @@ class Ledger:
     def asked(
         self, number: int, point: Point, fingerprint: str, repeat: Repeat | None = None
     ) -> None:
+        """Writes that a trial was proposed."""
         folder = _folder(self._study, number, fingerprint)
         entry = Entry(number, dict(point), fingerprint, None, folder, datetime.now(UTC), repeat)
         self._append(entry, "asked")
@@ -134,7 +134,7 @@ class Ledger:
     def finished(
         self, number: int, point: Point, measured: Measured, repeat: Repeat | None = None
     ) -> Path:
-        """Keeps the files, then the line: a line never speaks of files that are not there."""
+        """Writes the files, then the line: no line refers to missing files. Returns their folder."""
         if any(e.number == number and e.result is not None for e in self._entries):
             raise ValueError(f"trial {number} is finished already")
         result = measured.result
@@ -153,7 +153,7 @@ class Ledger:
         return folder
 
     def ended(self, why: str) -> None:
-        """The search makes no more trials, though it has not made all of them."""
+        """Writes why the search stopped before its last trial."""
         line = {"status": ENDED, "time": datetime.now(UTC).isoformat(), "why": why}
         self._file.write(to_json(line) + b"\n")
         _sync(self._file)
@@ -164,7 +164,7 @@ class Ledger:
         return tuple(self._entries)
 
     def results(self) -> list[Finished]:
-        """The finished trials of the search; its repeats are no trials of it."""
+        """The finished trials of the search, without repeats."""
         return searched(self._entries)
 
     def _append(self, entry: Entry, status: str) -> None:
@@ -186,22 +186,22 @@ class Ledger:
 
 
 def read(study: Path) -> list[Entry]:
-    """Every whole line, in the order of writing; without a lock, so also while the study runs."""
+    """Every complete line, in the order of writing. Takes no lock, so it works while the study runs."""
     return list(_entries(study, _whole(study, _bytes(study))))
 
 
 def why_ended(study: Path) -> str:
-    """What a study's search said when it stopped early by its own rule; empty if it did not."""
+    """Why the search stopped early by its own rule; empty if it did not."""
     return _why_ended(_whole(study, _bytes(study)))
 
 
 def results(study: Path) -> list[Finished]:
-    """The finished trials of a study's search, in the order in which they ended."""
+    """The finished trials of the search, in the order in which they ended, without repeats."""
     return searched(read(study))
 
 
 def searched(entries: Iterable[Entry]) -> list[Finished]:
-    """Without what is no result, and without the repeats."""
+    """The finished trials among the entries, without repeats."""
     return [e for e in entries if isinstance(e, Finished) and e.repeat is None]
 
 
@@ -216,21 +216,23 @@ def _bytes(study: Path) -> bytes:
 
 
 def _why_ended(data: bytes) -> str:
-    """Of lines that were read before."""
+    """The reason in the last line of status `ended`."""
     mark = b'"status":"ended"'
-    said = [json.loads(line) for line in data.splitlines() if mark in line[: len(mark) + 8]]
-    return str(said[-1]["why"]) if said else ""
+    found = [json.loads(line) for line in data.splitlines() if mark in line[: len(mark) + 8]]
+    return str(found[-1]["why"]) if found else ""
 
 
 def _whole(study: Path, data: bytes) -> bytes:
-    """Without the torn last line that a crash in the middle of a write leaves."""
+    """The data without the torn last line that a crash during a write leaves."""
     tail = data[data.rfind(b"\n") + 1 :]
     if not tail:
         return data
     try:
         from_json(tail)
     except ValueError:
-        _log.warning("%s: its last line is torn (%d bytes) and left out", study / LEDGER, len(tail))
+        _log.warning(
+            "%s: the last line is torn (%d bytes) and is ignored", study / LEDGER, len(tail)
+        )
         return data[: -len(tail)]
     return data
 
@@ -251,7 +253,7 @@ def _entry(study: Path, line: dict[str, Any]) -> Entry:
     repeat = Repeat(line["of"], line["round"]) if line.get("role") == CONFIRM else None
     if line["status"] == "asked":
         return Entry(number, line["point"], fingerprint, None, folder, time, repeat)
-    result = _RESULT.validate_python(line["result"])
+    result = _RESULT.validate_python(upgraded(line["result"], RENAMED))
     return Finished(number, line["point"], fingerprint, result, folder, time, repeat)
 
 

@@ -1,4 +1,4 @@
-"""What a study is after: tiers of service, what is sold in each, the axes of the front. Pure."""
+"""Scores results against the SLO tiers: the best of each tier by the target metric. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -7,50 +7,48 @@ from math import asinh, exp, log, sinh
 
 from tuner.config.groups.objective import Axis, ObjectiveConfig, Slo, Tier
 from tuner.metrics.catalogue import SIGNED
+from tuner.metrics.notation import number, stated
 from tuner.trial.result import OperatingPoint, TrialResult
 
-UNKNOWN = math.inf  # the shortfall of a figure that was not measured: it can't be promised
+UNKNOWN = math.inf  # the excess of a figure that was not measured: no SLO can rest on it
 
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """The best operating point inside a tier; `index` is that of its result.
-
-    `throughput`: the metric that it is judged by, in its unit.
-    """
+    """The best operating point inside a tier, `index` that of its result, `value` that of the target metric."""
 
     index: int
     result: TrialResult
     point: OperatingPoint
-    throughput: float
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
 class Closest:
-    """No operating point is inside the tier: the nearest one, if any, and what it breaks."""
+    """No operating point meets the tier: the nearest one, if any, and the limits that it exceeds."""
 
     index: int | None = None
     result: TrialResult | None = None
     point: OperatingPoint | None = None
-    over: tuple[tuple[str, float, float], ...] = ()  # metric, measured, promised
-    unknown: str = ""  # why none of the points inside can be judged
+    over: tuple[tuple[str, float, float], ...] = ()  # metric, measured, limit
+    unknown: str = ""  # why the target metric of the points inside is unavailable
 
     def __str__(self) -> str:
         if self.unknown:
-            return f"can't be judged: {self.unknown}"
+            return f"unavailable: {self.unknown}"
         if self.point is None:
-            return "can't be met: nothing valid was measured"
+            return "not met: no valid level was measured"
         misses = (
-            f"{name} {'unknown' if math.isinf(value) else f'{value:.4g}'} ({limit:g} allowed)"
+            f"{name} {'unknown' if math.isinf(value) else number(value, 4)} (limit {stated(limit)})"
             for name, value, limit in self.over
         )
-        return f"can't be met; the closest was {self.point.load}: {', '.join(misses)}"
+        return f"not met; the closest level is {self.point.load}: {', '.join(misses)}"
 
 
-def shortfall(tier: Tier, point: OperatingPoint) -> dict[str, float]:
-    """How far each broken promise is off, relative to it; inf where the figure is not known.
+def excess(tier: Tier, point: OperatingPoint) -> dict[str, float]:
+    """How far the point is over each limit that it exceeds, relative to the limit; inf where unmeasured.
 
-    The error rate is a share already: its shortfall is the plain difference.
+    The error rate is a share already: its excess is the plain difference.
     """
     off: dict[str, float] = {}
     for name, limit in tier.limits().items():
@@ -63,77 +61,78 @@ def shortfall(tier: Tier, point: OperatingPoint) -> dict[str, float]:
 
 
 def in_tier(tier: Tier, point: OperatingPoint) -> bool:
-    return not shortfall(tier, point)
+    """Whether the point meets every limit of the tier."""
+    return not excess(tier, point)
 
 
 def tier_values(slo: Slo, objective: ObjectiveConfig, result: TrialResult) -> dict[str, float]:
-    """For each tier how good the trial is in it: more is better. 0: nothing can be sold there."""
+    """Tier → the utility of the trial's best point inside it; 0 if no point meets the tier."""
     winners = best_per_tier(slo, objective, [result])
     return {
-        name: worth(objective.sold, winner.throughput) if isinstance(winner, Winner) else 0.0
+        name: utility(objective.target, winner.value) if isinstance(winner, Winner) else 0.0
         for name, winner in winners.items()
     }
 
 
-def worth(sold: Axis, value: float) -> float:
-    """What samplers maximise, above 0: the value itself; of one that is minimised (joules or dollars a token)
-    its reciprocal, tokens a joule; of one that may be below 0 (margins) v + √(v² + 1), which orders alike.
+def utility(target: Axis, value: float) -> float:
+    """The positive figure that samplers maximise: the value itself; for a metric that is minimised (joules or
+    dollars per token) its reciprocal; for one that may be negative (margins) v + √(v² + 1), in the same order.
     """
-    if sold.direction == "min":
+    if target.direction == "min":
         return 1 / value
-    return value if sold.metric not in SIGNED else exp(asinh(value))
+    return value if target.metric not in SIGNED else exp(asinh(value))
 
 
-def unworth(sold: Axis, worth: float) -> float:
-    """The value that a worth was made of."""
-    if sold.direction == "min":
-        return 1 / worth
-    return worth if sold.metric not in SIGNED else sinh(log(worth))
+def from_utility(target: Axis, utility: float) -> float:
+    """The value with this utility."""
+    if target.direction == "min":
+        return 1 / utility
+    return utility if target.metric not in SIGNED else sinh(log(utility))
 
 
 def best_per_tier(
     slo: Slo, objective: ObjectiveConfig, results: Sequence[TrialResult]
 ) -> dict[str, Winner | Closest]:
-    """For each tier who serves it best; of equals the first."""
-    sold = objective.sold
+    """Tier → its best operating point; the first among equals."""
+    target = objective.target
     found = [
-        Winner(index, result, point, point.metrics.get(sold.metric) or 0.0)
+        Winner(index, result, point, point.metrics.get(target.metric) or 0.0)
         for index, result in enumerate(results)
         if result.status == "completed"
         for point in result.points
         if point.valid
     ]
-    return {name: _best(tier, sold, found) for name, tier in slo.tiers.items()}
+    return {name: _best(tier, target, found) for name, tier in slo.tiers.items()}
 
 
-def _best(tier: Tier, sold: Axis, found: Sequence[Winner]) -> Winner | Closest:
-    inside = [each for each in found if each.throughput and in_tier(tier, each.point)]
+def _best(tier: Tier, target: Axis, found: Sequence[Winner]) -> Winner | Closest:
+    inside = [each for each in found if each.value and in_tier(tier, each.point)]
     if inside:
-        return max(inside, key=lambda each: worth(sold, each.throughput))
+        return max(inside, key=lambda each: utility(target, each.value))
     outside = [each for each in found if not in_tier(tier, each.point)]
     if len(outside) < len(found):
-        return Closest(unknown=_unknown(tier, sold, found))
+        return Closest(unknown=_unknown(tier, target, found))
     if not outside:
         return Closest()
-    return _closest(tier, min(outside, key=lambda each: _distance(tier, each, sold)))
+    return _closest(tier, min(outside, key=lambda each: _distance(tier, each, target)))
 
 
-def _unknown(tier: Tier, sold: Axis, found: Sequence[Winner]) -> str:
+def _unknown(tier: Tier, target: Axis, found: Sequence[Winner]) -> str:
     point = next(each.point for each in found if in_tier(tier, each.point))
-    why = point.reasons.get(sold.metric, "it was not measured, or is 0")
-    return f"{sold.metric} of the points that keep the promises is not known: {why}"
+    why = point.reasons.get(target.metric, "it was not measured, or is 0")
+    return f"{target.metric} of the points that meet the SLO is not known: {why}"
 
 
-def _distance(tier: Tier, each: Winner, sold: Axis) -> tuple[float, float, float]:
-    """The worst broken promise first, then all of them; of equals the better one."""
-    off = shortfall(tier, each.point).values()
-    return max(off), sum(off), -worth(sold, each.throughput) if each.throughput else 0.0
+def _distance(tier: Tier, each: Winner, target: Axis) -> tuple[float, float, float]:
+    """Sort key: the worst excess, then their sum, then the better target metric."""
+    off = excess(tier, each.point).values()
+    return max(off), sum(off), -utility(target, each.value) if each.value else 0.0
 
 
 def _closest(tier: Tier, nearest: Winner) -> Closest:
     limits, metrics = tier.limits(), nearest.point.metrics
     over = tuple(
         (name, UNKNOWN if (value := metrics.get(name)) is None else value, limits[name])
-        for name in shortfall(tier, nearest.point)
+        for name in excess(tier, nearest.point)
     )
     return Closest(nearest.index, nearest.result, nearest.point, over)

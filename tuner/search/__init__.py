@@ -1,5 +1,8 @@
-"""What to try next: seeded, replayable from a ledger. A new sampler: its file here, its name in `config.Kind`
-and in `sampler_of`, its YAML in conf/search."""
+"""Proposes the next trial: seeded, and replayable from a ledger.
+
+A new sampler is a file here, a name in `Kind` (config.groups.search) and in `SearchSetup.sampler`, and a YAML
+in conf/search.
+"""
 
 from tuner.search.base import (
     ImpossiblePoint,

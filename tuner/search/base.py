@@ -1,4 +1,4 @@
-"""What every search is made of: proposals, what came of them, and the sampler that learns from it."""
+"""The terms of every search: proposals, their outcomes, and the sampler that learns from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tuner.config.groups.space import Point
 from tuner.config.trial import TrialConfig
-from tuner.trial.pruner import Hurdle
+from tuner.trial.pruner import PruningBaseline
 from tuner.trial.result import Measured, OperatingPoint
 
 Values = Mapping[str, float]
@@ -21,48 +21,49 @@ Resolve = Callable[[Point], TrialConfig]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """`hurdle`: what the trial has to get over to be measured to its end."""
+    """A trial to run. `baseline`: the trial is pruned once it hardly can better it; None measures all of it."""
 
     number: int
     point: Point
     config: TrialConfig
-    hurdle: Hurdle | None = None
+    baseline: PruningBaseline | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a finished trial taught: its whole curve, and the best of it in each tier.
+    """What a sampler learns of a finished trial.
 
-    A failed one has no `values`; `failure` is its class, and `chance` says that it had nothing to do with the
-    point, which may be tried again. `device_s`: what it cost.
+    `values`: tier → the utility of its best point inside the tier; None of a failed trial. `points`: its curve.
+    `failure`: the class of the error; `transient`: the cause was the machine or the network, not the point,
+    which may be tried again. `device_s`: device-seconds that it took.
     """
 
     values: Values | None
     points: tuple[OperatingPoint, ...] = ()
     failure: str = ""
-    chance: bool = False
+    transient: bool = False
     device_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A point that a sampler would try; `token` is the sampler's own."""
+    """A point that a sampler would try; `token` belongs to the sampler."""
 
     point: Point
     token: Any = None
 
 
 class Sampler(Protocol):
-    """Chooses points. Each suggestion is answered by `drop`, or later by `learn`.
+    """Chooses points. Each suggestion is answered by `drop` at once, or by `learn` when its trial has finished.
 
     Given the same seed and the same calls in the same order it suggests the same points.
     """
 
     def suggest(self, running: Sequence[Point]) -> Suggestion | None:
-        """The next point, impossible or known ones included; None: nothing is left."""
+        """The next point, which may be impossible or known already; None: nothing is left."""
 
     def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
-        """It is not run: it is impossible or runs already (None), or it was measured before."""
+        """The suggestion is not run: it is impossible or runs already (None), or it was measured before."""
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
         """A finished trial; `suggestion` is None if the sampler did not choose it."""
@@ -74,12 +75,14 @@ class Source(Protocol):
     def ask(self) -> Proposal | None:
         """The next trial to run; None when there is none, or none more is wanted."""
 
-    def finished(self, number: int, measured: Measured) -> None: ...
+    def finished(self, number: int, measured: Measured) -> None:
+        """The result of a running trial."""
 
     def died(self, number: int, evidence: str) -> None:
         """The slot of a running trial was killed: the trial has no result but this."""
 
-    def remaining(self) -> int: ...
+    def remaining(self) -> int:
+        """Trials that have not finished yet."""
 
     def close(self) -> None:
         """Ask for no more trials."""

@@ -1,74 +1,138 @@
-"""The search on curves, made for a study: what it is after, and what it may choose among."""
+"""What a study's configuration makes of its search: space, objective, candidates, prior, sampler, proposer."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
-from typing import Any
 
 from loadgen import Adaptive, Closed, Constant, Gamma, Poisson, Workload
 from serving.engines import ENGINES
 from serving.topology import Topology
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import ENGINE, Point
-from tuner.config.resolve import fixed_values
+from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
-from tuner.search.curve.acquisition import Goal
-from tuner.search.curve.candidates import Pool, Traits, TraitsOf
+from tuner.config.trial import TrialConfig
+from tuner.search.base import ImpossiblePoint, Sampler
+from tuner.search.curve.acquisition import Objective
+from tuner.search.curve.candidates import Candidates, Traits, TraitsOf
 from tuner.search.curve.encoding import Encoder
+from tuner.search.curve.prior import Prior
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.optuna_samplers import Stock
+from tuner.search.optuna_samplers import OptunaSampler, quasi_random
 from tuner.search.priors.factory import prior_of
-from tuner.search.space import engine_of, enumerate_points, size, violated
+from tuner.search.priors.recorder import PredictionRecorder
+from tuner.search.proposer import Proposer
+from tuner.search.space import SearchSpace
 from tuner.trial.duration import OVERHEAD_S, load_s
 
-POOL, FORETOLD = 6000, 2500  # points that a search chooses among; and where each has to be foretold
-DRAWS = 4 * POOL
+# Candidates that a search on curves chooses among; and where a prior has to predict each of them.
+MAX_CANDIDATES, MAX_PREDICTED = 6000, 2500
+DRAWS = 4 * MAX_CANDIDATES
 MAX_SEQUENCES = "max_sequences"  # the meaning of the knob that bounds what an engine admits
 
 
-def curve_sampler(config: StudyConfig) -> CurveSampler:
-    """Raises ConfigError where the workload has no loads that a curve could go over."""
-    lowest_highest(config.workload)
-    search = config.search
-    price = 1.0 if search.cost == "device_hours" else 0.0
-    pool = pool_of(config)
-    prior = prior_of(config, meanings_of(config))
-    return CurveSampler(goal_of(config), pool, search.seed, startup_of(config), price, prior)
+class SearchSetup:
+    """The parts of a study's search. Each is built on first use and once, whoever needs it: the plan of the
+    trials, the study, the record of predictions."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space that the study searches."""
+        return SearchSpace.of(self.config)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Points of the space as vectors."""
+        return Encoder(self.space, meanings_of(self.config))
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """Raises ConfigError for a prior that is unavailable."""
+        return prior_of(self.config, self.encoder)
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """What a search on curves chooses among: the whole of a small space, an even sample of a large one.
+
+        The same for the same study; a sampler takes a copy. Raises ConfigError where the workload has no load
+        levels.
+        """
+        traits = traits_of(self.config, self.space)
+        most = MAX_CANDIDATES if self.config.search.prior.kind == "none" else MAX_PREDICTED
+        candidates = Candidates(self.encoder, traits)
+        candidates.add(self._points(most))
+        return candidates
+
+    def proposer(self) -> Proposer:
+        """A new proposer, at the beginning of the search."""
+        search, defaults = self.config.search, default_points(self.config)
+        return Proposer(search, self.space, defaults, self._resolve, self.sampler())
+
+    def sampler(self) -> Sampler | None:
+        """A new sampler; None for a search whose points are all listed."""
+        search = self.config.search
+        match search.kind:
+            case "list" | "grid":
+                return None
+            case "curve":
+                price = 1.0 if search.cost == "device_hours" else 0.0
+                return CurveSampler(
+                    objective_of(self.config),
+                    self.candidates.copied(),
+                    search.seed,
+                    startup_of(self.config),
+                    price,
+                    self.prior,
+                )
+            case _:
+                return OptunaSampler(search, self.space, list(self.config.slo.tiers))
+
+    def recorder(self) -> PredictionRecorder:
+        """Records the predictions of this search's prior."""
+        return PredictionRecorder(self.config, self.prior)
+
+    def _resolve(self, point: Point) -> TrialConfig:
+        try:
+            return trial_config(self.config, point)
+        except ConfigError as error:
+            raise ImpossiblePoint(str(error)) from error
+
+    def _points(self, most: int) -> list[Point]:
+        points = self.space.all_points(DRAWS)
+        if points is None:
+            return list(islice(self._even_points(), most))
+        if len(points) > most:
+            return random.Random(self.config.search.seed).sample(points, most)
+        return points
+
+    def _even_points(self) -> Iterator[Point]:
+        source = quasi_random(self.config.search, self.space)
+        for _ in range(DRAWS):
+            point = source.next_point()
+            if self.space.possible(point):
+                yield point
 
 
 def startup_of(config: StudyConfig) -> int:
-    """Trials with a curve, default ones among them, before curves decide."""
+    """Trials with a curve, default ones among them, before the surrogate decides."""
     return max(config.search.startup_trials, len(config.engine))
 
 
-def goal_of(config: StudyConfig) -> Goal:
-    """Error rates are no part of it: a level with errors is left out of the curve."""
+def objective_of(config: StudyConfig) -> Objective:
+    """Error rates are no part of it: a level with too many errors is left out of the curve."""
     tiers = {
         name: {metric: limit for metric, limit in tier.limits().items() if metric != "error_rate"}
         for name, tier in config.slo.tiers.items()
     }
     if config.search.goal == "tiers":
-        sold = config.objective.sold
-        return Goal({sold.metric: _sign(sold.direction)}, tiers, by_tier=True)
+        target = config.objective.target
+        return Objective({target.metric: _sign(target.direction)}, tiers, by_tier=True)
     axes = {axis.metric: _sign(axis.direction) for axis in config.objective.axes}
-    return Goal(axes, tiers)
-
-
-def pool_of(config: StudyConfig) -> Pool:
-    """Every possible point of a small space, an even sample of a large one; the same for the same study."""
-    engines, fixed = list(config.engine), fixed_values(config)
-    encoder = Encoder(config.space, engines, fixed, meanings_of(config))
-    pool = Pool(encoder, traits_of(config))
-    space = config.space
-    most = POOL if config.search.prior.kind == "none" else FORETOLD
-    if size(space, engines, fixed, limit=DRAWS) is not None:
-        points: list[Point] = list(enumerate_points(space, engines, fixed))
-        if len(points) > most:
-            points = random.Random(config.search.seed).sample(points, most)
-    else:
-        points = list(islice(_even(config, fixed), most))
-    pool.add(points)
-    return pool
+    return Objective(axes, tiers)
 
 
 def meanings_of(config: StudyConfig) -> dict[str, str]:
@@ -80,9 +144,10 @@ def meanings_of(config: StudyConfig) -> dict[str, str]:
     }
 
 
-def traits_of(config: StudyConfig) -> TraitsOf:
-    fixed, engines = fixed_values(config), list(config.engine)
-    lowest, highest = lowest_highest(config.workload)
+def traits_of(config: StudyConfig, space: SearchSpace) -> TraitsOf:
+    """Of any point: its devices, the ends of its curve, what its trial takes. Raises ConfigError where the
+    workload has no load levels."""
+    lowest, highest = load_range(config.workload)
     closed = isinstance(config.workload.arrival, Closed | Adaptive)
     load = sum(load_s(config.workload)) / 2
     topology = config.topology.model_dump()
@@ -92,22 +157,23 @@ def traits_of(config: StudyConfig) -> TraitsOf:
         chosen = {
             p.removeprefix("topology."): v for p, v in point.items() if p.startswith("topology.")
         }
-        laid = Topology.model_validate({**topology, **chosen})
-        engine = engine_of(point, engines)
-        known = [point.get(p, fixed.get(p)) for p in admits if p.startswith(f"{ENGINE}.{engine}.")]
+        layout = Topology.model_validate({**topology, **chosen})
+        engine = space.engine_of(point)
+        prefix = f"{ENGINE}.{engine}."
+        known = [point.get(p, space.fixed.get(p)) for p in admits if p.startswith(prefix)]
         bound = next((float(v) for v in known if isinstance(v, int)), None)
         most = highest
         if closed and bound is not None:
-            most = max(lowest, min(highest, bound * laid.data_parallel))
+            most = max(lowest, min(highest, bound * layout.data_parallel))
         start_s = config.engine[engine].typical_start_s
-        seconds = (OVERHEAD_S + start_s + load) * laid.devices
-        return Traits(laid.devices, lowest / laid.devices, most / laid.devices, seconds)
+        device_s = (OVERHEAD_S + start_s + load) * layout.devices
+        return Traits(layout.devices, lowest / layout.devices, most / layout.devices, device_s)
 
     return traits
 
 
-def lowest_highest(workload: Workload) -> tuple[float, float]:
-    """Users or requests per second. Raises ConfigError for a load that has no levels."""
+def load_range(workload: Workload) -> tuple[float, float]:
+    """Lowest and highest load, users or requests per second. Raises ConfigError for a load without levels."""
     match workload.arrival:
         case Closed(concurrency=steps):
             return float(min(steps)), float(max(steps))
@@ -117,20 +183,9 @@ def lowest_highest(workload: Workload) -> tuple[float, float]:
             return lowest, highest
         case other:
             raise ConfigError(
-                f"search: curves go over load levels, and the arrival {other.kind} has none: "
+                f"search: curve searches over load levels, and the arrival {other.kind} has none: "
                 "use search=tpe, or an arrival with levels (closed, poisson, adaptive …)"
             )
-
-
-def _even(config: StudyConfig, fixed: Mapping[str, Any]) -> Iterator[Point]:
-    engines = list(config.engine)
-    source = Stock(
-        config.search.model_copy(update={"kind": "qmc"}), config.space, engines, fixed, ["even"]
-    )
-    for _ in range(DRAWS):
-        point = source.spread()
-        if not violated(config.space, engines, point, fixed):
-            yield point
 
 
 def _sign(direction: str) -> int:

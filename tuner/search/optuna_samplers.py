@@ -1,52 +1,47 @@
 """Optuna's samplers. The only file that imports optuna: ask and tell, one objective a tier."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tuner.config.groups.search import SearchConfig
-from tuner.config.groups.space import Point, Space
+from tuner.config.groups.space import Point
 from tuner.search.base import Outcome, Suggestion, Values
-from tuner.search.space import sample
+from tuner.search.space import SearchSpace
 
 
-class Stock:
-    """A scalar for each tier is all that these learn of a trial: the best that can be sold there."""
+class OptunaSampler:
+    """A `Sampler` by Optuna. Of a trial it learns one number a tier: the best value inside the tier's limits.
 
-    def __init__(
-        self,
-        search: SearchConfig,
-        space: Space,
-        engines: Sequence[str],
-        fixed: Mapping[str, Any],
-        objectives: Sequence[str],
-    ) -> None:
-        self._space, self._engines, self._fixed = space, list(engines), fixed
-        self._objectives = list(objectives)
+    `objectives`: the tiers' names, all maximised.
+    """
+
+    def __init__(self, search: SearchConfig, space: SearchSpace, objectives: Sequence[str]) -> None:
+        self._space, self._objectives = space, list(objectives)
         self._study = _optuna_study(search, objectives)
 
     def suggest(self, running: Sequence[Point]) -> Suggestion:
+        """The next point; its token is Optuna's trial."""
         trial = self._study.ask()
-        return Suggestion(self._sample(trial), trial)
+        return Suggestion(self._space.sample(trial), trial)
 
     def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
+        """Tells Optuna the known values, or that the trial failed."""
         self._tell(suggestion.token, None if known is None else known.values)
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
+        """Tells Optuna the values; a point that it did not suggest is added as a finished trial."""
         if suggestion is not None:
             self._tell(suggestion.token, outcome.values)
         elif outcome.values is not None:
             self._add(point, outcome.values)
 
-    def spread(self) -> Point:
-        """The next point, and nothing to be learnt of it: for samplers that don't learn."""
+    def next_point(self) -> Point:
+        """The next point of a sampler that does not learn: its result is never told."""
         trial = self._study.ask()
-        point = self._sample(trial)
+        point = self._space.sample(trial)
         self._study.tell(trial, [0.0] * len(self._objectives))
         return point
-
-    def _sample(self, trial: Any) -> Point:
-        return sample(self._space, self._engines, trial, self._fixed)
 
     def _tell(self, trial: Any, values: Values | None) -> None:
         from optuna.trial import TrialState
@@ -57,12 +52,12 @@ class Stock:
             self._study.tell(trial, [values[name] for name in self._objectives])
 
     def _add(self, point: Point, values: Values) -> None:
-        """A trial that Optuna did not suggest teaches it all the same, if it lies inside the space."""
+        """Adds a trial that Optuna did not suggest; a point outside the space is left out."""
         from optuna.trial import FixedTrial, create_trial
 
-        trial = FixedTrial({**self._fixed, **point})
+        trial = FixedTrial({**self._space.fixed, **point})
         try:
-            self._sample(trial)
+            self._space.sample(trial)
         except ValueError:
             return
         frozen = create_trial(
@@ -71,6 +66,11 @@ class Stock:
             values=[values[name] for name in self._objectives],
         )
         self._study.add_trial(frozen)
+
+
+def quasi_random(search: SearchConfig, space: SearchSpace) -> OptunaSampler:
+    """A scrambled Sobol sequence over the space, whatever the study's own search."""
+    return OptunaSampler(search.model_copy(update={"kind": "qmc"}), space, ["even"])
 
 
 def _optuna_study(search: SearchConfig, objectives: Sequence[str]) -> Any:

@@ -2,47 +2,43 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from tuner.config.groups.search import SearchConfig
-from tuner.config.groups.space import Point, Space
+from tuner.config.groups.space import Point
 from tuner.search.base import ImpossiblePoint, Outcome, Proposal, Resolve, Sampler, Suggestion
-from tuner.search.optuna_samplers import Stock
-from tuner.search.space import enumerate_points, violated
+from tuner.search.optuna_samplers import quasi_random
+from tuner.search.space import SearchSpace
 
-REASKS = 64  # suggestions thrown away (impossible, or measured) before the space is sampled evenly
-DRAWS = 2000  # even draws without a new point after which the space counts as exhausted
+REASKS = 64  # suggestions that are impossible or known, before quasi-random points are tried
+DRAWS = 2000  # quasi-random points without a new one after which the space counts as exhausted
 
 
 class Proposer:
-    """Proposes each configuration once, default configurations first; what failed by chance, once more.
+    """Proposes each configuration once, default configurations first; a transient failure once more.
 
-    `defaults`: engine → the point that leaves everything as configured. `fixed`: what the study fixes, by path.
-    `resolve` turns a point into a configuration or raises `ImpossiblePoint`. `sampler`: None where all points
-    are listed. Given the same seed and the same order of asks and tells it proposes the same points, which is
-    what makes a study resumable.
+    `defaults`: engine → the point that leaves everything as configured. `resolve` turns a point into a
+    configuration or raises `ImpossiblePoint`. `sampler`: None where all points are listed. Given the same
+    seed and the same order of asks and tells it proposes the same points: a ledger replays to the same state,
+    so a study can be resumed.
     """
 
     def __init__(
         self,
         search: SearchConfig,
-        space: Space,
+        space: SearchSpace,
         defaults: Mapping[str, Point],
-        fixed: Mapping[str, Any],
         resolve: Resolve,
         sampler: Sampler | None,
     ) -> None:
-        self._space, self._engines, self._resolve = space, list(defaults), resolve
-        self._fixed, self._sampler = fixed, sampler
+        self._space, self._resolve, self._sampler = space, resolve, sampler
         self._seen: dict[str, Outcome | None] = {}
         self._live: dict[int, tuple[Proposal, Suggestion | None]] = {}
-        self._again: set[str] = set()  # what failed by chance, once
+        self._retried: set[str] = set()  # fingerprints that had a transient failure
         self._asked = 0
         self.expected_gain: float | None = None  # of the last proposal, if its sampler knows
-        self._listed = _listed(search, space, defaults, fixed)
+        self._listed = _listed(search, space, defaults)
         self._startup = search.startup_trials if search.kind in ("tpe", "nsga2", "gp") else 0
-        even = search.model_copy(update={"kind": "qmc"})
-        self._even = Stock(even, space, self._engines, fixed, ["even"])
+        self._quasi_random = quasi_random(search, space)
 
     def ask(self) -> Proposal | None:
         """The next configuration; None when none is left to try."""
@@ -61,15 +57,16 @@ class Proposer:
                 if proposal := self._accept(suggestion.point, suggestion):
                     return proposal
         for _ in range(DRAWS):
-            if proposal := self._accept(self._even.spread(), None):
+            if proposal := self._accept(self._quasi_random.next_point(), None):
                 return proposal
         return None
 
     def tell(self, number: int, outcome: Outcome) -> None:
+        """The outcome of the proposal of that number."""
         proposal, suggestion = self._live.pop(number)
         fingerprint = proposal.config.fingerprint
-        if outcome.chance and fingerprint not in self._again:
-            self._again.add(fingerprint)
+        if outcome.transient and fingerprint not in self._retried:
+            self._retried.add(fingerprint)
             del self._seen[fingerprint]
         else:
             self._seen[fingerprint] = outcome
@@ -78,7 +75,7 @@ class Proposer:
 
     def _accept(self, point: Point, suggestion: Suggestion | None) -> Proposal | None:
         config = None
-        if not violated(self._space, self._engines, point, self._fixed):
+        if self._space.possible(point):
             try:
                 config = self._resolve(point)
             except ImpossiblePoint:
@@ -90,21 +87,21 @@ class Proposer:
             return None
         number, self._asked = self._asked, self._asked + 1
         self._seen[config.fingerprint] = None
-        told = None if suggestion is None else self._sampler
-        self.expected_gain = getattr(told, "expected_gain", None)
+        by = None if suggestion is None else self._sampler
+        self.expected_gain = getattr(by, "expected_gain", None)
         proposal = Proposal(number, point, config)
         self._live[number] = (proposal, suggestion)
         return proposal
 
 
 def _listed(
-    search: SearchConfig, space: Space, defaults: Mapping[str, Point], fixed: Mapping[str, Any]
+    search: SearchConfig, space: SearchSpace, defaults: Mapping[str, Point]
 ) -> Iterator[Point]:
     """The points that no sampler chooses, in order."""
     if search.default_first:
         yield from defaults.values()
     yield from search.points
     if search.kind == "grid":
-        grid = list(enumerate_points(space, list(defaults), fixed))
+        grid = list(space.enumerate_points())
         random.Random(search.seed).shuffle(grid)
         yield from grid

@@ -1,0 +1,1 @@
+"""Runs a study: budget, capacity, Ray Tune or a local pool of processes."""

@@ -1,11 +1,10 @@
-"""Ray: which nodes there are and what trials may take of them."""
+"""Starts or joins a Ray cluster, and reads what trials may use of its nodes."""
 
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from serving.process.process import generations
 from serving.process.reap import reaped
 from serving.process.supervise import descendants
 from serving.telemetry.nvml import device_count
-from serving.topology import Topology
 from tuner.config.groups.cluster import ClusterConfig
+from tuner.study.capacity import Capacity, ClusterError
 
-# Trials are admitted by these; the engines themselves hold Ray's own GPU and CPU. A Serve replica can't live in
-# the placement group of the Tune trial that it belongs to, so what a trial takes is counted in both currencies.
+# Trials are admitted by these resources; the engines hold Ray's own GPU and CPU. A Serve replica can't live in
+# the placement group of its Tune trial, so a trial's devices are counted in both.
 BENCH_GPU, BENCH_CPU = "bench_gpu", "bench_cpu"
-LOOK_S = 120.0  # for a worker on every node
+FILE_CHECK_S = 120.0  # for a worker to start on every node
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -31,94 +30,16 @@ QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
 }
 
-
-# Ray looks for an address that other machines reach, even where it is told 127.0.0.1. This is its switch for
-# systems on which it can't span machines: with it, everything listens on loopback alone.
+# Ray picks an address that other machines reach even if it is given 127.0.0.1. This is its switch for systems
+# that can't span machines; with it, a single-node Ray listens on loopback alone.
 ALONE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
 }
 
 
-class ClusterError(Exception):
-    """The cluster can't run the study. One line: what is missing, where, what would be right."""
-
-
-def size(topology: Topology) -> tuple[int, int]:
-    """What a trial takes of its node: (GPUs, CPU cores)."""
-    return topology.gpus, 0 if topology.gpus else max(topology.cpus, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What trials may take, node by node: (GPUs, CPU cores). `cores`: all that Ray has there.
-
-    `at_once`: the most trials at a time, whatever devices are free.
-    """
-
-    nodes: tuple[tuple[int, int], ...]
-    cores: tuple[int, ...] = ()
-    at_once: int | None = None
-
-    def slots(self, topology: Topology) -> int:
-        """How many trials of this topology run at once."""
-        kind = 0 if topology.gpus else 1
-        count = sum(node[kind] // size(topology)[kind] for node in self.nodes)
-        return count if self.at_once is None else min(count, self.at_once)
-
-    def holds(self, topologies: Iterable[Topology]) -> bool:
-        """Whether trials of these can run all at once: the largest first, each where it leaves least."""
-        wanted = sorted(topologies, key=size, reverse=True)
-        if self.at_once is not None and len(wanted) > self.at_once:
-            return False
-        left = [list(node) for node in self.nodes]
-        for topology in wanted:
-            kind = 0 if topology.gpus else 1
-            need = size(topology)[kind]
-            able = [node for node in left if node[kind] >= need]
-            if not able:
-                return False
-            min(able, key=lambda node: node[kind])[kind] -= need
-        return True
-
-    def check(self, topology: Topology) -> None:
-        if not self.slots(topology):
-            need = f"{topology.gpus} GPUs" if topology.gpus else f"{topology.cpus} CPU cores"
-            have = ", ".join(f"{gpus} GPUs and {cpus} cores" for gpus, cpus in self.nodes)
-            raise ClusterError(
-                f"no node can hold a trial that needs {need}: nodes have {have or 'nothing'}; "
-                "choose a smaller topology, or a larger cluster.gpus or cluster.cpus"
-            )
-
-    def check_apart(self, topology: Topology, shards: int) -> None:
-        """Whether the load of each trial finds a core a shard on other nodes than its engine's."""
-        kind, need = (0 if topology.gpus else 1), size(topology)[0 if topology.gpus else 1]
-        free = [
-            max(cores - (0 if topology.gpus else node[1]), 0)
-            for node, cores in zip(self.nodes, self.cores, strict=True)
-        ]
-        able = [i for i, node in enumerate(self.nodes) if node[kind] >= need]
-        left = min((sum(free) - free[i] for i in able), default=0)
-        if left < shards:
-            raise ClusterError(
-                f"workload.placement: apart needs {_cores(shards)} for the load on other nodes than "
-                f"the engine's, and those have {left} that no trial may take: add a node, or "
-                "workload.placement=beside"
-            )
-        if sum(free) < (wanted := shards * self.slots(topology)):
-            raise ClusterError(
-                f"workload.placement: apart needs {_cores(wanted)} for the load of "
-                f"{self.slots(topology)} trials at a time, and the nodes have {sum(free)} that no "
-                "trial may take: fewer workload.shards, or add a node"
-            )
-
-
-def _cores(count: int) -> str:
-    return f"{count} core{'s' * (count != 1)}"
-
-
 def local_capacity(config: ClusterConfig) -> Capacity:
-    """What `connected` will offer on this machine, without starting anything."""
+    """The capacity that `connected` will have on this machine, without starting anything."""
     cpus = len(os.sched_getaffinity(0)) if config.cpus is None else config.cpus
     gpus = device_count() if config.gpus is None else config.gpus
     nodes = ((gpus, cpus),) * config.nodes
@@ -127,7 +48,7 @@ def local_capacity(config: ClusterConfig) -> Capacity:
 
 @contextmanager
 def connected(config: ClusterConfig) -> Iterator[Capacity]:
-    """Ray for the length of a with block. Raises ClusterError."""
+    """A running Ray with Serve, for the block. Raises ClusterError."""
     settings = {**QUIET, **ALONE} if config.kind == "local" else QUIET
     os.environ.update({key: value for key, value in settings.items() if key not in os.environ})
     import ray
@@ -201,8 +122,8 @@ def _alive(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def absent(paths: Sequence[Path], *, apart: bool) -> list[str]:
-    """ "PATH on HOST" for each file that a node lacks on which it is read: a load is made where it runs."""
+def missing_files(paths: Sequence[Path], *, apart: bool) -> list[str]:
+    """ "PATH on HOST" for each file missing on a node that generates load. `apart`: all nodes may."""
     import ray
 
     def lacking(files: list[str]) -> list[str]:
@@ -217,4 +138,4 @@ def absent(paths: Sequence[Path], *, apart: bool) -> list[str]:
         for node in _alive(ray)
         if {BENCH_GPU, BENCH_CPU} & node["Resources"].keys() or apart
     ]
-    return sorted({line for answer in ray.get(answers, timeout=LOOK_S) for line in answer})
+    return sorted({line for answer in ray.get(answers, timeout=FILE_CHECK_S) for line in answer})

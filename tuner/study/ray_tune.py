@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials: a slot is an actor that holds devices, and is used again by the next trial."""
+"""Ray Tune runs the trials: a slot is an actor that holds devices and is reused by the next trial."""
 
 import os
 import pickle
@@ -18,7 +18,8 @@ from serving.deployment import SlotApplication
 from serving.topology import Topology
 from tuner.config.trial import TrialConfig
 from tuner.search import Source
-from tuner.study.ray_cluster import BENCH_CPU, BENCH_GPU, Capacity, size
+from tuner.study.capacity import Capacity, size
+from tuner.study.ray_cluster import BENCH_CPU, BENCH_GPU
 from tuner.trial.pruner import from_json, to_json
 from tuner.trial.result import Measured, with_wall
 from tuner.trial.run import run_trial
@@ -28,37 +29,44 @@ READ_S = 5.0
 
 
 class Board:
-    """What slots tell the driver: how far they are, and results. An actor, one a study."""
+    """Carries progress and results from the slots to the driver. An actor, one per study."""
 
     def __init__(self) -> None:
         self._progress: dict[int, Progress | None] = {}
         self._results: dict[int, Measured] = {}
 
     def post(self, number: int, progress: Progress | None) -> None:
+        """A slot reports the progress of its trial; None before the load starts."""
         self._progress[number] = progress
 
     def progress(self) -> dict[int, Progress | None]:
+        """Trial number → its latest progress."""
         return self._progress
 
     def deliver(self, number: int, measured: Measured) -> None:
+        """A slot hands a finished trial over."""
         self._results[number] = measured
         self._progress.pop(number, None)
 
     def collect(self, number: int) -> Measured:
+        """The driver takes a finished trial."""
         return self._results.pop(number)
 
     def forget(self, number: int) -> None:
+        """Drops the progress of a trial that died."""
         self._progress.pop(number, None)
 
 
 class Slot(tune.Trainable):
-    """One trial a step, one step a trial."""
+    """Runs one trial per step, and one step per trial."""
 
     def setup(self, config: dict[str, Any], board: Any = None) -> None:
+        """Called once per actor."""
         self._board = board
         self._application: tuple[tuple[int, int], SlotApplication] | None = None
 
     def step(self) -> dict[str, Any]:
+        """Runs the trial and delivers its result to the board."""
         number = self.config["number"]
         trial = TrialConfig.model_validate_json(self.config["trial"])
         last = 0.0
@@ -70,30 +78,32 @@ class Slot(tune.Trainable):
                 self._board.post.remote(number, progress)
 
         self._board.post.remote(number, None)
-        hurdle = from_json(told) if (told := self.config["hurdle"]) else None
-        measured = run_trial(trial, self._stand(trial.topology), post, hurdle)
+        baseline = from_json(text) if (text := self.config["baseline"]) else None
+        measured = run_trial(trial, self._application_for(trial.topology), post, baseline)
         ray.get(self._board.deliver.remote(number, measured))
         return {"done": True, "number": number}
 
     def present(self) -> None:
-        """Answered between trials, and refused for ever once this actor is dead: see `EngineReplica`."""
+        """Lets `EngineReplica` see that this actor lives: calls fail for good once it is dead."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next trial; True keeps the actor."""
         self.config = new_config
         return True
 
     def cleanup(self) -> None:
+        """Deletes the Serve application."""
         if self._application is not None:
             self._application[1].delete()
             self._application = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """A trial is not resumed in its middle."""
+        """Trials are not checkpointed."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """See `save_checkpoint`."""
 
-    def _stand(self, topology: Topology) -> SlotApplication:
+    def _application_for(self, topology: Topology) -> SlotApplication:
         shape = (topology.gpus, topology.cpus)
         if self._application is not None and self._application[0] != shape:
             self.cleanup()
@@ -105,14 +115,14 @@ class Slot(tune.Trainable):
 
 
 class _Unsaved:
-    """Tune pickles what it is given, to restore it one day; here the ledger is what is resumed from."""
+    """Pickles as nothing: Tune saves its parts in order to restore them, but studies resume from the ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class StudySearcher(_Unsaved, Searcher):
-    """Asks for a trial whenever devices are free, and not before: an early question is a blind one."""
+    """Asks the study for a trial only when devices are free, so that each proposal knows all results so far."""
 
     def __init__(self, source: Source, capacity: Capacity) -> None:
         super().__init__()
@@ -122,6 +132,7 @@ class StudySearcher(_Unsaved, Searcher):
         self.asked_at: dict[int, float] = {}
 
     def suggest(self, trial_id: str) -> Any:
+        """The next trial; None to be asked again later."""
         if self._live and not self._room():
             return None
         proposal = self._source.ask()
@@ -135,7 +146,7 @@ class StudySearcher(_Unsaved, Searcher):
         return {
             "number": proposal.number,
             "trial": proposal.config.model_dump_json(),
-            "hurdle": to_json(proposal.hurdle) if proposal.hurdle else "",
+            "baseline": to_json(proposal.baseline) if proposal.baseline else "",
             "gpus": topology.gpus,
             "cpus": topology.cpus,
         }
@@ -143,21 +154,22 @@ class StudySearcher(_Unsaved, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        """Frees the trial's devices."""
         self._live.pop(trial_id, None)
 
     def _room(self) -> bool:
-        """For the smallest trial so far: what the next one takes is not known before it is asked for."""
+        """Whether the smallest topology seen so far fits: the next one's is unknown until it is proposed."""
         return self._capacity.holds([*self._live.values(), min(self._seen, key=size)])
 
     def save(self, checkpoint_path: str) -> None:
-        """The ledger is what a study is resumed from."""
+        """Studies resume from the ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
         """See `save`."""
 
 
 class Results(_Unsaved, tune.Callback):
-    """Hands results to the study before the next trial is asked for."""
+    """Hands results to the study before Tune asks for the next trial."""
 
     def __init__(self, source: Source, board: Any, asked_at: dict[int, float]) -> None:
         self._source, self._board, self._asked_at = source, board, asked_at
@@ -166,12 +178,14 @@ class Results(_Unsaved, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
+        """A trial finished."""
         number = trial.config["number"]
         measured = ray.get(self._board.collect.remote(number))
         wall_s = time.monotonic() - self._asked_at[number]
         self._source.finished(number, with_wall(measured, wall_s))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A slot died, which is a result; any other error is a bug, and closes the study."""
         number, error = trial.config["number"], _error_of(trial)
         self._board.forget.remote(number)
         if isinstance(error, RayActorError):
@@ -182,10 +196,10 @@ class Results(_Unsaved, tune.Callback):
 
 
 def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None]) -> None:
-    """Runs what `source` asks for, as many at once as devices allow, until it wants no more.
+    """Runs the trials that `source` proposes, as many at once as devices allow, until it proposes no more.
 
-    `watch` gets the board's `progress` method as a function without arguments. An error that is no
-    result of a trial is a bug: it is raised, after what else runs has finished.
+    `watch` receives a function that returns the progress of running trials. An error that is not a trial's
+    result is a bug: it is raised once the other running trials have finished.
     """
     board = ray.remote(num_cpus=0)(Board).remote()
     watch(lambda: _read(board))
@@ -213,7 +227,7 @@ def run_trials(source: Source, capacity: Capacity, watch: Callable[[Any], None])
 
 
 def _error_of(trial: Any) -> BaseException:
-    """From the driver's own copy: `Trial.get_error` looks where Tune has not put it yet."""
+    """From the driver's own file: `Trial.get_error` reads one that Tune has not written yet."""
     path = Path(trial.pickled_error_file or "")
     if not path.is_file():
         return RuntimeError(f"{trial} ended with an error that Ray Tune did not keep")
@@ -222,7 +236,7 @@ def _error_of(trial: Any) -> BaseException:
 
 
 def _read(board: Any) -> dict[int, Progress | None]:
-    """Empty once Ray is going down: whoever watches is not to be disturbed by that."""
+    """Empty while Ray shuts down, so that the display does not fail."""
     try:
         progress: dict[int, Progress | None] = ray.get(board.progress.remote(), timeout=READ_S)
     except (RayError, ValueError, ConnectionError):

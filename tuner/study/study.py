@@ -1,4 +1,4 @@
-"""A study: asks the search for trials, has them run, and keeps what they measured."""
+"""A study: takes trials from the search, hands them out, and records their results."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -8,103 +8,85 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from tuner.config.errors import ConfigError
-from tuner.config.groups.space import ENGINE, Point
-from tuner.config.resolve import default_points, fixed_values, trial_config
+from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
-from tuner.config.trial import TrialConfig
-from tuner.confirm.confirmer import Confirmer, most_repeats
 from tuner.confirm.repeat import RepeatProposal
+from tuner.confirm.rounds import RepeatProposer, max_repeats
 from tuner.results.ledger import Entry, Ledger, Repeat
 from tuner.results.tiers import tier_values
-from tuner.search import ImpossiblePoint, Outcome, Proposal, Proposer, Sampler
-from tuner.search.factory import curve_sampler
-from tuner.search.optuna_samplers import Stock
-from tuner.search.priors.recorder import foreteller
-from tuner.search.pruning_baseline import hurdle_of
-from tuner.study.budget import Doubt, exhausted, spent, too_little, trial_hours
+from tuner.search import Outcome, Proposal
+from tuner.search.factory import SearchSetup
+from tuner.search.pruning_baseline import pruning_baseline
+from tuner.search.stopping import GainMonitor, low_gain
+from tuner.study.budget import exhausted, spent, trial_hours
 from tuner.trial.result import Completed, Failed, Measured, Timings, TrialResult
 
-# Of the machine or the network, not of the configuration.
-BY_CHANCE = {"WorkerDied", "ShardLost", "EngineRestarted"}
+# Caused by the machine or the network, not by the configuration.
+TRANSIENT_FAILURES = {"WorkerDied", "ShardLost", "EngineRestarted"}
 
 
 class Observer(Protocol):
-    """Whoever wants to know how a study goes: the display, the tracker."""
+    """Is notified as a study goes on: the progress display, the MLflow tracker."""
 
-    def started(self, proposal: Proposal) -> None: ...
+    def started(self, proposal: Proposal) -> None:
+        """A trial was handed out."""
 
-    def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None: ...
+    def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
+        """A trial has a result; `folder` holds its files."""
 
     def closing(self) -> None:
-        """No more trials will be asked for; those that run are finished."""
+        """The study proposes no more trials; running ones finish."""
 
     def ended(self, why: str) -> None:
-        """The search ends before it has made all its trials; what confirms its best still comes."""
+        """The search stopped before its last trial; the confirmation still follows."""
 
 
 class ResumeError(Exception):
-    """The ledger is not of this study. One line."""
+    """The ledger does not belong to this configuration. One line."""
 
-
-def proposer(config: StudyConfig) -> Proposer:
-    """The search over the study's space, at its beginning."""
-
-    def resolve(point: Point) -> TrialConfig:
-        try:
-            return trial_config(config, point)
-        except ConfigError as error:
-            raise ImpossiblePoint(str(error)) from error
-
-    return Proposer(
-        config.search,
-        config.space,
-        default_points(config),
-        fixed_values(config),
-        resolve,
-        sampler_of(config),
-    )
-
-
-def sampler_of(config: StudyConfig) -> Sampler | None:
-    """None for a search whose points are all listed."""
-    if config.search.kind in ("list", "grid"):
-        return None
-    if config.search.kind == "curve":
-        return curve_sampler(config)
-    engines, fixed = list(config.engine), fixed_values(config)
-    return Stock(config.search, config.space, engines, fixed, list(config.slo.tiers))
 
 
 def outcome_of(config: StudyConfig, result: TrialResult) -> Outcome:
+    """What the search learns from a result."""
     device_s = result.timings.wall_s * result.config.devices
     if isinstance(result, Failed):
-        chance = result.failure in BY_CHANCE
-        return Outcome(None, failure=result.failure, chance=chance, device_s=device_s)
+        transient = result.failure in TRANSIENT_FAILURES
+        return Outcome(None, failure=result.failure, transient=transient, device_s=device_s)
     values = tier_values(config.slo, config.objective, result)
-    # No tier keeps its promise there: such a level is no part of the curve.
+    # Above the error rate of every tier a level is not part of the curve.
     most_errors = max(tier.error_rate for tier in config.slo.tiers.values())
     points = tuple(p for p in result.points if (p.metrics.get("error_rate") or 0.0) <= most_errors)
     return Outcome(values, points, device_s=device_s)
 
 
 class Study:
-    """The source of trials, and where their results go: ledger first, then search, then observers."""
+    """The source of trials and the sink of their results: ledger first, then search, then observers.
 
-    def __init__(self, config: StudyConfig, ledger: Ledger, observers: Sequence[Observer]) -> None:
+    `search`: the parts of its search, if somebody has built them already.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        ledger: Ledger,
+        observers: Sequence[Observer],
+        search: SearchSetup | None = None,
+    ) -> None:
         self._config, self._ledger, self._observers = config, ledger, observers
-        self._proposer, self._foreteller = proposer(config), foreteller(config)
-        self._confirmer: Confirmer | None = None
+        search = search or SearchSetup(config)
+        self._proposer, self._recorder = search.proposer(), search.recorder()
+        self._repeats: RepeatProposer | None = None
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
         self._finished = 0
         self._walls_s: list[float] = []  # of trials that completed
-        self._doubt = Doubt(config.search.stop)
+        self._gains = GainMonitor(config.search.stop)
         self.ended = ""  # why the search is over
         self.closed = False
         self._replay()
 
     def ask(self) -> Proposal | None:
+        """The next trial to run; None if there is none now, or none any more."""
         if self.closed:
             return None
         if self._again:
@@ -116,62 +98,64 @@ class Study:
             proposal = asked
             known = proposal.number, proposal.point, proposal.config.fingerprint
             self._ledger.asked(*known, _repeat(proposal))
-        proposal = self._with_hurdle(proposal)
+        proposal = self._with_baseline(proposal)
         self._live[proposal.number] = proposal
         for observer in self._observers:
             observer.started(proposal)
         return proposal
 
     def finished(self, number: int, measured: Measured) -> None:
+        """Records the result of a running trial."""
         proposal = self._live.pop(number)
-        measured = self._foreteller.beside(proposal.point, measured)
+        measured = self._recorder.recorded(proposal.point, measured)
         folder = self._ledger.finished(number, proposal.point, measured, _repeat(proposal))
         self._learn(proposal, measured.result)
         for observer in self._observers:
             observer.finished(proposal, measured.result, folder)
 
     def died(self, number: int, evidence: str) -> None:
+        """Records that the worker of a running trial died."""
         config = self._live[number].config
         result = Failed(config, "WorkerDied", evidence, Timings(0.0, 0.0, 0.0))
         self.finished(number, Measured(result, {}))
 
     def remaining(self) -> int:
-        """Trials that are not finished; of a confirmation, that many at most."""
-        if self._confirmer is not None:
-            return self._confirmer.remaining
+        """Trials that are not finished; for the confirmation an upper bound."""
+        if self._repeats is not None:
+            return self._repeats.remaining
         running = len(self._live) + len(self._again)
         left = running if self.ended else self._config.search.trials - self._finished
-        return left + most_repeats(self._config)
+        return left + max_repeats(self._config)
 
     def close(self) -> None:
-        """Ask for no more trials. Those that run are finished."""
+        """Proposes no more trials; running ones finish."""
         if not self.closed:
             self.closed = True
             for observer in self._observers:
                 observer.closing()
 
-    def _with_hurdle(self, proposal: Proposal) -> Proposal:
-        """What the search chose need not be measured to its end; what others are compared with is."""
-        risk, point = self._config.search.give_up_risk, set(proposal.point) - {ENGINE}
+    def _with_baseline(self, proposal: Proposal) -> Proposal:
+        """Lets the search's trials be pruned, but not defaults and repeats, which others are compared with."""
+        risk, point = self._config.search.prune_risk, set(proposal.point) - {ENGINE}
         if risk is None or not point or isinstance(proposal, RepeatProposal):
             return proposal
         found = [entry.result for entry in self._ledger.results()]
-        hurdle = hurdle_of(found, self._config.slo, self._config.objective, risk)
-        return replace(proposal, hurdle=hurdle)
+        baseline = pruning_baseline(found, self._config.slo, self._config.objective, risk)
+        return replace(proposal, baseline=baseline)
 
     def _propose(self) -> Proposal | None:
-        """The search until it has no more; once all of it is finished, its best again."""
-        if self._confirmer is None:
+        """The search's next trial; after its last one has finished, the confirmation's."""
+        if self._repeats is None:
             running = len(self._live) + len(self._again)
             if not self.ended and (proposal := self._search(running)):
                 return proposal
-            if running or not self._config.search.confirm.contenders:
+            if running or not self._config.search.confirm.candidates:
                 return None
-            self._confirmer = self._confirming()
-        return self._confirmer.ask()
+            self._repeats = self._new_repeats()
+        return self._repeats.ask()
 
     def _search(self, running: int) -> Proposal | None:
-        """None: it is over; or, with trials running, it may be that there is no room for more."""
+        """The search's next trial; None if it is over, or the budget has no room beside the running trials."""
         search, price = self._config.search, self._config.hardware.usd_per_device_hour
         lines = [entry for entry in self._ledger.entries() if entry.repeat is None]
         so_far = spent(lines, None if price is None else price.value)
@@ -181,21 +165,21 @@ class Study:
             return None
         proposal = self._proposer.ask()
         if proposal is None:
-            self._end("nothing is left to try")
+            self._end("every point of the space has been tried")
             return None
-        if why := self._doubted(proposal):
-            done, kept = self._finished + running, f"stopped after {{}} of {search.trials} trials"
-            self._end(f"{kept.format(done)}: {why}")
+        if why := self._stopped_by_rule(proposal):
+            done = self._finished + running
+            self._end(f"stopped after {done} of {search.trials} trials: {why}")
             self._ledger.ended(self.ended)
             return None
         return proposal
 
-    def _doubted(self, proposal: Proposal) -> str:
-        """Why the proposal is not worth it; only after as many such in a row as the rule asks for."""
+    def _stopped_by_rule(self, proposal: Proposal) -> str:
+        """Why the stopping rule ends the search at this proposal; empty while it does not."""
         gain, rule = self._proposer.expected_gain, self._config.search.stop
         hours = trial_hours(self._walls_s, proposal.config.devices)
-        self._doubt = self._doubt.after(gain, hours)
-        return too_little(rule, gain, hours) if self._doubt.ends else ""
+        self._gains = self._gains.after(gain, hours)
+        return low_gain(rule, gain, hours) if self._gains.stops else ""
 
     def _end(self, why: str) -> None:
         self.ended = why
@@ -203,14 +187,14 @@ class Study:
             for observer in self._observers:
                 observer.ended(why)
 
-    def _confirming(self) -> Confirmer:
+    def _new_repeats(self) -> RepeatProposer:
         numbers = [entry.number for entry in self._ledger.entries() if entry.repeat is None]
-        return Confirmer(self._config, self._ledger.results(), max(numbers, default=-1) + 1)
+        return RepeatProposer(self._config, self._ledger.results(), max(numbers, default=-1) + 1)
 
     def _learn(self, proposal: Proposal, result: TrialResult) -> None:
         if isinstance(proposal, RepeatProposal):
-            assert self._confirmer is not None
-            self._confirmer.tell(proposal.number, result)
+            assert self._repeats is not None
+            self._repeats.tell(proposal.number, result)
         else:
             self._finished += 1
             if isinstance(result, Completed):
@@ -218,7 +202,7 @@ class Study:
             self._proposer.tell(proposal.number, outcome_of(self._config, result))
 
     def _replay(self) -> None:
-        """Asks and tells again, in the order in which they were: the study is where it was."""
+        """Replays the ledger in its order, which restores the state of search and confirmation."""
         open_trials: dict[int, Proposal] = {}
         for entry in self._ledger.entries():
             if entry.result is None:
@@ -233,10 +217,10 @@ class Study:
         if entry.repeat is None:
             proposal = self._proposer.ask()
             if proposal is not None:
-                self._doubted(proposal)
+                self._stopped_by_rule(proposal)
         else:
-            self._confirmer = self._confirmer or self._confirming()
-            proposal = self._confirmer.ask()
+            self._repeats = self._repeats or self._new_repeats()
+            proposal = self._repeats.ask()
         if proposal is None or proposal.config.fingerprint != entry.fingerprint:
             raise ResumeError(
                 f"trial {entry.number} of the ledger is {entry.fingerprint}, but this configuration "
@@ -252,7 +236,7 @@ def _repeat(proposal: Proposal) -> Repeat | None:
 
 @contextmanager
 def interruptible(study: Study) -> Iterator[None]:
-    """Ctrl-C once closes the study; a second time, or SIGTERM, raises KeyboardInterrupt at once."""
+    """The first Ctrl-C closes the study; the second, or SIGTERM, raises KeyboardInterrupt at once."""
 
     def once(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, now)

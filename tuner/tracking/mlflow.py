@@ -1,4 +1,4 @@
-"""Writes a study to MLflow: what its ledger has and the server lacks. The only file of mlflow."""
+"""Writes to MLflow what the ledger has and the server lacks. The only file that imports mlflow."""
 
 import logging
 import os
@@ -11,26 +11,35 @@ from typing import Any
 from tuner.config.study import StudyConfig
 from tuner.report.plots.pareto import write_plots
 from tuner.results.ledger import LEDGER, Finished, read, searched
-from tuner.tracking.confirm_runs import confirmed_metrics, confirmed_tags, repeat_run
-from tuner.tracking.runs import RunData, point_run, study_metrics, study_tags, trial_run, verdicts
+from tuner.tracking.runs import (
+    RunData,
+    confirmed_metrics,
+    confirmed_tags,
+    point_run,
+    repeat_run,
+    study_metrics,
+    study_tags,
+    trial_run,
+    verdicts,
+)
 from tuner.trial.result import Completed
 
 
 class TrackingError(Exception):
-    """MLflow can't be written to. One line; the ledger has everything."""
+    """MLflow can't be written. One line; the ledger holds everything."""
 
 
 class Mirror:
-    """One study in MLflow: its run, under it its trials', under each of them its points'.
+    """One study in MLflow: a run with a child run per trial, each with a child run per operating point.
 
-    A run is written whole and then closed, so that one left open by a crash is known, and replaced.
-    Raises TrackingError for whatever MLflow, the network or the disk refuses.
+    A trial's run is closed once it is complete; one left open by a crash is replaced. Raises TrackingError
+    for every error of MLflow, the network or the disk.
     """
 
     def __init__(
         self, study: StudyConfig, folder: Path, uri: str, experiment: str, artifacts: str | None
     ) -> None:
-        """`artifacts`: where a new experiment keeps its files; None leaves it to the server."""
+        """`artifacts`: the artifact location of a new experiment; None leaves it to the server."""
         self._study, self._folder, self._name = study, folder, folder.absolute().name
         with _reported():
             self._client = _client(uri)
@@ -40,7 +49,7 @@ class Mirror:
             self._points = self._mirrored_points()
 
     def catch_up(self) -> None:
-        """Writes the trials that MLflow lacks, and who is on the front now."""
+        """Writes the trials that MLflow lacks, and updates which points are on the front."""
         with _reported():
             lines = read(self._folder)
             for entry in lines:
@@ -53,7 +62,7 @@ class Mirror:
                     self._points[key] = (run_id, tags)
 
     def conclude(self) -> None:
-        """Catches up, and closes the study's run: metrics, plots, ledger, configuration."""
+        """Catches up, then closes the study's run with its metrics, plots, ledger and configuration."""
         self.catch_up()
         with _reported():
             lines = read(self._folder)
@@ -71,7 +80,9 @@ class Mirror:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # opens at runs, not at chats
+        kind = {
+            "mlflow.experimentKind": "custom_model_development"
+        }  # the UI opens such an experiment at its runs
         return str(self._client.create_experiment(name, artifact_location=artifacts, tags=kind))
 
     def _study_run_id(self) -> str:
@@ -116,7 +127,7 @@ class Mirror:
         as_run = trial_run if entry.repeat is None else repeat_run
         data = as_run(self._study, self._name, entry)
         run_id = self._begin(data, self._run_id)
-        result, alone = entry.result, entry.repeat is not None  # of repeats no points to compare
+        result, alone = entry.result, entry.repeat is not None
         for point in result.points if isinstance(result, Completed) and not alone else ():
             each = point_run(self._study, self._name, entry, point)
             point_id = self._begin(each, run_id)
@@ -163,7 +174,7 @@ def _reported() -> Iterator[None]:
 
 
 def _client(uri: str) -> Any:
-    """Quiet, and quick to give up: the ledger has everything."""
+    """A quiet client that gives up quickly: the ledger holds everything."""
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -1,4 +1,4 @@
-"""Where a study is mirrored to, and the observer that does it while the study runs."""
+"""Mirrors a study to MLflow while it runs, from a thread of its own."""
 
 import queue
 import shlex
@@ -13,23 +13,24 @@ from rich.console import Console
 
 from tuner.config.groups.tracking import TrackingConfig
 from tuner.config.study import StudyConfig
+from tuner.report.console import say
 from tuner.results.ledger import LedgerError
 from tuner.search import Proposal
 from tuner.tracking.mlflow import Mirror, TrackingError
 from tuner.trial.result import TrialResult
 
-OPEN_S = 60.0  # how long the first trial waits for MLflow to be opened
-LAST_S = 120.0  # how long the end of a study waits for MLflow
-HURRIED_S = 5.0  # and that of one that was stopped at once
+OPEN_TIMEOUT_S = 60.0  # the first trial waits at most this long for MLflow to open
+CLOSE_TIMEOUT_S = 120.0  # the end of a study waits at most this long for MLflow
+INTERRUPTED_TIMEOUT_S = 5.0  # the end of an interrupted one
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 
 class Tracker:
-    """An observer of a study: mirrors each result from a thread of its own.
+    """A study's observer that mirrors each result to MLflow.
 
-    Opening MLflow can take ten seconds of a processor (a new database is migrated): it begins at
-    once, beside whatever else the study prepares, and the first trial waits for it, so as not to be
-    disturbed. Whatever fails is said once, in one line; a study never stops for it.
+    Opening MLflow can take ten seconds of CPU (a new database is migrated). It starts at once, while the
+    study prepares, and the first trial waits for it so that it runs undisturbed. A failure is printed once,
+    in one line, and never stops the study.
     """
 
     def __init__(self, study: StudyConfig, folder: Path, console: Console | None = None) -> None:
@@ -55,26 +56,28 @@ class Tracker:
             return
         self._todo.put(False)
         hurried = kind is not None and issubclass(kind, KeyboardInterrupt)
-        patience_s = HURRIED_S if hurried else LAST_S
+        patience_s = INTERRUPTED_TIMEOUT_S if hurried else CLOSE_TIMEOUT_S
         self._thread.join(patience_s)
         if self._thread.is_alive():
-            self._warn(f"it has not taken everything in {patience_s:.0f} s")
+            self._warn(f"it is not complete after {patience_s:.0f} s")
 
     def started(self, proposal: Proposal) -> None:
+        """Waits until MLflow is open."""
         if self._thread.is_alive():
-            self._ready.wait(OPEN_S)
+            self._ready.wait(OPEN_TIMEOUT_S)
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
+        """Queues the result."""
         self._todo.put(True)
 
     def closing(self) -> None:
-        """What still runs is mirrored when it is finished."""
+        """Nothing to do: running trials are mirrored when they finish."""
 
     def ended(self, why: str) -> None:
-        """It is in the ledger, and no figure."""
+        """Nothing to do: the reason is in the ledger."""
 
     def _work(self) -> None:
-        """Any number of results waiting are one job: the ledger says which MLflow lacks."""
+        """Mirrors all waiting results at once: the ledger says which ones MLflow lacks."""
         self._attempt(self._open)
         self._ready.set()
         while self._todo.get():
@@ -94,7 +97,7 @@ class Tracker:
             self._mirror.conclude()
 
     def _attempt(self, job: Callable[[], None]) -> None:
-        """The first failure is the last attempt: each would cost a dead server's timeout."""
+        """Gives up after the first failure: each attempt would wait for a dead server's timeout."""
         if self._broken:
             return
         try:
@@ -105,25 +108,23 @@ class Tracker:
 
     def _warn(self, what: str) -> None:
         again = shlex.join(["wattfront", "report", str(self._folder), "--to-mlflow"])
-        self._console.print(
-            f"MLflow: {what}. Nothing is lost; later: {again}",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        text = f"MLflow: {what}. Nothing is lost; later: {again}"
+        say(self._console, text, "yellow", whole=True)
 
 
 def mirror(folder: Path, study: StudyConfig) -> None:
-    """Writes what MLflow does not have yet of a study. Raises TrackingError."""
+    """Writes everything that MLflow lacks of a study. Raises TrackingError."""
     if study.tracking.kind == "mlflow":
         _opened(study, folder).conclude()
 
 
 def tracking_uri(tracking: TrackingConfig, folder: Path) -> str:
-    """The server, or the database beside the study's folder."""
+    """The tracking server, or the SQLite database beside the study's folder."""
     return tracking.uri or f"sqlite:///{folder.absolute().parent / DATABASE}"
 
 
 def ui_command(study: StudyConfig, folder: Path) -> str:
-    """The one command that opens MLflow, or where it is open already."""
+    """The command that opens the MLflow UI, or the server's address."""
     if study.tracking.kind == "none":
         return "not used (tracking=none)"
     uri = tracking_uri(study.tracking, folder)

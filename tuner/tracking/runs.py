@@ -1,22 +1,23 @@
-"""What a study, a trial and an operating point look like as runs of a tracking server. Pure."""
+"""The MLflow runs of a study, a trial, a repeat and an operating point, before they are written. Pure."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from serving.topology import Topology
 from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
+from tuner.confirm.results import remeasured
 from tuner.metrics.catalogue import SIGNED
-from tuner.results.ledger import Finished
+from tuner.results.ledger import Entry, Finished
 from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult
 
-EVIDENCE_LENGTH = 500  # a tag is a line in a table; the whole log is an artifact
-TOLD = ("host", "cpu", "driver", "engine_version", "wattfront")
+EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
+PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "wattfront")
 HOW_TO_COMPARE = """To compare the operating points of this study:
 
 1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
@@ -30,7 +31,7 @@ HOW_TO_COMPARE = """To compare the operating points of this study:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """All of a run, ready to be written in one batch. Times in ms since the epoch."""
+    """One run, written in one batch. Times in ms since the epoch."""
 
     name: str
     start_ms: int
@@ -41,6 +42,7 @@ class RunData:
 
 
 def study_tags(study: StudyConfig, name: str) -> dict[str, str]:
+    """The tags of the study's run, with a note on how to compare its points."""
     x, y = (axis.metric for axis in study.objective.axes[:2])
     twin = study.hardware.twin
     return {
@@ -55,7 +57,7 @@ def study_tags(study: StudyConfig, name: str) -> dict[str, str]:
 
 
 def study_metrics(study: StudyConfig, entries: Sequence[Finished]) -> dict[str, float]:
-    """The best of each tier and the size of the front: what nightly studies are compared by."""
+    """The best of each tier, the size of the front, and its hypervolume if all axes are maximised."""
     found = [entry.result for entry in entries]
     axes = study.objective.axes
     front = pareto_set(found, axes)
@@ -74,17 +76,18 @@ def study_metrics(study: StudyConfig, entries: Sequence[Finished]) -> dict[str, 
 
 
 def _in_tiers(study: StudyConfig, results: Sequence[TrialResult]) -> dict[str, float]:
-    """The best of each tier. Of a tier that can't be met: no throughput is 0, no joules are none."""
-    sold = study.objective.sold
+    """The best of each tier. A tier that is not met has throughput 0, and no value of any other metric."""
+    target = study.objective.target
     best = best_per_tier(study.slo, study.objective, results)
     return {
-        f"{sold.metric}_in_{tier}": each.throughput if isinstance(each, Winner) else 0.0
+        f"{target.metric}_in_{tier}": each.value if isinstance(each, Winner) else 0.0
         for tier, each in best.items()
-        if isinstance(each, Winner) or (sold.direction == "max" and sold.metric not in SIGNED)
+        if isinstance(each, Winner) or (target.direction == "max" and target.metric not in SIGNED)
     }
 
 
 def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
+    """The run of a trial, child of its study's."""
     result, times = entry.result, entry.result.timings
     tags = {**_shared_tags(study, name, entry), "kind": "trial", "status": result.status}
     metrics = {
@@ -98,11 +101,11 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     else:
         metrics |= _in_tiers(study, [result])
         tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
-        tags |= {"given_up": result.given_up} if result.given_up else {}
+        tags |= {"pruned": result.pruned} if result.pruned else {}
     tags |= {
         key: str(value)
         for key, value in result.provenance.items()
-        if key in TOLD and value is not None
+        if key in PROVENANCE_TAGS and value is not None
     }
     start_ms, end_ms = _times(entry)
     title = f"{entry.number:03d} {entry.engine} {entry.knobs}"
@@ -110,6 +113,7 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
 
 
 def point_run(study: StudyConfig, name: str, entry: Finished, point: OperatingPoint) -> RunData:
+    """The run of an operating point, child of its trial's."""
     tags = {
         **_shared_tags(study, name, entry),
         "kind": "point",
@@ -136,7 +140,7 @@ def point_run(study: StudyConfig, name: str, entry: Finished, point: OperatingPo
 def verdicts(
     study: StudyConfig, entries: Sequence[Finished]
 ) -> dict[tuple[int, int], dict[str, str]]:
-    """(trial, level) → whether it is on the front, and which tiers it is the best of."""
+    """(trial, level) → tags: whether it is on the front, and which tiers it is the best of."""
     tags = {
         (entry.number, point.level): {"pareto": "no", "tier_best": "none"}
         for entry in entries
@@ -156,7 +160,7 @@ def verdicts(
 
 
 def params(entry: Finished) -> dict[str, str]:
-    """Short enough for a column: the last part of a path, unless two of them share it."""
+    """The run's parameters. A knob's name is the last part of its path, unless two share it."""
     config = entry.result.config
     paths = [path for path in entry.point if path != ENGINE]
     uses = Counter(path.rsplit(".", 1)[-1] for path in paths)
@@ -201,3 +205,37 @@ def _shared_tags(study: StudyConfig, name: str, entry: Finished) -> dict[str, st
 def _times(entry: Finished) -> tuple[int, int]:
     begin = entry.time - timedelta(seconds=entry.result.timings.wall_s)
     return round(begin.timestamp() * 1000), round(entry.time.timestamp() * 1000)
+
+
+def repeat_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
+    """The run of a repeated trial, of kind `repeat`, without runs for its points."""
+    assert entry.repeat is not None
+    data, of = trial_run(study, name, entry), entry.repeat.of
+    again = "default" if of is None else f"{of:03d}"
+    tags = {**data.tags, "kind": "repeat", "of": again, "round": str(entry.repeat.round)}
+    return replace(data, name=f"{data.name} (round {entry.repeat.round + 1})", tags=tags)
+
+
+def confirmed_metrics(study: StudyConfig, entries: Sequence[Entry]) -> dict[str, float]:
+    """Per tier of a confirmed study: the published number, its interval, and the gap to the search's."""
+    target, metrics = study.objective.metric, dict[str, float]()
+    for tier in remeasured(study, entries):
+        if tier.chosen is None:
+            continue
+        each = tier.chosen.standing
+        figures = {
+            "": each.mean,
+            "_low": each.low,
+            "_high": each.high,
+            "_gap": each.selection_bias,
+            "_chance": each.p_best,
+            "_over_default": each.over_default.share if each.over_default else None,
+        }
+        base = f"{target}_in_{tier.tier}_confirmed"
+        metrics |= {f"{base}{end}": value for end, value in figures.items() if value is not None}
+    return metrics
+
+
+def confirmed_tags(study: StudyConfig, entries: Sequence[Entry]) -> dict[str, str]:
+    """The verdict of each tier in words."""
+    return {f"verdict.{tier.tier}": tier.verdict.text for tier in remeasured(study, entries)}

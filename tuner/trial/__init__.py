@@ -1,0 +1,1 @@
+"""One trial, on the wall clock or simulated: run, meter, score, prune."""

@@ -1,4 +1,4 @@
-"""The power of one trial: idle, loaded, and under load, by the sources that its configuration names."""
+"""Meters the power of one trial: idle, engine ready, and under load, from the configured sources."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,27 +12,22 @@ from serving.gpu.settings import gpus_set
 from serving.process.process import parent
 from serving.telemetry.base import SW_POWER_CAP, Boundary, Device, Role
 from serving.telemetry.meter import metered
-from serving.telemetry.sources import (
-    Nvml,
-    Place,
-    PowerConfig,
-    Source,
-    Twin,
-    metered_source,
-)
-from serving.telemetry.trace import CounterTrace, PowerTrace, counted
-from serving.telemetry.twin import lateness_reader
+from serving.telemetry.sources.config import Nvml, PowerConfig, Source, Twin
+from serving.telemetry.sources.factory import Place, metered_source
+from serving.telemetry.sources.twin import lateness_reader
+from serving.telemetry.trace import CounterTrace, PowerTrace, energy_counter_trace
 from serving.telemetry.validity import Verdict, judged
 from serving.topology import Topology
 from serving.twin.config import TwinConfig
-from tuner.metrics.energy import NOT_ASKED, NOT_METERED, STATE, UNMETERED, Idle, Metering
+from tuner.metrics.catalogue.power import STATE
+from tuner.metrics.energy import NOT_ASKED, NOT_METERED, UNMETERED, Idle, Metering
 
-NO_IDLE_TWIN = "an emulated GPU draws nothing before its engine stands"
+NO_IDLE_TWIN = "an emulated GPU draws no power before its engine is ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What was metered beside the load. `lateness`: of an emulated engine."""
+    """Power metered beside the load. `lateness`: steps that an emulated engine took late."""
 
     power: tuple[PowerTrace, ...] = ()
     idle: Idle = UNMETERED
@@ -41,7 +36,7 @@ class Traces:
     unmetered_because: str = NOT_METERED
 
     def within(self, begin_ns: int, end_ns: int, devices: int) -> Metering:
-        """What of it holds for a window; `devices`: how many boards there must be."""
+        """The verdict on each boundary for one window. `devices`: how many boards must have been metered."""
         verdicts: dict[Boundary, Verdict] = {}
         state: dict[str, float | None] = {}
         for trace in self.power:
@@ -52,23 +47,23 @@ class Traces:
                     state = _state(trace, begin_ns, end_ns)
         return Metering(verdicts, self.idle, self.loaded, state, self.unmetered_because)
 
-    def told(self) -> list[str]:
-        """What was metered how, for the record: `nvml: instant power`, `rapl: why not`."""
+    def summary(self) -> list[str]:
+        """How each source metered, for the provenance: `nvml: instant power`, or why it did not."""
         return [f"{each.source}: {_how(each)}" for each in self.power]
 
 
 def _how(trace: PowerTrace) -> str:
     if not any(len(each.at_ns) for each in trace.devices):
-        return trace.absent_because or "it told nothing"
+        return trace.absent_because or "it reported nothing"
     silent = f", silent at times: {trace.absent_because}" if trace.absent_because else ""
     return f"{trace.power_kind} power{silent}"
 
 
 @contextmanager
 def prepared(power: PowerConfig, gpus: tuple[str, ...]) -> Iterator[Idle]:
-    """GPUs before an engine is on them: their idle power, then limits and clocks for the block.
+    """GPUs before the engine starts: meters idle power, then sets limits and clocks for the block.
 
-    Raises PowerCapDenied. Nothing is done without GPUs, as of an emulated engine.
+    Raises PowerCapDenied. Does nothing without GPUs, as for an emulated engine.
     """
     idle = _idle(power, Place(gpus)) if gpus else Idle()
     with gpus_set(gpus, power.limit_w, power.sm_clock_mhz):
@@ -79,7 +74,7 @@ def prepared(power: PowerConfig, gpus: tuple[str, ...]) -> Iterator[Idle]:
 def load_metered(
     power: PowerConfig, gpus: tuple[str, ...], endpoint: Endpoint, idle: Idle, twin: bool
 ) -> Iterator[Callable[[], Traces]]:
-    """Around the load of an engine that is ready. The traces are whole after the block."""
+    """Meters the load of an engine that is ready. The yielded function returns the traces after the load."""
     if twin:
         with _twin_metered(endpoint.base_url) as traces:
             yield traces
@@ -88,9 +83,11 @@ def load_metered(
     place = Place(gpus, base_url=endpoint.base_url, root=root)
     loaded = _idle(power, place) if gpus else Idle()
     sources = [each for each in power.sources.values() if gpus or not isinstance(each, Nvml)]
-    if not endpoint.pid:  # what runs elsewhere draws its power elsewhere
+    if not endpoint.pid:  # an engine that runs elsewhere draws its power there
         sources = []
-    because = NOT_METERED if endpoint.pid else "the engine runs elsewhere: its power is not seen"
+    because = (
+        NOT_METERED if endpoint.pid else "the engine runs elsewhere: its power can't be metered"
+    )
     with ExitStack() as stack:
         recorders = [stack.enter_context(metered_source(each, place)) for each in sources]
         yield lambda: Traces(
@@ -100,7 +97,7 @@ def load_metered(
 
 @contextmanager
 def _twin_metered(base_url: str) -> Iterator[Callable[[], Traces]]:
-    """Of an emulated engine what it tells itself. Before the load its watts are those of an idle one."""
+    """Power as the emulated engine reports it; before the load it reports its idle power."""
     with (
         metered_source(Twin(), Place(base_url=base_url)) as energy,
         metered(lateness_reader(base_url), "twin") as lateness,
@@ -111,7 +108,7 @@ def _twin_metered(base_url: str) -> Iterator[Callable[[], Traces]]:
 
 
 def pool_roles(twin: TwinConfig | None, topology: Topology) -> tuple[Role, ...]:
-    """Of each GPU of two pools, prefill first; empty where there is one."""
+    """The role of each GPU of a prefill and a decode pool, prefill first; empty with a single pool."""
     pools = None if twin is None else twin.pools
     if pools is None:
         return ()
@@ -122,13 +119,13 @@ def pool_roles(twin: TwinConfig | None, topology: Topology) -> tuple[Role, ...]:
 
 
 def emulated(counters: CounterTrace, idle_w_device: float, roles: tuple[Role, ...] = ()) -> Traces:
-    """Of an emulation on a virtual clock, by its energy counters.
+    """Traces from the energy counters of an emulation on the virtual clock.
 
-    They are exact, and nobody else can touch them: how far apart they are read is no matter.
+    The counters are exact at any moment, so the interval between readings does not matter.
     """
     part: Sequence[Role] = roles or [""] * len(counters.names)
     devices = tuple(
-        counted(Device(name, "gpu", role), counters.at_ns, joules)
+        energy_counter_trace(Device(name, "gpu", role), counters.at_ns, joules)
         for name, role, joules in zip(counters.names, part, counters.values.T, strict=True)
     )
     trace = PowerTrace(counters.source, "modelled", np.inf, devices, "", frozenset({"gpu"}))
@@ -136,7 +133,7 @@ def emulated(counters: CounterTrace, idle_w_device: float, roles: tuple[Role, ..
 
 
 def _idle(power: PowerConfig, place: Place) -> Idle:
-    """Watts per GPU over `power.idle_s`, if nobody else is on them."""
+    """Watts per GPU over `power.idle_s`, unavailable if another process uses them."""
     source = _boards(power)
     if source is None:
         return Idle()
@@ -153,12 +150,12 @@ def _idle(power: PowerConfig, place: Place) -> Idle:
 
 
 def _boards(power: PowerConfig) -> Source | None:
-    """A recording is no idle board."""
+    """The NVML source, if there is one: a recording can't show idle boards."""
     return next((each for each in power.sources.values() if isinstance(each, Nvml)), None)
 
 
 def _state(trace: PowerTrace, begin_ns: int, end_ns: int) -> dict[str, float | None]:
-    """The figures of `STATE`."""
+    """Clocks, temperature and throttling over the window, by the names in `STATE`."""
     columns = ("sm_clock_mhz", "temperature_c", "throttle")
     found = [
         np.concatenate([np.empty(0), *(d.inside(name, begin_ns, end_ns) for d in trace.devices)])

@@ -1,4 +1,4 @@
-"""What a trial comes to: operating points, or a failure with its evidence."""
+"""The result of a trial: operating points, or a failure with its evidence."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from tuner.config.trial import TrialConfig
 _STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
 
 
-VIRTUAL = "virtual"  # in the provenance of a result: its times are not those that it took
+VIRTUAL = "virtual"  # in a result's provenance: its timings are simulated seconds
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why.
 
-    `predicted`: some of the metrics as they were foretold, by what the study takes for a prior.
+    `predicted`: metric → the value that the study's prior predicted before the trial.
     """
 
     level: int
@@ -29,6 +29,7 @@ class OperatingPoint:
 
     @property
     def valid(self) -> bool:
+        """Whether the level may decide anything: no reason against it was found."""
         return not self.invalid_because
 
     @property
@@ -48,14 +49,15 @@ class Timings:
 
     @property
     def overhead_s(self) -> float:
+        """Ray, Serve, hand-over and teardown."""
         return max(0.0, self.wall_s - self.startup_s - self.load_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`points` rise with the load, in whatever order they were measured.
+    """A measured curve. `points` are in rising order of load, whatever order they were measured in.
 
-    `given_up`: after how many levels, and why, the study wanted no more of them; no failure.
+    `pruned`: after how many levels the trial was pruned, and why; not a failure.
     """
 
     config: TrialConfig
@@ -64,12 +66,14 @@ class Completed:
     command: str  # the launch command, as a person would type it
     provenance: Mapping[str, Any] = field(default_factory=dict)
     cut_short: str = ""  # what ended the load before its last level
-    given_up: str = ""
+    pruned: str = ""
     status: Literal["completed"] = "completed"
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """A known failure: it is a result, and is never dropped."""
+
     config: TrialConfig
     failure: str  # the class of the error: OutOfMemory, StartTimeout, …
     evidence: str  # one line of the log
@@ -84,13 +88,13 @@ TrialResult = Completed | Failed
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A result on its way to the study: with the files it leaves (name → bytes) in the trial's folder."""
+    """A result with the files (name → bytes) that the study writes into the trial's folder."""
 
     result: TrialResult
     files: Mapping[str, bytes]
 
 
 def with_wall(measured: Measured, wall_s: float) -> Measured:
-    """The same, with the wall time that the study saw: Serve, Ray and hand-over included."""
+    """The same with the wall time seen by the study: Ray, Serve and hand-over included."""
     timings = replace(measured.result.timings, wall_s=wall_s)
     return replace(measured, result=replace(measured.result, timings=timings))

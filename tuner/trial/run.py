@@ -1,4 +1,4 @@
-"""One trial: its configuration, its result, and the plain function that leads from one to the other."""
+"""One trial on the wall clock: the plain function from its configuration to its result."""
 
 import tempfile
 import time
@@ -16,53 +16,55 @@ from loadgen.worker.ray_link import links_apart
 from serving.endpoint import Endpoint
 from serving.engines import External
 from serving.errors import ServingError
-from serving.launch import Order, shell_command
+from serving.launch import LaunchSpec, shell_command
 from serving.telemetry import power_file
 from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
-from tuner.trial.looks import looker
 from tuner.trial.metering import Traces, load_metered, prepared
-from tuner.trial.pruner import Hurdle
+from tuner.trial.pruner import PruningBaseline, level_pruner
 from tuner.trial.result import Completed, Failed, Measured, Timings
 from tuner.trial.score import cut_short, load_of, score
 
-LOG_BYTES = 4 << 20  # of an engine's log, its end is kept: that is where it died
+LOG_BYTES = 4 << 20  # the end of an engine's log is kept: it says why an engine died
 
 
 class Application(Protocol):
-    """Where engines stand: `serving.deployment.SlotApplication`, or a double of it."""
+    """Starts engines on one node: `serving.deployment.SlotApplication`, or a test double."""
 
-    def devices(self) -> tuple[str, ...]: ...  # the GPUs on which engines will stand
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs that its engines get."""
 
-    def engine(self, order: Order) -> AbstractContextManager[Endpoint]: ...
+    def engine(self, spec: LaunchSpec) -> AbstractContextManager[Endpoint]:
+        """A running engine, stopped at the end of the block. Raises ServingError."""
 
-    def confirm(self, endpoint: Endpoint) -> None: ...
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Raises ServingError unless the engine is still the process that was started."""
 
 
 def run_trial(
     config: TrialConfig,
     application: Application,
     on_progress: Callable[[Progress], None],
-    hurdle: Hurdle | None = None,
+    baseline: PruningBaseline | None = None,
 ) -> Measured:
     """Stand up, load, confirm, tear down, score. A known failure is a result; anything else is raised.
 
-    `hurdle`: what the trial has to get over, or it is given up.
+    `baseline`: prunes the trial once its remaining levels can't improve on it; None measures all levels.
     """
     began, startup_s, load_s, command = time.monotonic(), 0.0, 0.0, ""
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
-            order = Order(config.engine, config.model, config.topology, log, config.twin)
+            spec = LaunchSpec(config.engine, config.model, config.topology, log, config.twin)
             gpus, twin = _gpus(config, application), config.twin is not None
             with (
                 prepared(config.power, gpus) as idle,
-                application.engine(order) as endpoint,
+                application.engine(spec) as endpoint,
                 load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
             ):
                 startup_s, command = endpoint.startup_s, shell_command(endpoint)
                 load_began = time.monotonic()
-                report = _load(config, application, endpoint, on_progress, hurdle)
+                report = _load(config, application, endpoint, on_progress, baseline)
                 load_s = time.monotonic() - load_began
         except (ServingError, loadgen.LoadError) as error:
             timings = Timings(time.monotonic() - began, startup_s, load_s)
@@ -71,10 +73,10 @@ def run_trial(
             failed = Failed(config, type(error).__name__, evidence, timings, command, facts)
             return Measured(failed, _files(log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
-        stood = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
+        engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
         traces = meters()
-        metered = {"power": traces.told()}
-        facts = {**provenance(), **stood, **metered, **_modelled(config, endpoint)}
+        metered = {"power": traces.summary()}
+        facts = {**provenance(), **engine, **metered, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
         ended = cut_short(report), report.ended_because
         completed = Completed(config, points, timings, command, facts, *ended)
@@ -86,9 +88,9 @@ def _load(
     application: Application,
     endpoint: Endpoint,
     on_progress: Callable[[Progress], None],
-    hurdle: Hurdle | None,
+    baseline: PruningBaseline | None,
 ) -> LoadReport:
-    """An engine that died under load is the cause, and the client's errors only its symptom."""
+    """An engine that died under load is the failure; the client's errors are its symptom."""
     try:
         report = loadgen.run(
             endpoint.base_url,
@@ -97,9 +99,11 @@ def _load(
             vocabulary=config.model.vocabulary,
             links=local_links if config.workload.placement == "beside" else links_apart(),
             on_progress=on_progress,
-            first=hurdle.first_load if hurdle else None,
-            # Energy is known after the load only: by it no trial is given up.
-            after_level=looker(hurdle, config.workload, partial(score, config)) if hurdle else None,
+            first=baseline.first_load if baseline else None,
+            # Energy is known only after the load, so it prunes no trial.
+            after_level=level_pruner(baseline, config.workload, partial(score, config))
+            if baseline
+            else None,
         )
     except loadgen.LoadError:
         application.confirm(endpoint)
@@ -109,18 +113,18 @@ def _load(
 
 
 def _gpus(config: TrialConfig, application: Application) -> tuple[str, ...]:
-    """The real ones, that can be metered and set before an engine is on them."""
+    """The real GPUs, which can be metered and set before the engine starts on them."""
     ours = config.topology.gpus and config.twin is None and not isinstance(config.engine, External)
     return application.devices() if ours else ()
 
 
 def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
-    """What an emulated figure rests on. Empty for a measured one."""
+    """The provenance of emulated figures; empty for measured ones."""
     twin = config.hardware.twin
     if twin is None:
         return {}
-    told = endpoint.modelled if endpoint is not None else None
-    return {"modelled": told or f"twin of {twin.system}"}
+    reported = endpoint.modelled if endpoint is not None else None
+    return {"modelled": reported or f"twin of {twin.system}"}
 
 
 def _files(log: Path, report: LoadReport | None, traces: Traces | None = None) -> dict[str, bytes]:

@@ -1,33 +1,33 @@
-"""A load level as an operating point: what was measured, and the figures per device, MW, $ and J."""
+"""Scores a load level: its metrics, and the figures per device, MW, dollar and joule derived from them."""
 
 from collections.abc import Mapping
 
 from loadgen import Level, LoadReport
 from loadgen.results.stats import summarize
+from serving.telemetry.sources.twin import LATE, STEPS
 from serving.telemetry.trace import CounterTrace
-from serving.telemetry.twin import LATE, STEPS
 from tuner.config.trial import TrialConfig
 from tuner.metrics.derive import derive
 from tuner.metrics.energy import energy_figures
 from tuner.trial.metering import Traces
 from tuner.trial.result import OperatingPoint
 
-LATE_SHARE_MAX = 0.1
+LATE_SHARE_MAX = 0.1  # of an emulation's steps
 
 
 def load_of(level: Level) -> tuple[float, int]:
-    """By which levels are put in order: the load, then when it was measured."""
+    """Sort key of levels: the load, then the order of measurement."""
     return level.load_value or 0.0, level.index
 
 
 def cut_short(report: LoadReport) -> str:
-    """What ended a load before its last level; empty if nothing did."""
+    """The error that ended the load before its last level; empty if none did."""
     error = report.failure
     return "" if error is None else f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> OperatingPoint:
-    """One load level as an operating point: the load's metrics, and those per device, MW, $ and J."""
+    """The operating point of one load level. `traces`: power metered beside the load; None: none was."""
     stats, traces = summarize(level), traces or Traces()
     devices = config.devices
     window, per_node = level.window, config.hardware.devices_per_node
@@ -49,11 +49,11 @@ def _grown(trace: CounterTrace | None, level: Level) -> dict[str, float] | None:
     start_ns, end_ns = level.window.start_ns, level.window.end_ns
     if trace is None or not trace.covers(start_ns, end_ns):
         return None
-    return trace.grown(start_ns, end_ns)
+    return trace.increase(start_ns, end_ns)
 
 
 def _late(counted: Mapping[str, float] | None) -> list[str]:
-    """An emulation that can't keep its own schedule shows this machine's limits, not the emulated one's."""
+    """Why a level is invalid because the emulation fell behind its own schedule; empty if it kept it."""
     if counted is None or not counted[STEPS]:
         return []
     share = counted[LATE] / counted[STEPS]

@@ -1,0 +1,1 @@
+"""Steady state of an emulated engine as equations, without running it."""

@@ -1,0 +1,1 @@
+"""The emulated engine: scheduler, KV blocks, batches, power, on any clock."""

@@ -1,63 +1,69 @@
-"""Which request may enter a rank's batch: places, step budget, and room in its cache."""
+"""Which request may join a rank's batch: sequence slots, token budget, and free KV blocks."""
 
-from serving.twin.engine.batch import Scheduling
-from serving.twin.engine.blocks import Blocks
+from serving.twin.engine.batch import SchedulerConfig
+from serving.twin.engine.kv_blocks import BlockPool
 from serving.twin.engine.request import Request
 
-# SGLang reserves a share of the output that is still to come; the share falls as it sees how it goes
+# SGLang reserves a ratio of the output still to come, which decays while no request is retracted
 # (sglang/srt/environ.py: SGLANG_INIT_NEW_TOKEN_RATIO, …_MIN_…_FACTOR, …_DECAY_STEPS).
 RESERVE_FIRST, RESERVE_LEAST, RESERVE_STEP = 0.7, 0.14, 0.7 / 600
 
 
-def came_computed(request: Request) -> bool:
-    """Its prompt's cache was computed elsewhere, and is here."""
-    return request.handed_over and not request.preemptions
+def arrives_prefilled(request: Request) -> bool:
+    """Its prompt was computed by a prefill engine, and has not been evicted since."""
+    return request.transferred and not request.preemptions
 
 
 class Admission:
-    def __init__(self, scheduling: Scheduling, blocks: Blocks) -> None:
-        self._scheduling, self._blocks = scheduling, blocks
-        self._most = scheduling.max_sequences
-        if scheduling.draft_tokens:
-            self._most = min(self._most, scheduling.step_tokens // (1 + scheduling.draft_tokens))
-        self._least = RESERVE_LEAST * RESERVE_FIRST * scheduling.conservativeness
-        self._reserve = min(1.0, RESERVE_FIRST * scheduling.conservativeness)
+    """The admission rule of one rank, with the state of SGLang's reserve ratio."""
 
-    def room(self, active: int) -> bool:
-        """Whether one more than those has a place."""
-        return active < self._most
+    def __init__(self, scheduler: SchedulerConfig, blocks: BlockPool) -> None:
+        self._scheduler, self._blocks = scheduler, blocks
+        self._max_active = scheduler.max_sequences
+        if scheduler.draft_tokens:
+            by_budget = scheduler.step_tokens // (1 + scheduler.draft_tokens)
+            self._max_active = min(self._max_active, by_budget)
+        self._least_ratio = RESERVE_LEAST * RESERVE_FIRST * scheduler.conservativeness
+        self._ratio = min(1.0, RESERVE_FIRST * scheduler.conservativeness)
 
-    def let_in(self, request: Request, budget: int, coming: float | None) -> bool:
-        """Takes its blocks if it may come in now; `known` is then what the cache knows of its prompt.
+    def has_slot(self, active: int) -> bool:
+        """Whether one more request than `active` may run."""
+        return active < self._max_active
 
-        `coming`: output tokens that those inside will still make; None where there are none.
+    def admit(self, request: Request, budget: int, remaining: float | None) -> bool:
+        """Allocates the request's blocks and sets `computed_tokens` if it may start now.
+
+        `budget`: tokens left of the step. `remaining`: output tokens that active requests will still
+        generate; None if there are none.
         """
-        blocks, scheduling = self._blocks, self._scheduling
-        hits = min(blocks.hits(request.blocks) * blocks.block_tokens, request.target - 1)
+        blocks, scheduler = self._blocks, self._scheduler
+        hits = min(
+            blocks.cached_prefix(request.blocks) * blocks.block_tokens, request.total_tokens - 1
+        )
         hits -= hits % blocks.block_tokens
-        computed = came_computed(request)
-        rest = 0 if computed else request.target - hits
-        if not scheduling.chunked and budget < rest <= scheduling.step_tokens:
+        computed = arrives_prefilled(request)
+        rest = 0 if computed else request.total_tokens - hits
+        if not scheduler.chunked and budget < rest <= scheduler.step_tokens:
             return False
-        whole = request.prompt_tokens if computed else request.target
-        if scheduling.reserve == "all":
-            whole = request.prompt_tokens + request.output_tokens
-        need, spare = blocks.needed(whole), 0
-        if scheduling.reserve == "estimate" and coming is not None:
-            spare = blocks.needed(int(self._reserve * (coming + request.left)))
-        if not blocks.fits(request.blocks, need + spare):
+        tokens = request.prompt_tokens if computed else request.total_tokens
+        if scheduler.reserve == "all":
+            tokens = request.prompt_tokens + request.output_tokens
+        need, reserved = blocks.blocks_for(tokens), 0
+        if scheduler.reserve == "estimate" and remaining is not None:
+            reserved = blocks.blocks_for(int(self._ratio * (remaining + request.remaining)))
+        if not blocks.can_allocate(request.blocks, need + reserved):
             return False
-        blocks.hold(request.blocks, need)
+        blocks.allocate(request.blocks, need)
         if not computed:
-            request.known = hits
-            request.hit_tokens += hits
+            request.computed_tokens = hits
+            request.cached_tokens += hits
         return True
 
-    def learn(self, steps: int) -> None:
-        """So many decode steps went well."""
-        if self._scheduling.reserve == "estimate":
-            self._reserve = max(self._least, self._reserve - steps * RESERVE_STEP)
+    def decay(self, steps: int) -> None:
+        """Lowers the reserve ratio after so many decode steps without a preemption."""
+        if self._scheduler.reserve == "estimate":
+            self._ratio = max(self._least_ratio, self._ratio - steps * RESERVE_STEP)
 
-    def warned(self) -> None:
-        """A request had to go: caution starts anew."""
-        self._reserve = min(1.0, RESERVE_FIRST * self._scheduling.conservativeness)
+    def reset(self) -> None:
+        """Puts the reserve ratio back to its start, after a preemption."""
+        self._ratio = min(1.0, RESERVE_FIRST * self._scheduler.conservativeness)

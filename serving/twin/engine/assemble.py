@@ -1,26 +1,26 @@
-"""From an engine's flags to an emulation of it: tables, memory, ranks. Raises what the engine would die of."""
+"""From an engine's flags to its emulation: step-time table, KV cache size, ranks."""
 
 import zlib
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from serving.twin.config import Power, TwinConfig
-from serving.twin.engine.batch import Scheduling
-from serving.twin.engine.blocks import Blocks
+from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.emulation import Emulation, Transfer
-from serving.twin.engine.engine import Engine, HostCosts, Noise, Spare
+from serving.twin.engine.engine import ActivationHeadroom, Engine, HostCosts, Noise
 from serving.twin.engine.host import host_costs
-from serving.twin.engine.power import Machine, PowerModel
+from serving.twin.engine.kv_blocks import BlockPool
+from serving.twin.engine.power import GpuPeaks, PowerModel
 from serving.twin.engine.rank import Rank
 from serving.twin.engine.work import work_of
-from serving.twin.setup import FlagError, Setup
+from serving.twin.errors import DoesNotFit, FlagError, TwinOutOfMemory
+from serving.twin.setup import Setup
 from serving.twin.tables.catalog import SYSTEMS, WEIGHT_BYTES, ModelFacts, SystemFacts, checkpoint
-from serving.twin.tables.library import DoesNotFit, Library
+from serving.twin.tables.library import Library
 from serving.twin.tables.steptime import StepTable, TableKey
 
-# What the frameworks call a precision, in their flags and quantization configs.
+# Precision by its name in the frameworks' flags and quantization configs.
 WEIGHTS = {
     **dict.fromkeys(("bf16", "bfloat16", "half", "float16", "none"), "bf16"),
     **dict.fromkeys(("fp8", "modelopt", "modelopt_fp8", "w8a8_fp8", "fbgemm_fp8"), "fp8"),
@@ -29,27 +29,15 @@ WEIGHTS = {
     "fp8_block": "fp8_block",
     "int4": "int4",
 }
-PEAK = {"bf16": "bf16", "nvfp4": "fp4", "int4": "bf16", "mxfp4": "fp8"}  # else fp8
-# Assumed: weights from a local disk; then compiling, graphs, warm-up.
+# Start of a real engine, assumed: weights from a local disk; then compilation, CUDA graphs, warm-up.
 LOAD_BYTES_S, OTHER_START_S = 5e9, 20.0
 FABRIC_BYTES_S = 100e9  # per GPU, 8 × 800 Gb/s a node (systems/b300_sxm.yaml: inter_node_bw)
 
 
-class TwinOutOfMemory(Exception):
-    """`kind`: the weights don't fit; nothing is left for the cache; it can't hold one context."""
-
-    def __init__(
-        self, need_bytes: float, have_bytes: float, kind: Literal["weights", "cache", "context"]
-    ) -> None:
-        super().__init__(
-            f"{kind}: {need_bytes / 1e9:.1f} GB are needed, {have_bytes / 1e9:.1f} are there"
-        )
-        self.need_bytes, self.have_bytes, self.kind = need_bytes, have_bytes, kind
-
-
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """`kv_tokens`: of one rank. `weights_bytes`: of one GPU. `version`: of the table."""
+    """An emulation, and what its engine reports. `kv_tokens`: of one rank; `weights_bytes`: of one GPU;
+    `version`: of the table."""
 
     emulation: Emulation
     kv_tokens: int
@@ -59,17 +47,17 @@ class Assembled:
 
     @property
     def start_s(self) -> float:
-        """From the real engine's command to its first request: reading the weights, and all else."""
+        """Seconds from the real engine's command to its first request."""
         return self.weights_bytes / LOAD_BYTES_S + OTHER_START_S
 
 
 def assemble(setup: Setup, config: TwinConfig, library: Library | None = None) -> Assembled:
-    """Raises FlagError (a model or a precision that there is none of), NoTable, TwinOutOfMemory."""
-    plan = _plan(setup, config, library)
-    tokens = plan.kv_tokens
-    emulation = Emulation(plan.engines(0, 1), host=plan.host)
+    """The emulation of one engine. Raises FlagError for what is not modelled, NoTable, TwinOutOfMemory."""
+    spec = _engine_spec(setup, config, library)
+    tokens = spec.kv_tokens
+    emulation = Emulation(spec.engines(0, 1), host=spec.host)
     return Assembled(
-        emulation, tokens, plan.table.memory.weights_bytes, plan.table.version, plan.table.key
+        emulation, tokens, spec.table.memory.weights_bytes, spec.table.version, spec.table.key
     )
 
 
@@ -82,14 +70,18 @@ def assemble_disaggregated(
     decode_engines: int,
     library: Library | None = None,
 ) -> Assembled:
-    """So many engines of each kind; the cache of a prompt travels at the network's pace of its GPUs."""
-    first, then = _plan(prefill, config, library), _plan(decode, config, library)
+    """Prefill and decode engines of their own; the KV cache of a prompt is sent over the GPUs' network.
+
+    Raises as `assemble` does.
+    """
+    first = _engine_spec(prefill, config, library)
+    then = _engine_spec(decode, config, library)
     memory = first.table.memory
     transfer = Transfer(memory.kv_bytes_per_token, FABRIC_BYTES_S)
     emulation = Emulation(
         first.engines(0, prefill_engines),
         host=first.host,
-        decoders=then.engines(prefill_engines, decode_engines),
+        decode_engines=then.engines(prefill_engines, decode_engines),
         transfer=transfer,
     )
     return Assembled(
@@ -98,7 +90,9 @@ def assemble_disaggregated(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _EngineSpec:
+    """All that engines of one command line are made from; `kv_tokens` of one rank."""
+
     setup: Setup
     config: TwinConfig
     facts: ModelFacts
@@ -108,7 +102,7 @@ class _Plan:
     kv_tokens: int
 
     def engines(self, begin: int, copies: int) -> list[Engine]:
-        """Of so many copies; data-parallel ranks that do not step together are engines of their own."""
+        """Copies of the engine, numbered from `begin` on; data-parallel ranks not in lockstep are engines."""
         each = 1 if self.setup.lockstep else self.setup.data
         return [
             self._engine((begin + i) * each + rank) for i in range(copies) for rank in range(each)
@@ -116,15 +110,14 @@ class _Plan:
 
     def _engine(self, index: int) -> Engine:
         setup, config = self.setup, self.config
-        told = repr(replace(setup, host="", port=0, served_model=""))
-        seeds = np.random.SeedSequence([config.seed, zlib.crc32(told.encode()), index])
+        seeds = np.random.SeedSequence([config.seed, flags_seed(setup), index])
         rng, noise = (np.random.default_rng(seed) for seed in seeds.spawn(2))
-        scheduling = scheduling_of(setup, config.acceptance)
+        scheduler = scheduler_config(setup, config.acceptance)
         blocks = self.kv_tokens // setup.block_tokens
         ranks = [
             Rank(
-                scheduling,
-                Blocks(blocks, setup.block_tokens, prefix_caching=setup.prefix_caching),
+                scheduler,
+                BlockPool(blocks, setup.block_tokens, prefix_caching=setup.prefix_caching),
                 rng,
             )
             for _ in range(setup.data if setup.lockstep else 1)
@@ -133,38 +126,42 @@ class _Plan:
             ranks,
             self.table,
             host=self.host,
-            power=PowerModel(self._machine(), config.power),
+            power=PowerModel(self._gpu_peaks(), config.power),
             work=work_of(self.facts, self.table, setup.draft_tokens),
             gpus_per_rank=setup.tensor,
             noise=Noise(config.noise, noise),
             draft_cost=1 / self.facts.layers,
-            spare=self._spare(),
+            headroom=self._headroom(),
         )
 
-    def _spare(self) -> Spare | None:
-        """SGLang profiles no step before it sizes its cache: a large one may find no room."""
+    def _headroom(self) -> ActivationHeadroom | None:
+        """SGLang sizes its cache without profiling a step, so a large one may run out of memory."""
         if self.setup.framework != "sglang":
             return None
         memory = self.table.memory
-        taken = memory.weights_bytes + memory.other_bytes + memory.communication_bytes
-        taken += memory.kv_bytes_per_request * self.setup.max_sequences
-        taken += self.kv_tokens * memory.kv_bytes_per_token + memory.activation_bytes_base
-        left = self.system.memory_bytes - taken
-        return Spare(left, memory.activation_bytes_per_token)
+        used = memory.weights_bytes + memory.other_bytes + memory.communication_bytes
+        used += memory.kv_bytes_per_request * self.setup.max_sequences
+        used += self.kv_tokens * memory.kv_bytes_per_token + memory.activation_bytes_base
+        free = self.system.memory_bytes - used
+        return ActivationHeadroom(free, memory.activation_bytes_per_token)
 
-    def _machine(self) -> Machine:
-        peak = PEAK.get(self.table.key.weights, "fp8")
-        flops = self.system.flops_per_s
-        return Machine(
-            self.system.bandwidth_bytes_per_s,
-            flops.get(peak, max(flops.values())),
-            self.system.power_cap_w,
-        )
+    def _gpu_peaks(self) -> GpuPeaks:
+        system = self.system
+        peak_flop_s = system.peak_flop_s(self.table.key.weights)
+        return GpuPeaks(system.bandwidth_bytes_per_s, peak_flop_s, system.power_cap_w)
 
 
-def scheduling_of(setup: Setup, acceptance: float) -> Scheduling:
-    """What of the flags decides on a rank's batches."""
-    return Scheduling(
+def flags_seed(setup: Setup) -> int:
+    """A hash of all flags but the address, so that configurations differ in their noise.
+
+    It is of the text of Setup: a renamed field changes the noise of every emulation.
+    """
+    return zlib.crc32(repr(replace(setup, host="", port=0, served_model="")).encode())
+
+
+def scheduler_config(setup: Setup, acceptance: float) -> SchedulerConfig:
+    """The flags that decide on a rank's batches."""
+    return SchedulerConfig(
         max_sequences=setup.max_sequences,
         step_tokens=setup.step_tokens,
         chunked=setup.chunked,
@@ -177,24 +174,22 @@ def scheduling_of(setup: Setup, acceptance: float) -> Scheduling:
     )
 
 
-def _check_cap(power: Power, most_w: float) -> None:
-    """Clocks have a lowest: what a GPU draws at that, no cap takes away."""
-    least_w = most_w * (power.floor + (1 - power.floor) * power.slowest**power.exponent)
+def _check_cap(power: Power, max_w: float) -> None:
+    """At its lowest clock a GPU still draws some power under full load: no cap can go below that."""
+    least_w = max_w * (power.floor + (1 - power.floor) * power.slowest**power.exponent)
     if power.cap_w is not None and power.cap_w < least_w:
         raise FlagError(
-            f"a power cap of {power.cap_w:g} W can't be kept: {least_w:.0f} W is the least"
+            f"a power cap of {power.cap_w:g} W is too low: the GPU draws {least_w:.0f} W at its lowest clock"
         )
 
 
-def _plan(setup: Setup, config: TwinConfig, library: Library | None) -> _Plan:
+def _engine_spec(setup: Setup, config: TwinConfig, library: Library | None) -> _EngineSpec:
     _check_cap(config.power, SYSTEMS[config.system].power_cap_w)
     if setup.pipeline > 1:
-        raise FlagError(
-            "the twin has no measurements of pipeline parallelism: pipeline size 1 is right"
-        )
-    facts, weights = precision(setup)
+        raise FlagError("the twin has no measurements of pipeline parallelism: use pipeline size 1")
+    facts, weights = resolve_model(setup)
     if setup.framework == "vllm" and facts.moe and setup.data > 1:
-        setup = replace(setup, lockstep=True)  # it spreads experts over all ranks, EP or not
+        setup = replace(setup, lockstep=True)  # it shards experts over all ranks, EP or not
     key = TableKey(
         config.system,
         setup.framework,
@@ -212,11 +207,14 @@ def _plan(setup: Setup, config: TwinConfig, library: Library | None) -> _Plan:
         raise TwinOutOfMemory(need, SYSTEMS[config.system].memory_bytes, "weights") from error
     system = SYSTEMS[config.system]
     host = host_costs(setup, facts) if config.host_overhead else HostCosts()
-    return _Plan(setup, config, facts, system, table, host, _kv_tokens(setup, table, system))
+    return _EngineSpec(setup, config, facts, system, table, host, _kv_tokens(setup, table, system))
 
 
-def precision(setup: Setup) -> tuple[ModelFacts, str]:
-    """The architecture and the weights' precision: the checkpoint's own, or what is made of it."""
+def resolve_model(setup: Setup) -> tuple[ModelFacts, str]:
+    """The architecture, and the precision of its weights: the checkpoint's, or what flags quantize it to.
+
+    Raises FlagError.
+    """
     known = checkpoint(setup.model)
     if known is None:
         raise FlagError(f"the twin does not know the model {setup.model}")
@@ -227,27 +225,27 @@ def precision(setup: Setup) -> tuple[ModelFacts, str]:
     if asked is None:
         raise FlagError(f"the twin has no measurements of quantization {setup.weights}")
     if own.startswith("fp8") and asked == "fp8":
-        asked = own  # the flag names what the checkpoint is
+        asked = own  # the flag names the checkpoint's own format
     if own not in ("bf16", asked):
         raise FlagError(
-            f"{setup.model} holds {own} weights: quantization {setup.weights} is not possible"
+            f"{setup.model} has {own} weights: quantization {setup.weights} is not possible"
         )
     return facts, asked
 
 
 def _kv_tokens(setup: Setup, table: StepTable, system: SystemFacts) -> int:
-    """What a rank's cache holds, by the framework's own rule for its memory fraction."""
+    """KV cache size of a rank, by the framework's own rule for its memory fraction."""
     memory, have = table.memory, float(system.memory_bytes)
     fixed = memory.fixed_bytes(setup.step_tokens)
     if memory.weights_bytes + memory.other_bytes > have:
         raise TwinOutOfMemory(memory.weights_bytes, have, "weights")
     share = setup.memory_fraction
     match setup.framework:
-        case "vllm":  # weights, activations and all else lie inside the fraction
+        case "vllm":  # the fraction covers weights, activations and everything else
             room = share * have - fixed
-        case "sglang":  # it is for weights and cache; activations get what is left
+        case "sglang":  # the fraction covers weights and cache; activations use the rest
             room = share * have - memory.weights_bytes - memory.other_bytes
-        case "trtllm":  # of what is free once all else is there
+        case "trtllm":  # the fraction is of the memory that everything else leaves free
             room = share * (have - fixed)
     room -= memory.kv_bytes_per_request * setup.max_sequences
     if room <= 0:

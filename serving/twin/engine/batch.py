@@ -1,4 +1,4 @@
-"""What a rank decides by, and what it decides: flags of scheduling, one step's batch, counters."""
+"""Scheduler settings of a rank, the batch of one step, and a rank's counters."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,13 +7,14 @@ from serving.twin.engine.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Scheduling:
-    """What of an engine's flags decides on its batches. Tokens and requests are those of one rank.
+class SchedulerConfig:
+    """The flags that decide on a rank's batches. Tokens and requests are those of one rank.
 
-    `mixed`: prompts and decodes share a step, else prompts go first. `reserve`: what of a request's
-    output must have its place in the KV cache before it is let in: nothing, all, or an estimate.
-    `acceptance`: the chance that a draft token is taken, given that the one before it was.
-    `receive_steps`: decode steps between two looks at what has arrived.
+    `step_tokens`: token budget of a step. `chunked`: prompts may be split over steps. `mixed`: prefill and
+    decode share a step; else prefill goes first. `reserve`: the output that must have KV blocks before a
+    request is admitted: none of it, all, or an estimate (`conservativeness` times SGLang's ratio).
+    `acceptance`: probability that a draft token is accepted, given that the one before it was.
+    `receive_steps`: decode steps between two polls for new requests.
     """
 
     max_sequences: int
@@ -28,13 +29,17 @@ class Scheduling:
 
     @property
     def mean_tokens(self) -> float:
-        """Output tokens of a request and decode step: 1 + a + a² + … + a^k."""
+        """Output tokens of a request per decode step: 1 + a + a² + … + a^k."""
         return sum(self.acceptance**k for k in range(self.draft_tokens + 1))
 
 
 @dataclass(slots=True)
 class Batch:
-    """One step of one rank. `attended`: tokens that a prompt token attends to, in the mean."""
+    """One step of one rank.
+
+    `attended`: tokens that a prompt token attends to, mean over the step's prompt tokens. `context`: tokens
+    in the cache of a decoding request, mean over the `decodes`.
+    """
 
     chunks: list[tuple[Request, int]] = field(default_factory=list)
     prefill_tokens: int = 0
@@ -43,18 +48,18 @@ class Batch:
     context: float = 0.0
 
     def add(self, request: Request, tokens: int) -> None:
-        attended = self.attended * self.prefill_tokens + tokens * (request.known + tokens / 2)
+        """Adds the next `tokens` of a request's prompt."""
+        attended = self.attended * self.prefill_tokens
+        attended += tokens * (request.computed_tokens + tokens / 2)
         self.chunks.append((request, tokens))
         self.prefill_tokens += tokens
         self.attended = attended / self.prefill_tokens
 
 
 @dataclass(slots=True)
-class Stats:
-    """Counters since the start."""
+class RankCounters:
+    """Totals since the start. `prompt_tokens`: computed, those of preempted requests again."""
 
     prompt_tokens: int = 0
     output_tokens: int = 0
-    hit_tokens: int = 0
     preemptions: int = 0
-    finished: int = 0

@@ -1,7 +1,7 @@
-"""A serving installation on its own clock: engines, a router before them, and prompts that travel.
+"""A serving installation on its own clock: engines, the router before them, and KV cache transfers.
 
-The clock belongs to the driver. A server sleeps until `next_s` and then calls `advance`; a simulation
-calls it at once. What happens is the same.
+The caller keeps the clock. A server sleeps until `next_s` and then calls `advance`; a simulation calls it at
+once. Both see the same events.
 """
 
 from collections.abc import Sequence
@@ -15,160 +15,165 @@ from serving.twin.engine.engine import Engine, HostCosts
 from serving.twin.engine.rank import Rank
 from serving.twin.engine.request import Request
 
-_Event = Literal["step", "arrive", "arrive_decode"]
+_Kind = Literal["step", "arrive", "arrive_decode"]
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """From the GPUs that computed a prompt to those that decode: its KV cache, over the network."""
+    """The network between prefill and decode GPUs, over which a prompt's KV cache is sent."""
 
     bytes_per_token: float
     bytes_s: float
     latency_s: float = 0.002
 
     def seconds(self, tokens: int) -> float:
+        """How long the cache of so many tokens takes."""
         return self.latency_s + tokens * self.bytes_per_token / self.bytes_s
 
 
 @dataclass(slots=True)
-class Turn:
-    """What happened at one moment. `stepped` ranks gave each of their running requests its output."""
+class EmulationEvent:
+    """What happened at one moment.
+
+    `prefilled`: requests whose prefill gave them a token; `done`: finished or rejected. `stepped`: the engine
+    that finished a step; each running request of its ranks has its output.
+    """
 
     at_s: float
-    made: list[Request] = field(default_factory=list)  # by its prompt: the first token
+    prefilled: list[Request] = field(default_factory=list)
     done: list[Request] = field(default_factory=list)
     stepped: Engine | None = None
 
 
 class Emulation:
-    """With `decoders`, `engines` compute prompts only, and hand them over."""
+    """Engines behind one router. With `decode_engines`, `engines` only prefill and hand requests over."""
 
     def __init__(
         self,
         engines: Sequence[Engine],
         *,
         host: HostCosts,
-        decoders: Sequence[Engine] = (),
+        decode_engines: Sequence[Engine] = (),
         transfer: Transfer | None = None,
     ) -> None:
-        if bool(decoders) != (transfer is not None):
-            raise ValueError("decoders and transfer belong together")
-        self.engines, self.decoders = list(engines), list(decoders)
+        if bool(decode_engines) != (transfer is not None):
+            raise ValueError("decode engines need a transfer, and only they do")
+        self.engines, self.decode_engines = list(engines), list(decode_engines)
         self.now_s = 0.0
-        self.ahead_s = 0.0  # nobody comes or goes before that: steps till then may be taken at once
-        self._host, self._transfer = host, transfer
+        self.undisturbed_until_s = 0.0  # no submit or abort before: steps may be fast-forwarded
+        self.host, self._transfer = host, transfer
         self._order = count()
-        self._events: list[tuple[float, int, _Event, object]] = []
+        self._events: list[tuple[float, int, _Kind, object]] = []
         self._stepping: set[Engine] = set()
-        self._wanted: dict[
-            Request, int
-        ] = {}  # output tokens of those whose prompt is computed apart
-        self._turn = count()
-        self._gone: set[Request] = set()
+        self._output_tokens: dict[Request, int] = {}  # asked for, while the prompt is prefilled
+        self._router_turn = count()
+        self._aborted: set[Request] = set()
 
     @property
     def next_s(self) -> float | None:
-        """When the next thing happens; None while there is nothing to do."""
+        """When the next event happens; None while there is nothing to do."""
         return self._events[0][0] if self._events else None
 
     @property
     def all_engines(self) -> list[Engine]:
-        return [*self.engines, *self.decoders]
+        """Prefill and decode engines."""
+        return [*self.engines, *self.decode_engines]
 
     @property
     def gpus(self) -> int:
+        """GPUs of all engines."""
         return sum(len(each.ranks) * each.gpus_per_rank for each in self.all_engines)
 
     def submit(self, request: Request, at_s: float) -> None:
-        """A request reaches the server, and a little later the queue."""
+        """A client sends a request; it reaches a scheduler's queue `host.latency_s` later."""
         request.arrived_s = at_s
-        self._at(at_s + self._host.latency_s, "arrive", request)
+        self._schedule(at_s + self.host.latency_s, "arrive", request)
 
-    def advance(self) -> Turn:
-        """The next thing that happens."""
+    def advance(self) -> EmulationEvent:
+        """Moves to the next event. Raises DeviceMemoryExhausted."""
         at_s, _, kind, what = heappop(self._events)
         self.now_s = at_s
-        turn = Turn(at_s)
+        event = EmulationEvent(at_s)
         if kind == "step":
             assert isinstance(what, Engine)
             self._stepping.discard(what)
-            turn.stepped = what
-            made, done = what.finish(at_s)
-            turn.made = made
-            turn.done = (
-                self._handed_over(done, at_s) if what in self.engines and self.decoders else done
-            )
-            if not turn.done:
-                self._run_ahead(what)
+            event.stepped = what
+            prefilled, done = what.finish(at_s)
+            event.prefilled = prefilled
+            hands_over = what in self.engines and self.decode_engines
+            event.done = self._hand_over(done, at_s) if hands_over else done
+            if not event.done:
+                self._fast_forward(what)
             self._step(what)
         else:
             assert isinstance(what, Request)
-            self._arrive(what, turn, self.engines if kind == "arrive" else self.decoders)
-        return turn
+            self._arrive(what, event, self.engines if kind == "arrive" else self.decode_engines)
+        return event
 
     def energy_j(self, at_s: float) -> list[float]:
-        """Of each GPU since time 0; `at_s` not before the last event."""
+        """Energy of each GPU since time 0; `at_s`: not before the last event."""
         return [joules for each in self.all_engines for joules in each.energy_j(at_s)]
 
     def watts(self) -> list[float]:
+        """Power draw of each GPU now."""
         return [watts for each in self.all_engines for watts in each.watts()]
 
-    def abandon(self, request: Request) -> None:
-        """The client went away: nothing more is computed for it after this step."""
-        found = [r.abandon(request) for each in self.all_engines for r in each.ranks]
+    def abort(self, request: Request) -> None:
+        """The client disconnected: nothing more is computed for it after the current step."""
+        found = [r.abort(request) for each in self.all_engines for r in each.ranks]
         if not any(found):
-            self._gone.add(request)  # on its way: it is dropped where it arrives
+            self._aborted.add(request)  # on its way: dropped where it arrives
 
-    def _at(self, at_s: float, kind: _Event, what: object) -> None:
+    def _schedule(self, at_s: float, kind: _Kind, what: object) -> None:
         heappush(self._events, (at_s, next(self._order), kind, what))
 
-    def _arrive(self, request: Request, turn: Turn, engines: Sequence[Engine]) -> None:
-        if request in self._gone:
-            self._gone.discard(request)
+    def _arrive(self, request: Request, event: EmulationEvent, engines: Sequence[Engine]) -> None:
+        if request in self._aborted:
+            self._aborted.discard(request)
             return
-        if request.refused:
-            turn.done.append(request)
+        if request.rejection:
+            event.done.append(request)
             return
         engine, rank = self._least_loaded(engines)
-        if self.decoders and engine in self.engines:
-            self._wanted[request] = request.output_tokens
+        if self.decode_engines and engine in self.engines:
+            self._output_tokens[request] = request.output_tokens
             request.output_tokens = 1
         rank.submit(request)
-        if request.refused:
-            turn.done.append(request)
+        if request.rejection:
+            event.done.append(request)
         elif engine not in self._stepping:
             self._step(engine)
 
     def _least_loaded(self, engines: Sequence[Engine]) -> tuple[Engine, Rank]:
-        """The rank with the fewest requests; of equal ones each in its turn."""
+        """The rank with the fewest requests; round robin among equals."""
         ranks = [(engine, rank) for engine in engines for rank in engine.ranks]
         if len(ranks) == 1:
             return ranks[0]
-        first = next(self._turn) % len(ranks)
+        first = next(self._router_turn) % len(ranks)
         return min(ranks[first:] + ranks[:first], key=lambda pair: pair[1].load)
 
-    def _run_ahead(self, engine: Engine) -> None:
-        until_s = min(self.ahead_s, self._events[0][0] if self._events else inf)
+    def _fast_forward(self, engine: Engine) -> None:
+        until_s = min(self.undisturbed_until_s, self._events[0][0] if self._events else inf)
         if until_s > self.now_s:
-            self.now_s = engine.run_ahead(self.now_s, until_s)
+            self.now_s = engine.fast_forward(self.now_s, until_s)
 
     def _step(self, engine: Engine) -> None:
         end_s = engine.begin(self.now_s)
         if end_s is not None:
             self._stepping.add(engine)
-            self._at(end_s, "step", engine)
+            self._schedule(end_s, "step", engine)
 
-    def _handed_over(self, done: Sequence[Request], at_s: float) -> list[Request]:
-        """Those that wanted one token are done; the rest travel."""
+    def _hand_over(self, done: Sequence[Request], at_s: float) -> list[Request]:
+        """Sends the KV cache of prefilled requests to the decode engines; returns those that are finished."""
         assert self._transfer is not None
         finished = []
         for request in done:
-            request.output_tokens = self._wanted.pop(request)
-            if not request.left:
+            request.output_tokens = self._output_tokens.pop(request)
+            if not request.remaining:
                 finished.append(request)
                 continue
-            request.handed_over, request.preemptions = True, 0
-            request.known = request.prompt_tokens
+            request.transferred, request.preemptions = True, 0
+            request.computed_tokens = request.prompt_tokens
             arrived_s = at_s + self._transfer.seconds(request.prompt_tokens)
-            self._at(arrived_s, "arrive_decode", request)
+            self._schedule(arrived_s, "arrive_decode", request)
         return finished

@@ -1,8 +1,8 @@
-"""Watts of one GPU while a step runs, and what a power cap does to the step. Pure.
+"""Power draw of one GPU during a step, and how a power cap slows the step. Pure.
 
 P = P_max · (floor + (1 − floor) · (1 − exp(−(compute · u_c + memory · u_m)))), with u_c the share of the
-peak FLOP/s and u_m that of the memory bandwidth that the step reaches; idle between steps. The shape and
-its constants are in `Power`, with their source; they are known to ±15 %.
+peak FLOP/s and u_m that of the memory bandwidth that the step reaches; idle power between steps. The
+constants and their source are in `serving.twin.config.Power`; they are known to ±15 %.
 """
 
 from dataclasses import dataclass
@@ -17,37 +17,39 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """One GPU: bytes/s, dense FLOP/s of the precision in which it computes, watts."""
+class GpuPeaks:
+    """Limits of one GPU: memory bytes/s, dense FLOP/s at the computing precision, power limit in watts."""
 
     bandwidth_bytes_s: float
     peak_flop_s: float
-    most_w: float
+    max_w: float
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one step asks of one GPU."""
+    """What one step takes of one GPU: arithmetic, and bytes read from its memory."""
 
     flop: float
     bytes: float
 
 
 class PowerModel:
-    def __init__(self, machine: Machine, power: Power) -> None:
-        self.cap_w = min(power.cap_w or machine.most_w, machine.most_w)
-        self.idle_w = power.idle * machine.most_w
-        self._floor_w = power.floor * machine.most_w
-        self._range_w = machine.most_w - self._floor_w
-        self._peak_flop_s, self._bandwidth_bytes_s = machine.peak_flop_s, machine.bandwidth_bytes_s
+    """The power model of one GPU under its cap, in watts."""
+
+    def __init__(self, gpu: GpuPeaks, power: Power) -> None:
+        self.cap_w = min(power.cap_w or gpu.max_w, gpu.max_w)
+        self.idle_w = power.idle * gpu.max_w
+        self._floor_w = power.floor * gpu.max_w
+        self._range_w = gpu.max_w - self._floor_w
+        self._peak_flop_s, self._bandwidth_bytes_s = gpu.peak_flop_s, gpu.bandwidth_bytes_s
         self._compute, self._memory = power.compute, power.memory
         self._exponent, self._slowest = power.exponent, power.slowest
 
     def step(self, work: Work, step_s: float) -> tuple[float, float]:
-        """(seconds, watts) of the step under the cap.
+        """(seconds, watts) of a step that would take `step_s` without a cap.
 
-        Above it, clocks fall to f: dynamic power falls with f^exponent, and of the step's time the part
-        that computing takes (its share of the exponent above) grows as 1/f; memory keeps its pace.
+        Above the cap the clock falls to a share f: dynamic power falls as f^exponent, and the compute-bound
+        part of the step (its share of the exponent above) takes 1/f as long; memory-bound time stays.
         """
         compute = self._compute * min(1.0, work.flop / (self._peak_flop_s * step_s))
         memory = self._memory * min(1.0, work.bytes / (self._bandwidth_bytes_s * step_s))
@@ -61,7 +63,7 @@ class PowerModel:
         return step_s * (1 + bound * (1 / clock - 1)), watts
 
     def steps(self, flop: Floats, read_bytes: Floats, step_s: Floats) -> tuple[Floats, Floats]:
-        """`step` for many."""
+        """`step` of many steps at once; all (n,)."""
         compute = self._compute * np.minimum(1.0, flop / (self._peak_flop_s * step_s))
         memory = self._memory * np.minimum(1.0, read_bytes / (self._bandwidth_bytes_s * step_s))
         draw_w = self._floor_w + self._range_w * (1 - np.exp(-compute - memory))

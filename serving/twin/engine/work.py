@@ -1,4 +1,4 @@
-"""What a step asks of one GPU, in FLOP and bytes: for its watts. Pure."""
+"""FLOP and memory traffic of a step on one GPU, for the power model. Pure."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,11 @@ from serving.twin.tables.steptime import StepTable
 
 
 def work_of(facts: ModelFacts, table: StepTable, drafts: int) -> Callable[[Batch], Work]:
-    """FLOP: 2 a token and active parameter, 4 a token, attended token and hidden unit of each layer.
+    """The work of a batch. `drafts`: draft tokens of a decoding request per step.
 
-    Bytes: the weights, of the experts those that some token of the step is sent to, each alike; and the
-    cache of what decodes. All is spread evenly over the GPUs of the rank.
+    FLOP: 2 per token and active parameter; 4 per token, attended token and hidden unit of each layer. Bytes:
+    dense weights, the experts that any token of the step is routed to (uniform routing), and the KV cache of
+    decoding requests. Work is spread evenly over the GPUs of the rank.
     """
     key = table.key
     expert = (
@@ -21,7 +22,7 @@ def work_of(facts: ModelFacts, table: StepTable, drafts: int) -> Callable[[Batch
         else 0.0
     )
     scale = WEIGHT_BYTES[key.weights] / key.gpus
-    plain_bytes = (facts.parameters - facts.experts * expert) * scale * key.data
+    dense_bytes = (facts.parameters - facts.experts * expert) * scale * key.data
     expert_bytes = facts.experts * expert * scale
     miss = 1 - facts.experts_per_token / facts.experts if facts.moe else 0.0
     token_flop = 2 * facts.active_parameters / key.tensor
@@ -34,7 +35,7 @@ def work_of(facts: ModelFacts, table: StepTable, drafts: int) -> Callable[[Batch
         attended = batch.prefill_tokens * batch.attended + context * tokens_each
         flop = token_flop * tokens + attention_flop * attended
         touched = 1 - miss ** (tokens * key.data) if expert_bytes else 0.0
-        read = plain_bytes + expert_bytes * touched + (context + batch.prefill_tokens) * kv_bytes
+        read = dense_bytes + expert_bytes * touched + (context + batch.prefill_tokens) * kv_bytes
         return Work(flop, read)
 
     return work

@@ -1,0 +1,1 @@
+"""What differs between vLLM, SGLang and TensorRT-LLM: flags and HTTP dialect."""

@@ -1,4 +1,4 @@
-"""One connection of an HTTP/1.1 server, as bare as can be: heads and bodies in, bytes out."""
+"""One connection of a minimal HTTP/1.1 server: requests in, bytes out."""
 
 import asyncio
 import os
@@ -7,56 +7,65 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
-MOST_HEAD, MOST_BODY = 64 << 10, 64 << 20
+MAX_HEAD_BYTES, MAX_BODY_BYTES = 64 << 10, 64 << 20
 END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class HttpRequest:
+    """A whole request; `path` without its query."""
+
     method: str
     path: str
     body: bytes
 
 
-class Malformed(Exception):
+class HttpError(Exception):
+    """The request is malformed or too large; answered with `status`."""
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
 class Connection(asyncio.Protocol):
-    """`handle` is given one request at a time, and calls `finished` once its answer is written.
+    """Hands `handle` one request at a time; `reply` or `finished` ends it.
 
-    `lost` is called when the client went away before that.
+    `error_body`: the body of an error by status and message. `disconnected` is called if the client closes the
+    connection before the response is complete.
     """
 
     def __init__(
         self,
-        handle: "Callable[[Connection, Incoming], None]",
-        complain: "Callable[[int, str], bytes]",
-        lost: "Callable[[Connection], None]",
+        handle: "Callable[[Connection, HttpRequest], None]",
+        error_body: "Callable[[int, str], bytes]",
+        disconnected: "Callable[[Connection], None]",
     ) -> None:
-        self._handle, self._complain, self._lost = handle, complain, lost
+        self._handle, self._error_body = handle, error_body
+        self._disconnected = disconnected
         self._received = bytearray()
         self._busy = self._queued = self._last = False
-        self._wanted = 0  # bytes until the request is whole, once its head is read
-        self.answer: object = None  # what is being answered
+        self._expected = 0  # bytes of the whole request, once its head is read
+        self.response: object = None  # in progress
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: a client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._fd = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
+        """asyncio: some bytes of a request."""
         self._received += data
-        if len(self._received) >= self._wanted:
+        if len(self._received) >= self._expected:
             self._read()
 
     def connection_lost(self, error: Exception | None) -> None:
+        """asyncio: the connection is closed, by either side."""
         if self._busy:
-            self._lost(self)
+            self._disconnected(self)
 
     def write(self, data: bytes) -> None:
-        """Straight to the socket while it takes all; the transport's own way costs three times more."""
+        """Writes to the socket directly while it accepts all bytes: the transport costs three times as much."""
         transport = self._transport
         if transport.is_closing():
             return
@@ -77,7 +86,7 @@ class Connection(asyncio.Protocol):
             transport.write(data[sent:])
 
     def reply(self, body: bytes, kind: str = "application/json", status: int = 200) -> None:
-        """A whole answer."""
+        """Writes a whole response; `kind`: its content type."""
         closing = b"Connection: close\r\n" if self._last else b""
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n"
         length = f"Content-Length: {len(body)}\r\n".encode()
@@ -85,63 +94,65 @@ class Connection(asyncio.Protocol):
         self.finished()
 
     def finished(self) -> None:
-        self._busy, self.answer = False, None
+        """The response is complete; the next request, if any, is handled."""
+        self._busy, self.response = False, None
         if self._last:
             self._transport.close()
         elif self._received:
             self._read()
 
     def _read(self) -> None:
-        """Whole requests, one after the other; the next waits for the answer to the one before."""
+        """Handles whole requests in order; each waits for the response to the one before."""
         while not self._busy and not self._last:
             try:
-                incoming = self._next()
-            except Malformed as error:
+                request = self._next()
+            except HttpError as error:
                 self._busy = self._last = True
-                self.reply(self._complain(error.status, str(error)), status=error.status)
+                self.reply(self._error_body(error.status, str(error)), status=error.status)
                 return
-            if incoming is None:
+            if request is None:
                 return
             self._busy = True
-            self._handle(self, incoming)
+            self._handle(self, request)
 
-    def _next(self) -> Incoming | None:
+    def _next(self) -> HttpRequest | None:
         received = self._received
         end = received.find(END)
         if end < 0:
-            if len(received) > MOST_HEAD:
-                raise Malformed(431, "the head is too long")
-            self._wanted = 0
+            if len(received) > MAX_HEAD_BYTES:
+                raise HttpError(431, f"the head has more than {MAX_HEAD_BYTES} bytes")
+            self._expected = 0
             return None
         first, *lines = bytes(received[:end]).decode("latin-1").split("\r\n")
         parts = first.split(" ")
         if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-            raise Malformed(400, "no HTTP request")
+            raise HttpError(400, "not an HTTP/1 request")
         pairs = (line.partition(":") for line in lines)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         body = self._body(headers, end + len(END))
         if body is None:
             return None
-        said = headers.get("connection", "").lower()
-        self._last = said == "close" or (parts[2] == "HTTP/1.0" and said != "keep-alive")
-        return Incoming(parts[0], parts[1].partition("?")[0], body)
+        connection = headers.get("connection", "").lower()
+        closes_by_default = parts[2] == "HTTP/1.0"
+        self._last = connection == "close" or (closes_by_default and connection != "keep-alive")
+        return HttpRequest(parts[0], parts[1].partition("?")[0], body)
 
     def _body(self, headers: dict[str, str], begin: int) -> bytes | None:
-        """None until all of it is there; then it is taken."""
+        """The body, taken out of the buffer; None until all of it has arrived."""
         if "transfer-encoding" in headers:
             return self._chunks(begin)
-        told = headers.get("content-length", "0")
-        if not told.isdecimal():
-            raise Malformed(400, "Content-Length is no number")
-        if int(told) > MOST_BODY:
-            raise Malformed(413, f"the body has more than {MOST_BODY} bytes")
-        whole = begin + int(told)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise HttpError(400, "Content-Length is not a number")
+        if int(length) > MAX_BODY_BYTES:
+            raise HttpError(413, f"the body has more than {MAX_BODY_BYTES} bytes")
+        whole = begin + int(length)
         if len(self._received) < whole:
-            if headers.get("expect", "").lower() == "100-continue" and not self._wanted:
+            if headers.get("expect", "").lower() == "100-continue" and not self._expected:
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._wanted = whole
+            self._expected = whole
             return None
-        self._wanted = 0
+        self._expected = 0
         body = bytes(self._received[begin:whole])
         del self._received[:whole]
         return body
@@ -149,13 +160,13 @@ class Connection(asyncio.Protocol):
     def _chunks(self, at: int) -> bytes | None:
         received = self._received
         parts: list[bytes] = []
-        if len(received) > MOST_BODY:
-            raise Malformed(413, f"the body has more than {MOST_BODY} bytes")
+        if len(received) > MAX_BODY_BYTES:
+            raise HttpError(413, f"the body has more than {MAX_BODY_BYTES} bytes")
         while (line := received.find(b"\r\n", at)) >= 0:
             try:
                 size = int(bytes(received[at:line]).partition(b";")[0], 16)
             except ValueError:
-                raise Malformed(400, "a chunk without a size") from None
+                raise HttpError(400, "a chunk has no valid size") from None
             begin, after = line + 2, line + 4 + size
             if len(received) < after:
                 return None

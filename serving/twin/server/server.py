@@ -1,7 +1,7 @@
-"""The twin as a server: OpenAI's API over the emulation, and what a monitor may ask.
+"""The twin as a server: OpenAI's API over the emulation, the framework's pages, and the twin's own.
 
-Every output has the length that `max_tokens` asks for, with or without `ignore_eos`: the twin knows
-no words, so none of them ends a text. Whatever it tells of time and energy is modelled.
+Every output has exactly `max_tokens` tokens, with or without `ignore_eos`: there is no model, so no end-of-text
+token. All reported times, power and energy are modelled.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ import msgspec
 
 from serving.twin.config import TwinConfig
 from serving.twin.engine.assemble import Assembled
-from serving.twin.engine.engine import DeviceMemoryExhausted
-from serving.twin.frameworks.faces import Face, Facts
-from serving.twin.server.answers import Answer
-from serving.twin.server.asks import BadRequest, read_ask
-from serving.twin.server.http import Connection, Incoming
-from serving.twin.server.wall import Wall, clock_s
+from serving.twin.errors import DeviceMemoryExhausted
+from serving.twin.frameworks.dialects import Dialect, EngineInfo
+from serving.twin.server.http import Connection, HttpRequest
+from serving.twin.server.requests import BadRequest, parse_request
+from serving.twin.server.responses import ServedRequest
+from serving.twin.server.wall_clock import WallClock, clock_s
 
 BACKLOG = 4096
 _encode = msgspec.json.encode
 
 
-def serve(assembled: Assembled, face: Face, facts: Facts, config: TwinConfig) -> int:
-    """Runs until SIGTERM or SIGINT; returns the exit code. Raises OSError where it can't listen."""
-    return asyncio.Runner(loop_factory=_loop).run(_serve(assembled, face, facts, config))
+def serve(assembled: Assembled, dialect: Dialect, info: EngineInfo, config: TwinConfig) -> int:
+    """Runs until SIGTERM or SIGINT; returns the exit code. Raises OSError if it can't listen."""
+    return asyncio.Runner(loop_factory=_loop).run(_serve(assembled, dialect, info, config))
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -43,14 +43,16 @@ def _loop() -> asyncio.AbstractEventLoop:
     return cast(asyncio.AbstractEventLoop, uvloop.new_event_loop())
 
 
-async def _serve(assembled: Assembled, face: Face, facts: Facts, config: TwinConfig) -> int:
+async def _serve(
+    assembled: Assembled, dialect: Dialect, info: EngineInfo, config: TwinConfig
+) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     began_s = clock_s()
-    moments = [*face.log(facts), (1.0, "")]
-    for share, line in moments:
-        rest_s = began_s + share * facts.start_s - clock_s()
+    startup = [*dialect.startup_log(info), (1.0, "")]
+    for share, line in startup:
+        rest_s = began_s + share * info.start_s - clock_s()
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), max(rest_s, 0.0)) if rest_s > 0 else None
         if stop.is_set():
@@ -58,118 +60,121 @@ async def _serve(assembled: Assembled, face: Face, facts: Facts, config: TwinCon
         if line:
             say(line)
     _raise_limits()
-    deaths: list[DeviceMemoryExhausted] = []
+    crashes: list[DeviceMemoryExhausted] = []
 
-    def died(error: DeviceMemoryExhausted) -> None:
-        say(face.died_under_load(error))
-        deaths.append(error)
+    def crashed(error: DeviceMemoryExhausted) -> None:
+        say(dialect.step_oom(error))
+        crashes.append(error)
         stop.set()
 
-    server = Server(assembled, face, facts, config, loop, died)
+    server = Server(assembled, dialect, info, config, loop, crashed)
     listening = await loop.create_server(
-        server.connection, facts.setup.host, facts.setup.port, backlog=BACKLOG
+        server.connection, info.setup.host, info.setup.port, backlog=BACKLOG
     )
-    for line in face.ready(facts):
+    for line in dialect.ready_log(info):
         say(line)
     gc.collect()
     gc.freeze()
     await stop.wait()
     listening.close()
-    server.wall.close()
-    return 1 if deaths else 0
+    server.clock.close()
+    return 1 if crashes else 0
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  (its log is its standard error)
+    """Prints a line of the engine's log."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  (engines log to standard error)
 
 
 def _raise_limits() -> None:
-    """A file a connection."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Each connection takes a file descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Server:
+    """Routes HTTP requests. `crashed` is called when a step runs out of memory."""
+
     def __init__(
         self,
         assembled: Assembled,
-        face: Face,
-        facts: Facts,
+        dialect: Dialect,
+        info: EngineInfo,
         config: TwinConfig,
         loop: asyncio.AbstractEventLoop,
-        died: Callable[[DeviceMemoryExhausted], None],
+        crashed: Callable[[DeviceMemoryExhausted], None],
     ) -> None:
-        self._assembled, self._face, self._facts, self._config = assembled, face, facts, config
-        self.wall = Wall(assembled.emulation, loop, self._refuse, died)
+        self._assembled, self._dialect, self._info, self._config = assembled, dialect, info, config
+        self.clock = WallClock(assembled.emulation, loop, self._reject, crashed)
         self._numbers = count()
-        setup = facts.setup
+        setup = info.setup
         blocks = assembled.emulation.engines[0].ranks[0].blocks
-        self._hashed = blocks.block_tokens if blocks.prefix_caching else 0
+        self._hashed_tokens = blocks.block_tokens if blocks.prefix_caching else 0
         entry = {"id": setup.served_model, "object": "model", "owned_by": setup.framework}
         model = {**entry, "root": setup.model, "max_model_len": setup.context_tokens}
         self._models = _encode({"object": "list", "data": [model]})
 
     def connection(self) -> Connection:
-        return Connection(self._handle, self._complain, self._lost)
+        """A new connection, as asyncio asks for it."""
+        return Connection(self._handle, self._error_body, self._disconnected)
 
-    def _handle(self, connection: Connection, incoming: Incoming) -> None:
-        path = incoming.path
+    def _handle(self, connection: Connection, request: HttpRequest) -> None:
+        path = request.path
         if path in ("/v1/completions", "/v1/chat/completions"):
-            if incoming.method != "POST":
+            if request.method != "POST":
                 connection.reply(b'{"detail":"Method Not Allowed"}', status=405)
                 return
             try:
-                self._ask(connection, incoming, chat=path.startswith("/v1/chat"))
+                self._complete(connection, request, chat=path.startswith("/v1/chat"))
             except BadRequest as bad:
-                body = self._face.error(bad.status, str(bad), bad.kind)
+                body = self._dialect.error_body(bad.status, str(bad), bad.kind)
                 connection.reply(body, status=bad.status)
-        elif path in self._face.health:
+        elif path in self._dialect.health:
             connection.reply(b"", "text/plain")
         elif path == "/v1/models":
             connection.reply(self._models)
         elif path.startswith("/twin"):
             self._twin(connection, path)
-        elif (page := self._face.page(path, self._facts, self.wall.counts())) is not None:
+        elif (page := self._dialect.page(path, self._info, self.clock.counters())) is not None:
             plain = page.kind.startswith("text/")
-            more = self.wall.lateness.prometheus() if plain else b""
+            more = self.clock.lag.prometheus() if plain else b""
             connection.reply(page.body + more, page.kind, page.status)
         else:
             connection.reply(b'{"detail":"Not Found"}', status=404)
 
-    def _ask(self, connection: Connection, incoming: Incoming, *, chat: bool) -> None:
-        setup, face = self._facts.setup, self._face
-        ask = read_ask(incoming.body, chat=chat, block_tokens=self._hashed)
-        if ask.model not in (None, setup.served_model):
-            raise BadRequest(f"The model `{ask.model}` does not exist.", 404, "NotFoundError")
-        room = setup.context_tokens - ask.prompt_tokens
-        unsaid = max(room, 1) if chat else face.default_output
-        output = unsaid if ask.output_tokens is None else ask.output_tokens
-        if reason := face.too_long(setup, ask.prompt_tokens, output):
+    def _complete(self, connection: Connection, request: HttpRequest, *, chat: bool) -> None:
+        setup, dialect = self._info.setup, self._dialect
+        asked = parse_request(request.body, chat=chat, block_tokens=self._hashed_tokens)
+        if asked.model not in (None, setup.served_model):
+            raise BadRequest(f"The model `{asked.model}` does not exist.", 404, "NotFoundError")
+        room = setup.context_tokens - asked.prompt_tokens
+        default = max(room, 1) if chat else dialect.default_output
+        output = default if asked.output_tokens is None else asked.output_tokens
+        if reason := dialect.length_error(setup, asked.prompt_tokens, output):
             raise BadRequest(reason)
-        answer = Answer(
+        served = ServedRequest(
             next(self._numbers),
-            ask.prompt_tokens,
+            asked.prompt_tokens,
             output,
-            ask.blocks,
+            asked.blocks,
             connection=connection,
             model=setup.served_model,
-            ask=ask,
+            asked=asked,
             interval=setup.stream_interval,
         )
-        connection.answer = answer
-        self.wall.submit(answer)
+        connection.response = served
+        self.clock.submit(served)
 
-    def _refuse(self, answer: Answer) -> None:
-        body = self._face.error(400, answer.refused, "BadRequestError")
-        answer.connection.reply(body, status=400)
+    def _reject(self, served: ServedRequest) -> None:
+        served.connection.reply(self._error_body(400, served.rejection), status=400)
 
-    def _complain(self, status: int, message: str) -> bytes:
-        return self._face.error(status, message, "BadRequestError")
+    def _error_body(self, status: int, message: str) -> bytes:
+        return self._dialect.error_body(status, message, "BadRequestError")
 
-    def _lost(self, connection: Connection) -> None:
-        if isinstance(connection.answer, Answer):
-            self.wall.abandon(connection.answer)
+    def _disconnected(self, connection: Connection) -> None:
+        if isinstance(connection.response, ServedRequest):
+            self.clock.abort(connection.response)
 
     def _twin(self, connection: Connection, path: str) -> None:
         pages = {"/twin": self._about, "/twin/power": self._power, "/twin/lag": self._lag}
@@ -179,24 +184,24 @@ class Server:
             connection.reply(b'{"detail":"Not Found"}', status=404)
 
     def _about(self) -> dict[str, object]:
-        facts = self._facts
+        info = self._info
         return {
             "modelled": True,
             "system": self._config.system,
-            "stands_for": f"{facts.setup.framework} {self._face.twin_of}",
+            "stands_for": f"{info.setup.framework} {self._dialect.twin_of}",
             "table": str(self._assembled.key),
-            "version": facts.version,
-            "kv_tokens": facts.kv_tokens,
-            "weights_bytes": facts.weights_bytes,
+            "version": info.version,
+            "kv_tokens": info.kv_tokens,
+            "weights_bytes": info.weights_bytes,
             "gpus": self._assembled.emulation.gpus,
-            "setup": msgspec.to_builtins(facts.setup),
+            "setup": msgspec.to_builtins(info.setup),
             "config": self._config.model_dump(),
         }
 
     def _power(self) -> dict[str, object]:
         emulation = self._assembled.emulation
         t_s = clock_s()
-        energy_j, watts = emulation.energy_j(self.wall.now_s()), emulation.watts()
+        energy_j, watts = emulation.energy_j(self.clock.now_s()), emulation.watts()
         limits = [
             engine.power.cap_w
             for engine in emulation.all_engines
@@ -215,7 +220,7 @@ class Server:
                 zip(watts, energy_j, limits, strict=True)
             )
         ]
-        return {"t_s": t_s, "devices": devices, "modelled": self._facts.version}
+        return {"t_s": t_s, "devices": devices, "modelled": self._info.version}
 
     def _lag(self) -> dict[str, float]:
-        return self.wall.lateness.told()
+        return self.clock.lag.summary()

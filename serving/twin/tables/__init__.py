@@ -1,0 +1,1 @@
+"""Step times by GPU, framework, model and layout, and the catalogue of models."""

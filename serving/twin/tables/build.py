@@ -1,24 +1,26 @@
-"""Makes the table files out of the oracle: `python -m serving.twin.tables.build FOLDER [SYSTEM-FRAMEWORK …]`.
+"""Builds the table files from the kernel database, some minutes each on one core. Needs the extra `twin`.
 
-Needs the extra `twin`. Some minutes a file, on one core.
+`python -m serving.twin.tables.build FOLDER [SYSTEM-FRAMEWORK …]`
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
+from serving.twin.errors import NoData
+from serving.twin.setup import Framework
 from serving.twin.tables import library
 from serving.twin.tables.catalog import MODELS, SYSTEMS, ModelFacts
-from serving.twin.tables.library import PARTS, Absent, Entry, Floats, TableFile
-from serving.twin.tables.oracle import Modes, NoData, Oracle, source, version
+from serving.twin.tables.kernel_database import KernelTimes, QuantModes, source, version
+from serving.twin.tables.library import PARTS, Floats, MissingTable, TableEntry, TableFile
 from serving.twin.tables.steptime import Memory, TableKey
 
 Progress = Callable[[str], None]
-FRAMEWORKS = ("vllm", "sglang", "trtllm")
-# Where GEMMs were measured: on each side of the steps between tiles. In between, they are lines.
+# GEMMs are sampled on each side of a tile boundary, where their time jumps; between, it is linear.
 TILES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, *range(512, 4353, 256))
 EDGES = (*range(1, 18), *TILES, *(tile + 1 for tile in TILES), 384, 6144, 8192, 12288)
 DOUBLING = [2**k for k in range(18)]
@@ -33,7 +35,7 @@ AXES: dict[str, list[float]] = {
 }
 AXES["past"].sort()
 MANTISSA_BITS = 12
-"""Kept of 23: an error of 1 in 8,000, and files of two thirds."""
+"""Kept of float32's 23: a relative error of 1/8,000, and files a third smaller."""
 
 Layout = tuple[int, int, int]
 DENSE_LAYOUTS: tuple[Layout, ...] = tuple((tp, 1, 1) for tp in (1, 2, 4, 8))
@@ -49,7 +51,7 @@ TWO_NODES: dict[str, tuple[Layout, ...]] = {
     "minimax-m2.5": ((4, 4, 16),),
     "kimi-k2.5": ((4, 4, 16),),
 }
-"""Measured end to end, so worth a comparison."""
+"""Layouts with published end-to-end runs to compare with."""
 
 BLOCK_NOTE = (
     "plain fp8 GEMMs stand in for block-scaled ones, whose rows for vLLM take 2 to 10 times as long as "
@@ -65,8 +67,8 @@ CACHE_NOTE = (
 )
 
 
-def wrong(key: TableKey) -> str:
-    """Why the database's rows for this are not to be believed, and nothing stands in; or nothing."""
+def defect(key: TableKey) -> str:
+    """Why the database's measurements for a key are wrong, with no substitute; empty if they are not."""
     on_h200 = key.system == "h200_sxm"
     if on_h200 and key.framework == "sglang" and key.model == "kimi-k2.5":
         return "the rows for its 64 heads take as long as for 128, 5 times vLLM's: left out"
@@ -77,7 +79,7 @@ def wrong(key: TableKey) -> str:
 
 
 def keys(system: str, framework: str) -> Iterator[TableKey]:
-    """All that is tried."""
+    """All keys for which a table is tried."""
     for model in MODELS.values():
         layouts = MOE_LAYOUTS + TWO_NODES.get(model.key, ()) if model.moe else DENSE_LAYOUTS
         for weights in model.precisions:
@@ -86,8 +88,8 @@ def keys(system: str, framework: str) -> Iterator[TableKey]:
                     yield TableKey(system, framework, model.key, weights, kv, *layout)
 
 
-def modes(key: TableKey) -> list[Modes]:
-    """The database's names for a precision, best first: each framework has measured others."""
+def modes(key: TableKey) -> list[QuantModes]:
+    """The database's names for a precision, best first; what was measured differs by framework."""
     on_h200, note = key.system == "h200_sxm", ""
     pairs = {
         "bf16": [("bfloat16", "bfloat16")],
@@ -104,17 +106,19 @@ def modes(key: TableKey) -> list[Modes]:
     if key.weights == "fp8" and key.framework == "vllm" and on_h200 and MODELS[key.model].moe:
         pairs, note = [("fp8_static", "fp8_block")], EXPERT_NOTE
     kv = "bfloat16" if key.kv == "bf16" else "fp8"
-    # vLLM computes attention in bfloat16 whatever the cache holds; others where there is no fp8.
+    # vLLM computes attention in bfloat16 whatever the cache; the others where fp8 was not measured.
     attentions = ["bfloat16"] if kv == "bfloat16" else ["fp8", "bfloat16"]
     if key.framework == "vllm" and kv == "fp8":
         attentions.reverse()
     return [
-        Modes(gemm, moe, kv, attention, note) for gemm, moe in pairs for attention in attentions
+        QuantModes(gemm, moe, kv, attention, note)
+        for gemm, moe in pairs
+        for attention in attentions
     ]
 
 
-def attention_modes(key: TableKey, mode: Modes) -> Modes:
-    """Of attention kernels that include projections (MLA): rows of their own, with own errors."""
+def attention_modes(key: TableKey, mode: QuantModes) -> QuantModes:
+    """The modes for attention kernels with projections (MLA), whose measurements have other defects."""
     if mode.note == BLOCK_NOTE:
         return replace(mode, gemm="fp8_block")
     if (key.system, key.framework, key.kv) == ("h200_sxm", "sglang", "fp8"):
@@ -122,68 +126,70 @@ def attention_modes(key: TableKey, mode: Modes) -> Modes:
     return mode
 
 
-def oracles(key: TableKey) -> tuple[Oracle, Oracle]:
-    """For all kernels but attention, and for attention; mostly one. Raises NoData with one line."""
-    reason = wrong(key)
+def kernel_times(key: TableKey) -> tuple[KernelTimes, KernelTimes]:
+    """Measurements for all kernels but attention, and for attention; often the same. Raises NoData."""
+    reason = defect(key)
     for mode in () if reason else modes(key):
         try:
-            oracle = Oracle(MODELS[key.model].oracle_id, key, mode)
+            times = KernelTimes(MODELS[key.model].database_id, key, mode)
             other = attention_modes(key, mode)
-            if not oracle.fused or other == mode:
-                return oracle, oracle
-            return oracle, Oracle(MODELS[key.model].oracle_id, key, other)
+            if not times.fused or other == mode:
+                return times, times
+            return times, KernelTimes(MODELS[key.model].database_id, key, other)
         except NoData as no_data:
             reason = reason or f"no measurements: {no_data}"
     raise NoData(reason)
 
 
-def twice_s(attention: Oracle) -> float:
-    """What a mixed step would count twice: reading the weights of the attention's projections."""
+def double_counted_s(attention: KernelTimes) -> float:
+    """Reading the weights of the attention's projections, which the parts of a mixed step count twice."""
     return attention.decode_s(1, AXES["past"][0]) if attention.fused else 0.0
 
 
 class Builder:
-    """One file. Parts that are the same in many tables are computed and kept once."""
+    """Makes one file. Parts that tables share are computed and stored once."""
 
     def __init__(self, system: str, framework: str) -> None:
         self._system, self._framework = system, framework
         self._arrays: dict[str, list[Floats]] = {part: [] for part in PARTS}
         self._positions: dict[tuple[str, bytes], int] = {}
         self._attention: dict[tuple[object, ...], tuple[int, int]] = {}
-        self._entries = list[Entry]()
-        self._absent = list[Absent]()
+        self._entries = list[TableEntry]()
+        self._missing = list[MissingTable]()
 
     def add(self, key: TableKey) -> None:
-        """The table of a key, or the reason why there is none."""
+        """Adds the table of a key, or the reason why there is none."""
         try:
-            oracle, attention = oracles(key)
+            times, attention = kernel_times(key)
         except NoData as no_data:
-            self._absent.append(Absent(key, str(no_data)))
+            self._missing.append(MissingTable(key, str(no_data)))
             return
-        memory = oracle.memory()
+        memory = times.memory()
         if _fits(key, memory):
-            self._entries.append(self._entry(key, oracle, attention, memory))
+            self._entries.append(self._entry(key, times, attention, memory))
         else:
-            self._absent.append(Absent(key, _too_large(key, memory), fits=False))
+            self._missing.append(MissingTable(key, _too_large(key, memory), fits=False))
 
-    def _entry(self, key: TableKey, oracle: Oracle, attention: Oracle, memory: Memory) -> Entry:
+    def _entry(
+        self, key: TableKey, times: KernelTimes, attention: KernelTimes, memory: Memory
+    ) -> TableEntry:
         parts = (
-            self._kept("shared", [oracle.shared_s(int(x)) for x in AXES["tokens"]]),
-            self._kept("rows", [oracle.rows_s(int(x)) for x in AXES["requests"]]),
-            self._kept("alone", [oracle.alone_s(int(x)) for x in AXES["requests"]]),
+            self._kept("shared", [times.shared_s(int(x)) for x in AXES["tokens"]]),
+            self._kept("rows", [times.rows_s(int(x)) for x in AXES["requests"]]),
+            self._kept("alone", [times.alone_s(int(x)) for x in AXES["requests"]]),
             *self._surfaces(key, attention),
         )
-        return Entry(key, parts, memory, twice_s(attention), attention.modes.note)
+        return TableEntry(key, parts, memory, double_counted_s(attention), attention.modes.note)
 
-    def _surfaces(self, key: TableKey, oracle: Oracle) -> tuple[int, int]:
-        """The attention is the same for all layouts with as many heads a GPU."""
-        mode = oracle.modes
-        same = (key.model, key.tensor, mode.kv, mode.attention, oracle.fused and mode.gemm)
+    def _surfaces(self, key: TableKey, attention: KernelTimes) -> tuple[int, int]:
+        """Attention is the same in all layouts with equally many heads per GPU."""
+        mode = attention.modes
+        same = (key.model, key.tensor, mode.kv, mode.attention, attention.fused and mode.gemm)
         if same not in self._attention:
             context = [
-                [oracle.context_s(int(x), y) for y in AXES["attended"]] for x in AXES["chunk"]
+                [attention.context_s(int(x), y) for y in AXES["attended"]] for x in AXES["chunk"]
             ]
-            decode = [[oracle.decode_s(int(n), y) for y in AXES["past"]] for n in AXES["batch"]]
+            decode = [[attention.decode_s(int(n), y) for y in AXES["past"]] for n in AXES["batch"]]
             self._attention[same] = self._kept("context", context), self._kept("decode", decode)
         return self._attention[same]
 
@@ -196,6 +202,7 @@ class Builder:
         return self._positions[content]
 
     def file(self) -> TableFile:
+        """All tables that were added."""
         return TableFile(
             system=self._system,
             framework=self._framework,
@@ -203,12 +210,12 @@ class Builder:
             axes={name: [float(x) for x in axis] for name, axis in AXES.items()},
             arrays={part: np.stack(arrays) for part, arrays in self._arrays.items()},
             entries=tuple(self._entries),
-            absent=tuple(self._absent),
+            missing=tuple(self._missing),
         )
 
 
 def rounded(values: Floats) -> Floats:
-    """To MANTISSA_BITS bits, half up."""
+    """Rounds float32 values to MANTISSA_BITS bits, half up."""
     spare = 23 - MANTISSA_BITS
     bits = values.view(np.uint32) + np.uint32(1 << (spare - 1))
     result: Floats = (bits & np.uint32(0xFFFFFFFF << spare & 0xFFFFFFFF)).view(np.float32)
@@ -242,13 +249,16 @@ def write(folder: Path, system: str, framework: str, say: Progress = lambda _: N
     path = folder / tables.name
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(library.encode(tables))
-    say(f"{path.name}: {len(tables.entries)} tables, {len(tables.absent)} absent")
+    say(f"{path.name}: {len(tables.entries)} tables, {len(tables.missing)} missing")
     return path
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Writes the files that the command line names."""
     folder, *names = arguments
-    wanted = names or [f"{system}-{framework}" for system in SYSTEMS for framework in FRAMEWORKS]
+    wanted = names or [
+        f"{system}-{framework}" for system in SYSTEMS for framework in get_args(Framework)
+    ]
     for name in wanted:
         system, framework = name.split("-", 1)
         write(Path(folder), system, framework, lambda line: print(line, flush=True))  # noqa: T201

@@ -1,7 +1,7 @@
-"""The step-time tables: those that are shipped, and a user's own. One file a system and framework.
+"""Step-time tables, shipped and a user's own: one .npz file per system and framework.
 
-A file is an .npz: the parts that tables are made of (float32 seconds), each kept once, and an index
-(JSON) that says which parts make which table. `serving.twin.tables.build` writes them.
+A file holds the parts of its tables (float32 seconds), each stored once, and a JSON index of which parts
+make which table. `serving.twin.tables.build` makes them.
 """
 
 import io
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.errors import LaunchError
 from serving.install.environments import home
+from serving.twin.errors import DoesNotFit, NoTable
 from serving.twin.tables.steptime import Curve, Memory, StepTable, Surface, TableKey
 
 FORMAT = 1
@@ -39,28 +39,20 @@ AXES: Mapping[str, tuple[str, ...]] = {
 Floats = npt.NDArray[np.float32]
 
 
-class NoTable(LaunchError):
-    """There are no step times for this: not measured, or it can't run. One line says which."""
-
-
-class DoesNotFit(NoTable):
-    """The weights alone are larger than the memory of the GPUs: an engine would die of it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """Which parts make a table: the position of each in the file's arrays."""
+class TableEntry:
+    """Which parts make a table: `parts` are positions in the file's arrays, in the order of PARTS."""
 
     key: TableKey
     parts: tuple[int, ...]
     memory: Memory
-    twice_s: float
+    double_counted_s: float
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
-    """A table that there is not, and why: one line."""
+class MissingTable:
+    """A key without a table, and why: one line. `fits`: whether its weights fit the GPUs."""
 
     key: TableKey
     reason: str
@@ -76,8 +68,8 @@ class TableFile:
     version: str
     axes: Mapping[str, Sequence[float]]
     arrays: Mapping[str, Floats]
-    entries: tuple[Entry, ...]
-    absent: tuple[Absent, ...]
+    entries: tuple[TableEntry, ...]
+    missing: tuple[MissingTable, ...]
     # Tables share parts: so do their Python lists.
     _curves: dict[tuple[str, int], Curve] = field(default_factory=dict, compare=False, repr=False)
     _surfaces: dict[tuple[str, int], Surface] = field(
@@ -86,9 +78,11 @@ class TableFile:
 
     @property
     def name(self) -> str:
+        """The file's name."""
         return f"{self.system}-{self.framework}.npz"
 
-    def table(self, entry: Entry) -> StepTable:
+    def table(self, entry: TableEntry) -> StepTable:
+        """The table of an entry of this file."""
         where = dict(zip(PARTS, entry.parts, strict=True))
         return StepTable(
             key=entry.key,
@@ -99,7 +93,7 @@ class TableFile:
             alone=self._curve("alone", where["alone"]),
             context=self._surface("context", where["context"]),
             decode=self._surface("decode", where["decode"]),
-            twice_s=entry.twice_s,
+            double_counted_s=entry.double_counted_s,
         )
 
     def _curve(self, part: str, i: int) -> Curve:
@@ -116,9 +110,9 @@ class TableFile:
 
 
 def encode(tables: TableFile) -> bytes:
-    """The file's bytes; the same tables are always the same bytes."""
+    """The file's bytes; equal tables give equal bytes."""
     notes = sorted({entry.note for entry in tables.entries})
-    reasons = sorted({absent.reason for absent in tables.absent})
+    reasons = sorted({missing.reason for missing in tables.missing})
     index = {
         "format": FORMAT,
         "system": tables.system,
@@ -128,10 +122,10 @@ def encode(tables: TableFile) -> bytes:
         "notes": notes,
         "reasons": reasons,
         "tables": [
-            [*_short(e.key), *e.parts, *astuple(e.memory), e.twice_s, notes.index(e.note)]
+            [*_short(e.key), *e.parts, *astuple(e.memory), e.double_counted_s, notes.index(e.note)]
             for e in tables.entries
         ],
-        "absent": [[*_short(a.key), a.fits, reasons.index(a.reason)] for a in tables.absent],
+        "absent": [[*_short(m.key), m.fits, reasons.index(m.reason)] for m in tables.missing],
     }
     text = json.dumps(index, separators=(",", ":")).encode()
     buffer = io.BytesIO()
@@ -141,7 +135,7 @@ def encode(tables: TableFile) -> bytes:
 
 
 def decode(content: bytes) -> TableFile:
-    """Raises ValueError, KeyError, OSError or BadZipFile for what is no such file."""
+    """The tables of a file. Raises one of UNREADABLE if it is not such a file."""
     with np.load(io.BytesIO(content), allow_pickle=False) as loaded:
         index = json.loads(loaded["index"].tobytes())
         arrays = {part: loaded[part] for part in PARTS}
@@ -149,15 +143,17 @@ def decode(content: bytes) -> TableFile:
         raise ValueError(f"format {index['format']}, not {FORMAT}")
     where = (index["system"], index["framework"])
     keys, numbers = len(fields(TableKey)) - 2, len(fields(Memory))
-    entries, absent = list[Entry](), list[Absent]()
+    entries, missing = list[TableEntry](), list[MissingTable]()
     for row in index["tables"]:
         key, rest = TableKey(*where, *row[:keys]), row[keys:]
         parts, memory = tuple(rest[: len(PARTS)]), Memory(*rest[len(PARTS) :][:numbers])
-        entries.append(Entry(key, parts, memory, rest[-2], index["notes"][rest[-1]]))
+        entries.append(TableEntry(key, parts, memory, rest[-2], index["notes"][rest[-1]]))
     for row in index["absent"]:
         key, (fits, reason) = TableKey(*where, *row[:keys]), row[keys:]
-        absent.append(Absent(key, index["reasons"][reason], fits))
-    return TableFile(*where, index["version"], index["axes"], arrays, tuple(entries), tuple(absent))
+        missing.append(MissingTable(key, index["reasons"][reason], fits))
+    return TableFile(
+        *where, index["version"], index["axes"], arrays, tuple(entries), tuple(missing)
+    )
 
 
 def _short(key: TableKey) -> tuple[Any, ...]:
@@ -165,27 +161,27 @@ def _short(key: TableKey) -> tuple[Any, ...]:
 
 
 class Library:
-    """Finds tables by key. Parts become Python lists only for tables that are asked for."""
+    """Finds tables by key. A table's parts become Python lists only when it is asked for."""
 
     def __init__(self, files: Iterable[TableFile]) -> None:
-        """Later files win over earlier ones, table by table."""
-        self._entries: dict[TableKey, tuple[TableFile, Entry]] = {}
-        self._absent: dict[TableKey, Absent] = {}
+        """Later files override earlier ones, table by table."""
+        self._entries: dict[TableKey, tuple[TableFile, TableEntry]] = {}
+        self._known_missing: dict[TableKey, MissingTable] = {}
         self._versions: dict[tuple[str, str], str] = {}
         for file in files:
             self._versions[file.system, file.framework] = file.version
-            self._absent.update((absent.key, absent) for absent in file.absent)
+            self._known_missing.update((each.key, each) for each in file.missing)
             self._entries.update((entry.key, (file, entry)) for entry in file.entries)
 
     @classmethod
     @cache
     def shipped(cls) -> "Library":
-        """The tables in this package."""
+        """The tables of this package."""
         return cls(_read(resources.files("serving.twin.tables").joinpath("data")))
 
     @classmethod
     def installed(cls) -> "Library":
-        """The shipped tables, and what `wattfront twin build` made on this machine."""
+        """The shipped tables, and those that `wattfront twin build` made on this machine."""
         folder = home() / "twin"
         return cls._with(folder, folder.stat().st_mtime_ns) if folder.is_dir() else cls.shipped()
 
@@ -196,17 +192,18 @@ class Library:
 
     @classmethod
     def with_folder(cls, folder: Path) -> "Library":
-        """The shipped tables and a user's own, which win. Raises NoTable for a broken file."""
+        """The shipped tables, overridden by those in a folder. Raises NoTable for a broken file."""
         shipped = _read(resources.files("serving.twin.tables").joinpath("data"))
         return cls([*shipped, *_read(folder)])
 
     def keys(self) -> list[TableKey]:
+        """The keys of all tables, sorted."""
         return sorted(self._entries)
 
     def find(
         self, system: str | None = None, framework: str | None = None, model: str | None = None
     ) -> list[TableKey]:
-        """The keys that there are; None is any."""
+        """The keys of tables that match; None matches any."""
         return [
             key
             for key in self.keys()
@@ -216,38 +213,38 @@ class Library:
         ]
 
     def version(self, system: str, framework: str) -> str:
-        """Where the tables of a framework on a system come from. Raises NoTable."""
+        """The source of a framework's tables on a system. Raises NoTable."""
         try:
             return self._versions[system, framework]
         except KeyError:
-            raise NoTable(f"no step times of {framework} on {system}") from None
+            raise NoTable(f"no step-time tables of {framework} on {system}") from None
 
     def table(self, key: TableKey) -> StepTable:
-        """Raises NoTable, DoesNotFit."""
+        """The table of a key. Raises NoTable, DoesNotFit."""
         file, entry = self._found(key)
         return file.table(entry)
 
     def memory(self, key: TableKey) -> Memory:
-        """What a table says of memory, without making it. Raises NoTable, DoesNotFit."""
+        """The memory figures of a table, without making it. Raises NoTable, DoesNotFit."""
         return self._found(key)[1].memory
 
-    def _found(self, key: TableKey) -> tuple[TableFile, Entry]:
+    def _found(self, key: TableKey) -> tuple[TableFile, TableEntry]:
         if key not in self._entries:
             raise self._missing(key)
         return self._entries[key]
 
     def _missing(self, key: TableKey) -> NoTable:
-        known = self._absent.get(key)
+        known = self._known_missing.get(key)
         if known and not known.fits:
             return DoesNotFit(f"{key}: {known.reason}")
         reason = known.reason if known else "not among the tables"
         near = sorted(self._entries, key=lambda other: (_distance(key, other), other))[:3]
         nearest = "; ".join(_difference(key, other) for other in near) or "none"
-        return NoTable(f"no step times of {key} ({reason}); the nearest: {nearest}")
+        return NoTable(f"no step-time table of {key} ({reason}); nearest: {nearest}")
 
 
 def _distance(key: TableKey, other: TableKey) -> int:
-    """What differs, the model weighing most: another layout is nearer than another model."""
+    """How different two keys are; the model weighs most, the parallel layout least."""
     weights = {"model": 100, "system": 20, "framework": 15, "weights": 6, "kv": 3}
     apart = sum(w for name, w in weights.items() if getattr(key, name) != getattr(other, name))
     sizes = ((key.tensor, other.tensor), (key.data, other.data), (key.expert, other.expert))
@@ -268,4 +265,4 @@ def _decoded(path: Traversable) -> TableFile:
     try:
         return decode(path.read_bytes())
     except UNREADABLE as error:
-        raise NoTable(f"{path.name} is no file of step-time tables: {error}") from error
+        raise NoTable(f"{path.name} is not a file of step-time tables: {error}") from error

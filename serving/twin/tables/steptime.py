@@ -1,4 +1,4 @@
-"""How long one forward pass takes, out of a table: arithmetic only, a few microseconds a call."""
+"""The time of one forward pass, interpolated in a table: a few microseconds a call. Pure."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, order=True)
 class TableKey:
-    """What a table holds for: one replica of one model, on one system, under one framework."""
+    """What a table is for: one replica of one model on one system under one framework."""
 
     system: str
     """b300_sxm, b200_sxm or h200_sxm."""
@@ -27,12 +27,13 @@ class TableKey:
     tensor: int
     """Tensor parallel size of the attention, in each data-parallel rank."""
     data: int
-    """Data-parallel ranks of the attention that step together; 1 unless the model is MoE."""
+    """Data-parallel ranks of the attention in lockstep; 1 unless the model is MoE."""
     expert: int
     """Expert parallel size; the experts' tensor parallel size is tensor × data / expert."""
 
     @property
     def gpus(self) -> int:
+        """GPUs of the replica."""
         return self.tensor * self.data
 
     def __str__(self) -> str:
@@ -43,7 +44,7 @@ class TableKey:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes on each GPU. Activations are linear in the token budget of a step."""
+    """Bytes on each GPU. Activations grow linearly with the token budget of a step."""
 
     weights_bytes: float
     activation_bytes_base: float
@@ -51,19 +52,19 @@ class Memory:
     communication_bytes: float
     other_bytes: float
     kv_bytes_per_token: float
-    """As the rank's cache grows with long contexts: sliding windows and states don't count."""
+    """Growth of the rank's KV cache at long contexts, without sliding windows and fixed states."""
     kv_bytes_per_request: float = 0.0
-    """What a request holds however long it is: sliding windows, the states of linear attention."""
+    """Cache of a request whatever its length: sliding windows, states of linear attention."""
 
     def fixed_bytes(self, max_num_batched_tokens: int) -> float:
-        """Everything but the cache, for a token budget of a step."""
+        """Everything but the KV cache, for a token budget of a step."""
         activations = self.activation_bytes_per_token * max_num_batched_tokens
         activations += self.activation_bytes_base
         return self.weights_bytes + activations + self.communication_bytes + self.other_bytes
 
 
 class Curve:
-    """Piecewise linear through its points; beyond them, the outermost pieces go on, not below 0."""
+    """Piecewise linear through its points, extrapolated above the last one and clamped below the first; ≥ 0."""
 
     __slots__ = ("_last", "_slopes", "_x", "_y")
 
@@ -74,6 +75,7 @@ class Curve:
         self._slopes = [(y1 - y0) / (x1 - x0) for x0, x1, y0, y1 in pairs]
 
     def at(self, x: float) -> float:
+        """The value at x."""
         grid = self._x
         i = bisect_right(grid, x) - 1
         if i < 0:
@@ -86,7 +88,7 @@ class Curve:
 
 class Surface:
     """Bilinear in its cells, so exact for a cost like tokens × attended; clamped below the grid,
-    continued beyond it, not below 0."""
+    extrapolated above it; ≥ 0."""
 
     __slots__ = ("_last_x", "_last_y", "_rows", "_x", "_y")
 
@@ -98,6 +100,7 @@ class Surface:
         self._last_x, self._last_y = len(self._x) - 2, len(self._y) - 2
 
     def at(self, x: float, y: float) -> float:
+        """The value at (x, y)."""
         xs, ys = self._x, self._y
         i, j = bisect_right(xs, x) - 1, bisect_right(ys, y) - 1
         if i < 0:
@@ -130,26 +133,25 @@ class Surface:
 
 @dataclass(frozen=True, slots=True)
 class StepTable:
-    """One forward pass, in parts that don't depend on each other. Curves and surfaces in seconds.
+    """One forward pass as a sum of independent parts. Curves and surfaces are in seconds.
 
-    A step with prompt tokens runs everything but the attention over all its tokens (`shared`), the
-    vocabulary over one row a sequence (`rows`), and the attention for prompts (`context`: tokens ×
-    what each attends to) and for decodes (`decode`: requests × their context) apart. A step of
-    decodes alone has kernels of its own (`alone`).
+    A step with prefill: everything but attention over all tokens (`shared`), logits over one row per sequence
+    (`rows`), attention of prefill (`context`: tokens × tokens attended to) and of decode (`decode`: requests ×
+    context). A decode step: `alone`, its kernels without attention, and `decode`.
     """
 
     key: TableKey
     version: str
-    """Where the numbers come from, and what stands in for data that is wrong or missing."""
+    """Source of the numbers, and what substitutes for wrong or missing measurements."""
     memory: Memory
     shared: Curve
     rows: Curve
     alone: Curve
     context: Surface
     decode: Surface
-    twice_s: float = 0.0
-    """What `context` and `decode` both count where the attention's kernels include its projections
-    (MLA): in a mixed step their weights are read once."""
+    double_counted_s: float = 0.0
+    """Counted in both `context` and `decode` where attention kernels include the projections (MLA), whose
+    weights a mixed step reads once."""
 
     def step_s(
         self,
@@ -160,10 +162,9 @@ class StepTable:
     ) -> float:
         """One forward pass in seconds, of one data-parallel rank (all ranks alike).
 
-        prefill_tokens: prompt tokens computed in this step; prefill_attended: the mean number of
-        tokens that each of them attends to (a fresh prompt of s tokens: s/2; a chunk of c tokens
-        after p known ones: p + c/2); decodes: requests that decode one token each;
-        decode_context: their mean context.
+        prefill_tokens: prompt tokens computed in this step; prefill_attended: mean number of tokens that each
+        of them attends to (a fresh prompt of s tokens: s/2; a chunk of c tokens after p cached ones: p + c/2);
+        decodes: requests that decode one token each; decode_context: their mean context in tokens.
         """
         if prefill_tokens <= 0:
             if decodes <= 0:
@@ -176,11 +177,11 @@ class StepTable:
             + self.context.at(prefill_tokens, prefill_attended)
         )
         if decodes > 0:
-            more = self.decode.at(decodes, decode_context) - self.twice_s
+            more = self.decode.at(decodes, decode_context) - self.double_counted_s
             if more > 0.0:
                 seconds += more
         return seconds
 
-    def decodes_s(self, decodes: int, contexts: Floats) -> Floats:
-        """Of steps of decodes alone, as many as there are contexts."""
+    def decode_steps_s(self, decodes: int, contexts: Floats) -> Floats:
+        """Seconds of decode steps, one for each mean context."""
         return self.alone.at(decodes) + self.decode.along(decodes, contexts)

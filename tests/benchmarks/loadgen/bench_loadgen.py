@@ -1,8 +1,8 @@
-"""`make bench-loadgen`: this load generator and its rivals against a server that knows the truth.
+"""`make bench-loadgen`: this load generator and others against a server with a ground-truth log.
 
-Each client has core 0, the server core 1. Reported latencies are compared with those that the server
-logged; processor time is that of the whole client from the server's first request to the client's
-exit, parsing and report included. Rivals are installed into a folder that is thrown away (`--keep`).
+Each client runs on core 0, the server on core 1. Reported latencies are compared with the server's
+log. CPU time is that of the whole client, from the first request at the server to the exit of the
+client, parsing and report included. Rivals are installed into a temporary folder (`--keep` to keep).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.loadgen.clients import RIVALS, Client, Said, Scenario, ours
+from tests.benchmarks.loadgen.clients import RIVALS, Client, Reported, Scenario, ours
 from tests.benchmarks.loadgen.processes import Cost, measured
 from tests.benchmarks.loadgen.truth import Behaviour, Truth, built_mockllm, server
 from tests.benchmarks.tables import Row, Scaling, document, put
@@ -48,7 +48,7 @@ LIMITS = (
 )
 
 
-def row(client: Client, scenario: Scenario, said: Said, truth: Truth, cost: Cost) -> Row:
+def row(client: Client, scenario: Scenario, reported: Reported, truth: Truth, cost: Cost) -> Row:
     events = int(truth.events.sum())
     begin_ns, end_ns = int(truth.received_ns.min()), int(truth.last_ns.max())
     seconds = (end_ns - begin_ns) / 1e9
@@ -57,9 +57,9 @@ def row(client: Client, scenario: Scenario, said: Said, truth: Truth, cost: Cost
     span_s = (truth.received_ns.max() - truth.received_ns.min()) / 1e9
     achieved = (len(truth.received_ns) - 1) / span_s if scenario.rate_per_s else None
     about = truth
-    if said.about_s is not None:
+    if reported.window_s is not None:
         since_epoch_ns = time.time_ns() - time.perf_counter_ns()
-        about = truth.ended_between(*(at_s * 1e9 - since_epoch_ns for at_s in said.about_s))
+        about = truth.ended_between(*(at_s * 1e9 - since_epoch_ns for at_s in reported.window_s))
     gaps_ms, ttft_ms = about.itl_ms, about.ttft_ms
     return Row(
         client=client.name,
@@ -68,10 +68,10 @@ def row(client: Client, scenario: Scenario, said: Said, truth: Truth, cost: Cost
         cpu_us_per_event=cost.cpu_between_s(begin_ns, cost.end_ns) / events * 1e6,
         cpu_us_per_event_run=run_s / events * 1e6,
         utilisation=run_s / seconds,
-        ttft_p50_error_ms=error(said.ttft_p50_ms, ttft_ms, 50),
-        ttft_p99_error_ms=error(said.ttft_p99_ms, ttft_ms, 99),
-        itl_p50_error_ms=error(said.itl_p50_ms, gaps_ms, 50),
-        itl_p99_error_ms=error(said.itl_p99_ms, gaps_ms, 99),
+        ttft_p50_error_ms=error(reported.ttft_p50_ms, ttft_ms, 50),
+        ttft_p99_error_ms=error(reported.ttft_p99_ms, ttft_ms, 99),
+        itl_p50_error_ms=error(reported.itl_p50_ms, gaps_ms, 50),
+        itl_p99_error_ms=error(reported.itl_p99_ms, gaps_ms, 99),
         itl_p99_true_ms=float(np.percentile(gaps_ms, 99)) if len(gaps_ms) else None,
         achieved_share=achieved / scenario.rate_per_s if achieved and scenario.rate_per_s else None,
         late_p50_ms=None if late_ms is None else float(np.percentile(late_ms, 50)),
@@ -83,14 +83,14 @@ def row(client: Client, scenario: Scenario, said: Said, truth: Truth, cost: Cost
     )
 
 
-def error(said_ms: float | None, true_ms: NDArray[np.float64], percent: float) -> float | None:
-    if said_ms is None or not len(true_ms):
+def error(reported_ms: float | None, true_ms: NDArray[np.float64], percent: float) -> float | None:
+    if reported_ms is None or not len(true_ms):
         return None
-    return said_ms - float(np.percentile(true_ms, percent))
+    return reported_ms - float(np.percentile(true_ms, percent))
 
 
 def lateness_ms(received_ns: NDArray[np.int64], rate_per_s: float) -> NDArray[np.float64]:
-    """Against the earliest even grid that no request is ahead of."""
+    """Behind the earliest even schedule that no request is ahead of."""
     grid_ns = np.arange(len(received_ns)) * 1e9 / rate_per_s
     behind = np.sort(received_ns) - grid_ns
     late: NDArray[np.float64] = (behind - behind.min()) / 1e6
@@ -113,11 +113,11 @@ def run_one(client: Client, scenario: Scenario, how: Behaviour, mockllm: Path | 
         cost = measured(command, [CLIENT_CORE], client.env, client.priority)
         truth = target.truth()
         try:
-            said = client.said(out)
+            reported = client.read_result(out)
         except (OSError, StopIteration, KeyError, ValueError) as fault:
             last = cost.output.strip().splitlines()[-1:] or ["no output"]
             return f"{client.name}: {scenario.name}: no result (exit {cost.code}, {fault!r}): {last[0]}"
-        return row(client, scenario, said, truth, cost)
+        return row(client, scenario, reported, truth, cost)
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def machine() -> str:
 
 
 def sharded(shards: int, mockllm: Path | None) -> Scaling:
-    """Each shard has a core; the last one shares it with the server, which has first call on it."""
+    """Each shard has a core; the last one shares it with the server, which has priority."""
     scenario = Scenario("shards", 3 * PER_SHARD * shards, 150, streams=PER_SHARD * shards)
     client = ours()
     with (
@@ -153,11 +153,11 @@ def sharded(shards: int, mockllm: Path | None) -> Scaling:
         command = [*client.command(scenario, target.url, Path(folder)), "--shards", str(shards)]
         cores = [CLIENT_CORE, SERVER_CORE][:shards]
         cost = measured(command, cores)
-        one = row(client, scenario, client.said(Path(folder)), target.truth(), cost)
+        one = row(client, scenario, client.read_result(Path(folder)), target.truth(), cost)
         level = json.loads((Path(folder) / "o.json").read_text())["levels"][0]
     assert one.itl_p99_true_ms is not None
-    said = level["metrics"]["itl_p99_ms"]
-    return Scaling(shards, one.events_s, one.cpu_us_per_event_run, said, one.itl_p99_true_ms)
+    reported = level["metrics"]["itl_p99_ms"]
+    return Scaling(shards, one.events_s, one.cpu_us_per_event_run, reported, one.itl_p99_true_ms)
 
 
 def clients_in(folder: Path, names: Sequence[str]) -> list[Client]:
@@ -171,14 +171,18 @@ def clients_in(folder: Path, names: Sequence[str]) -> list[Client]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rivals", default=",".join(RIVALS), help="of them; empty for none")
-    parser.add_argument("--only", default="", help="scenarios whose name holds this")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where rivals stay installed")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the tables, as Markdown")
-    parser.add_argument("--own-server", action="store_true", help="leave the C++ server out")
+    parser.add_argument(
+        "--rivals", default=",".join(RIVALS), help="rivals to compare; empty for none"
+    )
+    parser.add_argument("--only", default="", help="only scenarios with this in their name")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep rivals installed here")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument(
+        "--own-server", action="store_true", help="use the Python server instead of the C++ one"
+    )
     args = parser.parse_args(argv)
     faults: list[str] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends all children
 
     def rows(clients: Sequence[Client], what: Sequence[tuple[Scenario, Behaviour]]) -> list[Row]:
         made = []
@@ -196,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with kept(args.keep) as folder:
         mockllm = None if args.own_server else built_mockllm(folder)
         clients = clients_in(folder, [name for name in args.rivals.split(",") if name])
-        os.sched_setaffinity(0, {SERVER_CORE})  # to look at the client must not take its time
+        os.sched_setaffinity(0, {SERVER_CORE})  # so that sampling does not slow the client
         compared, limits = rows(clients, COMPARED), rows(clients[:1], LIMITS)
         scaling = [sharded(n, mockllm) for n in (1, 2)] if args.only in "shards" else []
     against = "the calibrated C++ server" if mockllm else "the server of tests/benchmarks"

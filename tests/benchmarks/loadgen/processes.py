@@ -1,4 +1,4 @@
-"""A command on cores of its own, with what it cost: processor time, memory, and when."""
+"""Runs a command on given cores and samples its CPU time and memory."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ LIMIT_S = 240.0
 
 @dataclass(slots=True)
 class Cost:
-    """`cpu_s[i]` had been used by the command and all that it started at `at_ns[i]`."""
+    """`cpu_s[i]`: CPU time of the command and its children up to `at_ns[i]`."""
 
     begin_ns: int
     end_ns: int = 0
@@ -27,7 +27,7 @@ class Cost:
     output: str = ""
     at_ns: list[int] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
-    memory_mb: float = 0.0  # the most at one time, of all processes; shared pages count once
+    memory_mb: float = 0.0  # peak of all processes together; shared pages count once
     most_processes: int = 0
 
     def cpu_between_s(self, from_ns: int, until_ns: int) -> float:
@@ -39,12 +39,12 @@ Priority = Literal["first", "real time", "nice"]
 PRIORITIES: dict[Priority, list[str]] = {
     "first": ["chrt", "-f", "20"],
     "real time": ["chrt", "-r", "10"],
-    "nice": ["nice", "-n", "-19"],  # several processes would wait for each other's whole turn
+    "nice": ["nice", "-n", "-19"],  # with real-time priority its processes would block each other
 }
 
 
 def pinned(command: Sequence[str], cores: Sequence[int], priority: Priority) -> list[str]:
-    """Before all else on its cores, where that may be asked for."""
+    """The command pinned to the cores, with priority where that is permitted."""
     made = ["taskset", "-c", ",".join(map(str, cores))]
     if os.geteuid() == 0 and shutil.which("chrt"):
         made += PRIORITIES[priority]
@@ -57,7 +57,7 @@ def measured(
     env: Mapping[str, str] | None = None,
     priority: Priority = "real time",
 ) -> Cost:
-    """Runs it to its end. Processor time is that of the whole tree, to the 10 ms of the kernel's tick."""
+    """Runs it to its end. CPU time is that of the whole process tree, in steps of 10 ms."""
     log = Path(os.environ.get("TMPDIR", "/tmp")) / f"wattfront-bench-{os.getpid()}.log"
     with log.open("w") as out:
         cost = Cost(time.perf_counter_ns())
@@ -101,7 +101,7 @@ def _sample(root: psutil.Process, cost: Cost) -> None:
         except (psutil.NoSuchProcess, OSError):
             continue
         cpu_s += times.user + times.system + times.children_user + times.children_system
-    # A process that just ended counts again when its parent has waited for it.
+    # The time of a process that just ended is missing until its parent has waited for it.
     cost.at_ns.append(time.perf_counter_ns())
     cost.cpu_s.append(max(cpu_s, cost.cpu_s[-1] if cost.cpu_s else 0.0))
     cost.memory_mb = max(cost.memory_mb, memory)
@@ -109,7 +109,7 @@ def _sample(root: psutil.Process, cost: Cost) -> None:
 
 
 def pss_mb(pid: int) -> float:
-    """Proportional set size: a page that n processes share counts an n-th for each."""
+    """Proportional set size: a page shared by n processes counts 1/n in each."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(text.partition("Pss:")[2].split()[0]) / 1e3
 

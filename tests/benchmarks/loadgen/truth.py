@@ -1,4 +1,4 @@
-"""Servers that know the truth: when they got each request, and when they sent each event."""
+"""Servers with a ground-truth log: when they received each request and sent each event."""
 
 import csv
 import shutil
@@ -26,7 +26,7 @@ MOCKLLM = ROOT.parent / "shared" / "tools" / "mockllm" / "mockllm.cpp"
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """`itl_ms` 0: as fast as the socket takes it, some eighty events in a write."""
+    """`itl_ms` 0: as fast as the socket accepts, 80 events per write."""
 
     ttft_ms: float = 100.0
     ttft_jitter_ms: float = 20.0
@@ -35,7 +35,7 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
-    """Of all requests in turn; `sent_ns` is empty where events were not logged one by one."""
+    """One entry a request; `sent_ns` one an event, empty where events were not logged."""
 
     received_ns: Times
     first_ns: Times
@@ -55,7 +55,7 @@ class Truth:
         return gaps[owner[1:] == owner[:-1]]
 
     def ended_between(self, from_ns: float, until_ns: float) -> "Truth":
-        """Of the requests that were over in that time."""
+        """Only the requests that ended in that time."""
         rows = np.logical_and(self.last_ns >= from_ns, self.last_ns < until_ns)
         counts = np.diff(self.offsets)
         events = np.repeat(rows, counts)
@@ -88,7 +88,7 @@ class Truth:
 
 
 class Server:
-    """`truth()` ends it and reads its log."""
+    """A running server; `truth()` ends it and reads its log."""
 
     def __init__(self, process: "subprocess.Popen[str]", port: int, log: Path, own: bool) -> None:
         self._process, self._log, self._own = process, log, own
@@ -102,7 +102,7 @@ class Server:
 
 @contextmanager
 def server(behaviour: Behaviour, core: int, mockllm: Path | None) -> Iterator[Server]:
-    """Ours, or the one whose executable is given, on a core of its own."""
+    """The Python server, or the C++ one if its executable is given, on its own core."""
     with tempfile.TemporaryDirectory(prefix="wattfront-bench-") as folder:
         log = Path(folder) / ("truth" if mockllm else "truth.npz")
         options = ["--ttft-ms", str(behaviour.ttft_ms), "--itl-ms", str(behaviour.itl_ms)]
@@ -146,7 +146,7 @@ def _await(port: int, process: "subprocess.Popen[str]") -> None:
 
 
 def built_mockllm(folder: Path) -> Path | None:
-    """The calibrated C++ server, where its source and a compiler are at hand."""
+    """The calibrated C++ server; None without its source or a compiler."""
     if not MOCKLLM.exists() or not shutil.which("g++"):
         return None
     made = folder / "mockllm"

@@ -1,7 +1,7 @@
 """`make bench-search`: searches replayed on exhaustive landscapes and on published measurements.
 
-Each run is kept as it ends, so that a benchmark that was stopped goes on where it was. What a run was made
-by is part of its name: changed code runs anew.
+Each run is saved as it ends, so that a stopped benchmark resumes. The file's name has a digest of the code:
+changed code runs anew.
 """
 
 import argparse
@@ -75,9 +75,9 @@ class Kept:
         self._runs: dict[Task, Run] = {}
         if self._file.exists():
             for line in self._file.read_text().splitlines():
-                told = json.loads(line)
-                run = {k: tuple(v) if isinstance(v, list) else v for k, v in told["run"].items()}
-                self._runs[Task(**told["task"])] = Run(**run)
+                saved = json.loads(line)
+                run = {k: tuple(v) if isinstance(v, list) else v for k, v in saved["run"].items()}
+                self._runs[Task(**saved["task"])] = Run(**run)
 
     def get(self, task: Task) -> Run | None:
         return self._runs.get(task)
@@ -155,7 +155,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--landscapes", nargs="+", default=None, help=f"of {', '.join(SPECS)}, and published ones")
     add(
-        "--held-back", action="store_true", help="on what nobody has tuned or looked at: at the end"
+        "--held-back",
+        action="store_true",
+        help="on landscapes that no setting was chosen by, for the last run",
     )
     args = parser.parse_args(argv)
     for method in args.methods:

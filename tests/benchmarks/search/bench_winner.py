@@ -1,7 +1,7 @@
 """`make bench-winner`: what a named winner is worth, on a simulated machine whose truth is known.
 
 Starts of one configuration differ by 2 or 3 %, and the machine's pace drifts. Against the product's races: the
-same contenders in all rounds, judged once at the end. No clock and no server is involved.
+same candidates in all rounds, judged once at the end. No clock and no server is involved.
 """
 
 import argparse
@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.tables import put, table
-from tests.tuner.races import Machine, Raced, run_race
+from tests.tuner.samples.races import Machine, Raced, run_race
 from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.race import may_be_best
 from tuner.confirm.ranking import standings, verdict
 
 RACES, SEARCHES, CANDIDATES, SPREAD = 1000, 400, 40, 0.05
-CONFIG = ConfirmConfig(contenders=4)
+CONFIG = ConfirmConfig(candidates=4)
 NOISES = (0.02, 0.03)
 FIELDS: Mapping[str, Mapping[str, float]] = {  # title → true values
     "A/A: one configuration under two names": {"a": 100, "b": 100},
     "A/A, and a default 20 % behind": {"a": 100, "b": 100, "default": 80},
     "5 % apart": {"a": 105, "b": 100},
     "5 % apart, and a default 20 % behind": {"a": 105, "b": 100, "default": 80},
-    "5 % apart, four contenders and a default": {
+    "5 % apart, four candidates and a default": {
         "a": 105,
         "b": 100,
         "c": 99,
@@ -78,8 +78,8 @@ def tally(field: Mapping[str, float], noise: float, races: int) -> Tally:
 class Found:
     """One search and what was published after it: shares by which figures exceed the truth."""
 
-    search_gap: float
-    gap: float
+    search_bias: float
+    bias: float
     short: float  # the chosen configuration's truth below the best one's
     search_short: float
     inside: bool  # the truth, at the machine's pace of these rounds, lies in the published interval
@@ -114,7 +114,7 @@ def searched(noise: float, seed: int) -> Found:
 
 
 def race_table(races: int) -> str:
-    titles = ("contenders", "noise", "right", "starts", "all rounds: right", "starts")
+    titles = ("candidates", "noise", "right", "starts", "all rounds: right", "starts")
     lines = []
     for title, field in FIELDS.items():
         for noise in NOISES:
@@ -146,8 +146,8 @@ def search_table(searches: int) -> str:
         lines.append(
             [
                 f"{noise:.0%}",
-                f"{mean['search_gap']:+.2%}",
-                f"{mean['gap']:+.2%}",
+                f"{mean['search_bias']:+.2%}",
+                f"{mean['bias']:+.2%}",
                 f"{mean['inside']:.1%}",
                 f"−{mean['search_short']:.2%}",
                 f"−{mean['short']:.2%}",
@@ -162,16 +162,16 @@ def section(races: int, searches: int) -> str:
     c = CONFIG
     return f"""## An honest winner
 
-What a search measured once is high by luck where it is the highest. So the contenders of each tier
-are measured again, each on fresh starts with other prompts and arrivals, in rounds of random order
-beside the engines' defaults (`search.confirm.contenders`). {c.repeats_min} to {c.repeats_max} rounds;
+The best of many values that were measured once is biased upwards (winner's curse). So the candidates
+of each tier are measured again, each on fresh starts with other prompts and arrivals, in rounds of random order
+beside the engines' defaults (`search.confirm.candidates`). {c.repeats_min} to {c.repeats_max} rounds;
 the intervals of differences hold at {c.confidence:.0%} whenever the race stops. It stops when one is
 significantly ahead of all others, when the rest is within {c.equivalence:.1%}, when more rounds would
-hardly tell them apart, or after the last one.
+hardly separate them, or after the last one.
 
 Simulated races, {races:,} a line, on a machine whose starts differ by `noise` (standard deviation)
 and whose pace drifts by {Machine().drift:.0%}. Right: the better one named; where the best are equal,
-none. Beside them the same without racing: all contenders in all {c.repeats_max} rounds, judged once.
+none. Beside them the same without a race: all candidates in all {c.repeats_max} rounds, judged once.
 
 {race_table(races)}
 

@@ -1,7 +1,7 @@
-"""What a search is tried on: every configuration of one 8-GPU node, with the truth about each.
+"""Landscapes to replay searches on: every configuration of one 8-GPU node with its true values.
 
-Made of the twin's tables by its closed form, so smooth and without noise (`search_replay` adds that); one
-trial is one row. Built once and kept in the user's cache.
+Computed by the twin's closed form, so smooth and without noise (`replay` adds that); one trial is one row.
+Built once and kept in the user's cache.
 """
 
 import hashlib
@@ -16,19 +16,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.twin.closed_form import pace, steady
-from serving.twin.closed_form.steady import NoClosedForm, predict_curve
+from serving.twin.api import (
+    MODELS,
+    WEIGHT_BYTES,
+    Library,
+    Setup,
+    TableKey,
+    predict_curve,
+    resolve_model,
+)
+from serving.twin.closed_form import steady, step_timing
 from serving.twin.config import TwinConfig
 from serving.twin.engine import assemble as assembling
-from serving.twin.engine.assemble import TwinOutOfMemory, assemble, precision
-from serving.twin.engine.engine import DeviceMemoryExhausted, engine, host, power
-from serving.twin.setup import Setup
+from serving.twin.engine import engine, host, power
+from serving.twin.engine.assemble import assemble
+from serving.twin.errors import (
+    DeviceMemoryExhausted,
+    DoesNotFit,
+    NoClosedForm,
+    NoTable,
+    TwinOutOfMemory,
+)
 from serving.twin.tables import catalog, library, steptime
-from serving.twin.tables.catalog import MODELS, WEIGHT_BYTES
-from serving.twin.tables.library import DoesNotFit, Library, NoTable
-from serving.twin.tables.steptime import TableKey
 from tuner.config.groups.space import Point, Scalar, Space
-from tuner.search.space import enumerate_points
+from tuner.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -89,8 +100,7 @@ class Landscape:
     """
 
     name: str
-    space: Space
-    engines: tuple[str, ...]
+    space: SearchSpace
     points: tuple[Point, ...]
     loads: Floats
     thr: Floats
@@ -101,7 +111,6 @@ class Landscape:
     why: tuple[str, ...]
     gpus: Floats
     start_s: Floats
-    fixed: Mapping[str, Scalar] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -240,12 +249,12 @@ def landscape(name: str) -> Landscape:
         beside = path.with_name(f"{path.stem}.{os.getpid()}.npz")
         np.savez_compressed(beside, **built(spec))
         beside.replace(path)
-    space = space_of(spec)
+    space = SearchSpace(space_of(spec), ENGINES)
     with np.load(path, allow_pickle=False) as kept:
         arrays = {key: kept[key] for key in kept.files}
     why = tuple(arrays.pop("why").tolist())
-    points = tuple(enumerate_points(space, ENGINES))
-    return Landscape(name, space, ENGINES, points, np.array(LOADS, float), why=why, **arrays)
+    points = tuple(space.enumerate_points())
+    return Landscape(name, space, points, np.array(LOADS, float), why=why, **arrays)
 
 
 def cache_folder() -> Path:
@@ -260,7 +269,8 @@ def _digest(spec: Spec) -> str:
 
 
 def built(spec: Spec) -> dict[str, NDArray[np.generic]]:
-    rows = [row_of(spec, point) for point in enumerate_points(space_of(spec), ENGINES)]
+    space = SearchSpace(space_of(spec), ENGINES)
+    rows = [row_of(spec, point) for point in space.enumerate_points()]
     names = ("thr", "itv", "ttft_s", "ok", "dead", "why", "gpus", "start_s")
     return {name: np.array([row[i] for row in rows]) for i, name in enumerate(names)}
 
@@ -296,21 +306,21 @@ def _not_measured(key: TableKey) -> str:
     except DoesNotFit:
         return ""
     except NoTable as error:
-        return str(error).partition("; the nearest")[0]
+        return str(error).partition("; nearest:")[0]
     return ""
 
 
 def _key(spec: Spec, setup: Setup) -> TableKey:
     layout = (setup.tensor, setup.data, setup.expert)
-    _, weights = precision(setup)
+    _, weights = resolve_model(setup)
     return TableKey(SYSTEM, setup.framework, spec.model, weights, setup.kv, *layout)
 
 
 def _weight_bytes(spec: Spec, setup: Setup) -> float:
     """Of one GPU, roughly: a server that dies has read them too."""
-    return MODELS[spec.model].parameters * WEIGHT_BYTES[precision(setup)[1]] / setup.gpus
+    return MODELS[spec.model].parameters * WEIGHT_BYTES[resolve_model(setup)[1]] / setup.gpus
 
 
 # As it was imported: a file may change while a process runs.
-_MODULES = (assembling, catalog, engine, library, steady, pace, power, steptime, host)
+_MODULES = (assembling, catalog, engine, library, steady, step_timing, power, steptime, host)
 _CODE = "".join(map(inspect.getsource, (*_MODULES, space_of, setup_of, row_of)))

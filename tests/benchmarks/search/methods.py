@@ -1,6 +1,6 @@
 """The searches that are compared: name → how one is made for a landscape.
 
-`oracle` knows the truth, `random` knows nothing; Optuna's samplers see, as is usual, one number a tier.
+`oracle` knows the truth, `random` ignores results; Optuna's samplers see, as usual, one number a tier.
 """
 
 import warnings
@@ -18,12 +18,11 @@ from tests.benchmarks.search.replay import Method, Outcome, greedy
 from tuner.config.groups.space import Point
 from tuner.search.base import Outcome as SearchOutcome
 from tuner.search.base import Suggestion
-from tuner.search.curve.acquisition import Goal
-from tuner.search.curve.candidates import Pool, Traits
+from tuner.search.curve.acquisition import Objective
+from tuner.search.curve.candidates import Candidates, Traits
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.prior import interpolated
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.space import sample, violated
 from tuner.trial.result import OperatingPoint
 
 Factory = Callable[[Landscape, int, int, Prior | None], Method]
@@ -31,7 +30,7 @@ Factory = Callable[[Landscape, int, int, Prior | None], Method]
 
 SPEED, THROUGHPUT = "interactivity_tok_s_user", "throughput_output_tok_s_device"
 FIRST = "ttft_p50_ms"
-GOAL = Goal({SPEED: 1, THROUGHPUT: 1}, {"counted": {FIRST: 1000 * TTFT_LIMIT_S}})
+OBJECTIVE = Objective({SPEED: 1, THROUGHPUT: 1}, {"counted": {FIRST: 1000 * TTFT_LIMIT_S}})
 TIERS = (0.1, 0.2, 0.35, 0.5, 0.75)  # of the most tok/s/user there is
 STARTUP, POPULATION = 10, 16
 REASKS = {"gp": 3}  # its optimum comes again and again, and each time costs a fit
@@ -39,7 +38,7 @@ ORACLE_TRIALS = 24
 
 
 class Oracle:
-    """Takes what adds the most, and again what failed by chance."""
+    """Takes what adds most, and again what had a transient failure."""
 
     def __init__(self, landscape: Landscape, *_: object) -> None:
         self._left = list(_best(landscape))
@@ -93,9 +92,8 @@ class Optuna:
         land = self._land
         for _ in range(self._reasks):
             trial = self._study.ask()
-            point = sample(land.space, land.engines, trial, land.fixed)
-            possible = not violated(land.space, land.engines, point, land.fixed)
-            index = land.index_of(point) if possible else None
+            point = land.space.sample(trial)
+            index = land.index_of(point) if land.space.possible(point) else None
             if index is not None and index in self._known:
                 self._study.tell(trial, self._known[index])
             elif index is None or index in self._running:
@@ -148,14 +146,14 @@ def _sampler(kind: str, seed: int, batch: int) -> optuna.samplers.BaseSampler:
 
 
 class Curves:
-    """The product's own search, as a study runs it: what failed by chance may be tried once more."""
+    """The product's own search, as a study runs it: a transient failure may be tried once more."""
 
     def __init__(self, landscape: Landscape, seed: int, batch: int, prior: Prior | None) -> None:
         self._land = landscape
-        pool = Pool(Encoder(landscape.space, landscape.engines, landscape.fixed), self._traits)
-        pool.add(landscape.points)
-        told = None if prior is None else _Told(landscape, prior)
-        self._sampler = CurveSampler(GOAL, pool, seed, prior=told)
+        candidates = Candidates(Encoder(landscape.space), self._traits)
+        candidates.add(landscape.points)
+        predicted = None if prior is None else _Predicted(landscape, prior)
+        self._sampler = CurveSampler(OBJECTIVE, candidates, seed, prior=predicted)
         self._running: dict[int, Suggestion] = {}
 
     def ask(self) -> int:
@@ -170,7 +168,8 @@ class Curves:
     def tell(self, index: int, outcome: Outcome) -> None:
         suggestion = self._running.pop(index)
         if outcome.status != "measured":
-            failed = SearchOutcome(None, failure=outcome.status, chance=outcome.status == "flake")
+            flake = outcome.status == "flake"
+            failed = SearchOutcome(None, failure=outcome.status, transient=flake)
             self._sampler.learn(suggestion.point, suggestion, failed)
             return
         share = self._land.gpus[index] / NODE_GPUS
@@ -206,7 +205,7 @@ class Curves:
         return Traits(gpus, lowest / NODE_GPUS, highest / NODE_GPUS)
 
 
-class _Told:
+class _Predicted:
     """A prior of the benchmark under the names of the search."""
 
     def __init__(self, landscape: Landscape, prior: Prior) -> None:
@@ -217,8 +216,8 @@ class _Told:
     def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
         rows = [self._land.index_of(point) for point in points]
         own = np.log2(np.array(self._land.loads) / NODE_GPUS)
-        told = np.stack([self._logs[metric][rows] for metric in metrics], -1)
-        return np.array([interpolated(each, own, loads) for each in told])
+        curves = np.stack([self._logs[metric][rows] for metric in metrics], -1)
+        return np.array([interpolated(each, own, loads) for each in curves])
 
 
 METHODS: dict[str, Factory] = {

@@ -1,8 +1,8 @@
-"""What a model would have said of a landscape: the truth with structured errors, as wrong as is asked for.
+"""Predictions of a landscape by an imperfect model: the truth with structured errors of a chosen size.
 
 Errors are shared by all configurations of a framework, of a number of GPUs, of a layout and precision: a
 model is wrong about kernels, not about rows. How wrong is said in pairs: of two configurations with as many
-GPUs under the same load, 1 to 50 % apart, how often the right one is called faster.
+GPUs under the same load, 1 to 50 % apart, how often the model ranks them right.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ KNOBS = ("knobs.step_tokens", "knobs.max_num_seqs", "knobs.memory_fraction")
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """As in `Landscape`; NaN for what the model says never stands. `pairs`: the share that it orders right.
+    """As in `Landscape`; NaN for configurations predicted never to start. `pairs`: the share ordered right.
 
     `ok`: the schedulers' documented limits, which no model gets wrong.
     """
@@ -47,10 +47,10 @@ class _Errors:
 
 
 def distorted(landscape: Landscape, seed: int, target_share: float) -> Prior:
-    """The landscape through a model that orders that share of pairs right (0.5: it knows nothing).
+    """The landscape through a model that orders that share of pairs right (0.5: no information).
 
-    The size of the errors is found by halving. Towards one half the truth itself fades out of the prior as
-    well, and what is left are the errors: such a model is sure of itself, and wrong.
+    The size of the errors is found by bisection. Towards one half the truth fades out of the prior as well, and
+    the errors remain: such a model is confident and wrong.
     """
     rng = np.random.default_rng([5000, seed])
     errors, pairs = _errors(landscape, rng), _pairs(landscape, rng)
@@ -58,30 +58,30 @@ def distorted(landscape: Landscape, seed: int, target_share: float) -> Prior:
     level = _levels(landscape, log_thr)
 
     def throughput(knows: float, loud: float) -> Floats:
-        told: Floats = level + knows * (log_thr - level) + loud * errors.throughput
-        return told
+        predicted: Floats = level + knows * (log_thr - level) + loud * errors.throughput
+        return predicted
 
     if target_share >= BLUNT:
-        loud = _halved(
+        loud = _bisected(
             lambda x: -_share(log_thr, throughput(1.0, x), pairs), -target_share, (0.0, LOUDEST)
         )
         knows = 1.0
     else:
         loud = 1.0 + 3.0 * (BLUNT - target_share) / (BLUNT - 0.5)
-        knows = _halved(
+        knows = _bisected(
             lambda x: _share(log_thr, throughput(x, loud), pairs), target_share, (-2.0, 2.0)
         )
-    told = throughput(knows, loud)
+    predicted = throughput(knows, loud)
     log_itv, log_ttft = np.log(landscape.itv), np.log(landscape.ttft_s)
     flat_itv, flat_ttft = _levels(landscape, log_itv), _levels(landscape, log_ttft)
     itv = flat_itv + knows * (log_itv - flat_itv) + loud * errors.speed
     ttft = flat_ttft + knows * (log_ttft - flat_ttft) + loud * errors.ttft
     return Prior(
-        np.exp(told),
+        np.exp(predicted),
         np.exp(itv),
         np.exp(ttft),
         landscape.ok.copy(),
-        _share(log_thr, told, pairs),
+        _share(log_thr, predicted, pairs),
     )
 
 
@@ -155,13 +155,15 @@ def _pairs(landscape: Landscape, rng: np.random.Generator) -> Pairs:
     return left[chosen], right[chosen], load[chosen]
 
 
-def _share(truth: Floats, told: Floats, pairs: Pairs) -> float:
+def _share(truth: Floats, predicted: Floats, pairs: Pairs) -> float:
     left, right, load = pairs
-    same = (truth[left, load] > truth[right, load]) == (told[left, load] > told[right, load])
+    same = (truth[left, load] > truth[right, load]) == (
+        predicted[left, load] > predicted[right, load]
+    )
     return float(same.mean())
 
 
-def _halved(rises: Callable[[float], float], target: float, bounds: tuple[float, float]) -> float:
+def _bisected(rises: Callable[[float], float], target: float, bounds: tuple[float, float]) -> float:
     low, high = bounds
     for _ in range(ROUNDS):
         middle = (low + high) / 2

@@ -14,6 +14,7 @@ import numpy as np
 from tests.benchmarks.search.landscapes import START_S, Landscape
 from tests.benchmarks.twin.points import PUBLISHED
 from tuner.config.groups.space import Scalar, Space
+from tuner.search.space import SearchSpace
 
 LEAST = 25  # configurations, for a search to have something to find
 PARTS = (
@@ -65,8 +66,7 @@ def of_rows(name: str, rows: Rows) -> Landscape:
     measured = np.isfinite(figures[0])
     return Landscape(
         name,
-        _space(kept),
-        engines,
+        SearchSpace(_space(kept), engines),
         kept,
         loads,
         *figures,

@@ -1,7 +1,7 @@
-"""Searches replayed on a landscape: noise, failures, four at a time, and a score that knows the truth.
+"""Searches replayed on a landscape: noise, failures, four at a time, and a score by the true values.
 
-One trial is one configuration with its whole ladder. What a method is told is noisy; what it is scored by
-is not: the share of the landscape's hypervolume that the true points of all that it measured reach.
+One trial is one configuration with its whole ladder. A method sees noisy values and is scored by the true ones:
+the share of the landscape's hypervolume that the true points of all that it measured reach.
 """
 
 import heapq
@@ -28,7 +28,10 @@ SPREAD = 0.35  # of the logarithm of a trial's duration, where several run at on
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a trial shows, (m,) by load. `dead`: its log says why no server stands. `flake`: nobody knows."""
+    """The values of a trial, (m,) by load.
+
+    `dead`: the server never starts, and `why` is the reason. `flake`: a transient failure.
+    """
 
     status: Literal["measured", "dead", "flake"]
     thr: Floats
@@ -43,7 +46,7 @@ class Outcome:
 
 
 class Method(Protocol):
-    """A search over the rows of a landscape. Several may be asked for before the first is told."""
+    """A search over the rows of a landscape. Several rows may be asked for before the first result is told."""
 
     def ask(self) -> int: ...
 
@@ -163,7 +166,7 @@ def replay(
 
 
 def greedy(landscape: Landscape, trials: int) -> list[int]:
-    """The rows that, one after the other, add the most hypervolume: what somebody does who knows all.
+    """The rows that, one after the other, add the most hypervolume: the choice of an oracle.
 
     A gain only falls as others are taken, so of most rows it need not be looked at again.
     """

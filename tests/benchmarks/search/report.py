@@ -1,4 +1,4 @@
-"""What replayed searches came to: tables by landscape, and a plot."""
+"""The results of replayed searches: tables by landscape, and a plot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ def _how(runs: Runs) -> str:
     seeds = max(len(found) for found in runs.values())
     return (
         f"*{seeds} seeds each. A trial is one configuration with its whole ladder; {NOISE:.0%} noise on "
-        f"every figure, and {FLAKE:.0%} of trials fail by chance and count. Scored on the true values: the "
-        "share of the hypervolume (tok/s/user × tok/s/GPU, no queue, TTFT below 5 s) that all measured "
-        "configurations reach. Median, and in brackets the quartiles. "
+        f"every figure, and {FLAKE:.0%} of trials have a transient failure and count. "
+        "Scored on the true values: the share of the hypervolume (tok/s/user × tok/s/GPU, no queue, TTFT "
+        "below 5 s) that all measured configurations reach. Median, and in brackets the quartiles. "
         f"GPU-hours: GPUs of one replica × (its start + {LEVEL_S:.0f} s a level). "
         "`x4`: four trials at once; `+prior80`, `+prior50`: with a model that orders 80 % or 50 % of pairs "
         "right.*"
@@ -87,9 +87,11 @@ def _efforts(methods: Mapping[str, Sequence[Run]]) -> str:
         trials = [f"{middle} ({low}–{high})" for middle, low, high in reached]
         hours = [run.gpu_hours_to(0.95) for run in found]
         gpu_hours = _median([inf if each is None else each for each in hours])
-        told = f"{gpu_hours:.0f}" if isfinite(gpu_hours) else f"> {_median(_spent(found)):.0f}"
+        reached_at = (
+            f"{gpu_hours:.0f}" if isfinite(gpu_hours) else f"> {_median(_spent(found)):.0f}"
+        )
         cpu_s = _median([run.cpu_s for run in found])
-        lines.append([name, *trials, told, f"{cpu_s:.3f}"])
+        lines.append([name, *trials, reached_at, f"{cpu_s:.3f}"])
     titles = ["trials to", *(f"{share:.0%}" for share in SHARES)]
     return table([*titles, "GPU-hours to 95%", "CPU s a trial"], lines)
 

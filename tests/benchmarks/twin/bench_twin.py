@@ -1,7 +1,7 @@
-"""`make bench-twin`: how true the twin is, against published runs of B300, B200 and H200.
+"""`make bench-twin`: the twin's errors against published runs on B300, B200 and H200.
 
-Each point is simulated as it was measured. Host costs are fitted to the runs of other models only
-whenever a run is scored (leave one model out), and a share of all configurations is in no fit at all.
+Each point is simulated as it was measured. A run is scored with host costs fitted to other models only (leave
+one model out), and a share of all configurations is in no fit.
 """
 
 import argparse
@@ -46,16 +46,16 @@ from tests.benchmarks.twin.report import Scored
 from tests.benchmarks.twin.runs import Outcome, simulate
 
 SHARE = 0.3  # of B200's and H200's points
-LONG_OUTPUT = 1024  # beyond it, points are drawn as much less often as they take longer
-FIT_AGAIN = 1.0  # of the points: where the schedule is looked at once more, with costs
+LONG_OUTPUT = 1024  # tokens; points with longer outputs are sampled in inverse proportion
+FIT_AGAIN = 1.0  # share of points that are simulated again with the first fit's costs
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The points that are simulated, those that a newer image outdid, and what was left out."""
+    """Points to simulate, points of superseded images, and the number of excluded rows by reason."""
 
     points: list[Point]
-    outdone: list[Point]
+    superseded: list[Point]
     left_out: Counter[str]
     sources: tuple[str, ...]
 
@@ -67,9 +67,9 @@ def gather(share: float) -> Data:
     plain = [point for point in published if not point.config.drafts]
     left_out["with speculative decoding, of unpublished acceptance"] += len(published) - len(plain)
     whole = [point for point in plain if point.ttft_s and point.tpot_s]
-    kept, outdone = current([*points, *whole])
+    kept, superseded = current([*points, *whole])
     left_out["another run of a configuration that counts already"] += (
-        len(points) + len(whole) - len(kept) - len(outdone)
+        len(points) + len(whole) - len(kept) - len(superseded)
     )
     sources = [source]
     sources.append(
@@ -79,7 +79,7 @@ def gather(share: float) -> Data:
     for system in ("b200_sxm", "h200_sxm"):
         for point in by_system(kept, system):
             drawn += sampled([point], share * min(1.0, LONG_OUTPUT / point.config.osl))
-    return Data(drawn, by_system(outdone, "b300_sxm"), left_out, tuple(sources))
+    return Data(drawn, by_system(superseded, "b300_sxm"), left_out, tuple(sources))
 
 
 @cache
@@ -87,26 +87,28 @@ def library(folder: Path | None) -> Library:
     return Library.with_folder(folder) if folder else Library.shipped()
 
 
-def simulated(place: twin_headline.Place, folder: Path | None) -> Outcome:
-    return twin_headline.simulate(place, library(folder))
+def simulated(deployment: twin_headline.Deployment, folder: Path | None) -> Outcome:
+    return twin_headline.simulate(deployment, library(folder))
 
 
 def about(tables: Library) -> str:
-    """When, and with which tables."""
+    """The versions of the tables, and the date."""
     found = sorted({(key.system, key.framework) for key in tables.find()})
     versions = sorted({tables.version(*each) for each in found})
     return f"Tables: {'; '.join(versions)}. {date.today()}.\n"
 
 
-class Places:
-    """Simulates places of the headline."""
+class DeploymentSimulator:
+    """Simulates deployments of the headline, in parallel."""
 
     def __init__(self, folder: Path | None, processes: int) -> None:
         self._work = partial(simulated, folder=folder)
         self._pool = ProcessPoolExecutor(processes) if processes > 1 else None
 
-    def __call__(self, places: Sequence[twin_headline.Place]) -> Iterator[Outcome]:
-        return self._pool.map(self._work, places) if self._pool else map(self._work, places)
+    def __call__(self, deployments: Sequence[twin_headline.Deployment]) -> Iterator[Outcome]:
+        return (
+            self._pool.map(self._work, deployments) if self._pool else map(self._work, deployments)
+        )
 
 
 Task = tuple[Point, HostCosts, bool]
@@ -139,13 +141,13 @@ class Simulator:
 
 
 def costs_of(points: Sequence[Point], terms: dict[int, Terms], framework: str, but: str) -> Floats:
-    """Fitted to a framework's points of all models but one; never to those that are held back."""
+    """Costs fitted to a framework's points of all models but one, held-out ones excluded."""
     chosen = [
         index
         for index in sorted(terms)
         if points[index].config.framework == framework
         and points[index].config.model != but
-        and not points[index].config.held_back
+        and not points[index].config.held_out
     ]
     if not chosen:
         return np.zeros(len(COSTS))
@@ -154,7 +156,7 @@ def costs_of(points: Sequence[Point], terms: dict[int, Terms], framework: str, b
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """By framework: to all models, and to all but one."""
+    """Costs by framework: fitted to all models, and to all but one."""
 
     whole: dict[str, Floats]
     without: dict[tuple[str, str], Floats]
@@ -167,11 +169,11 @@ class Fitted:
 
 
 def fitted(points: Sequence[Point], first: dict[int, Terms], simulator: Simulator) -> Fitted:
-    """Twice: over the schedules without costs, then over those that the first costs make."""
+    """Fits twice: to schedules without costs, then to those simulated with the first costs."""
     frameworks = sorted({point.config.framework for point in points})
     guess = {name: as_costs(costs_of(points, first, name, "")) for name in frameworks}
     again = set(map(repr, sampled(points, FIT_AGAIN, "again")))
-    chosen = [i for i in first if repr(points[i]) in again and not points[i].config.held_back]
+    chosen = [i for i in first if repr(points[i]) in again and not points[i].config.held_out]
     tasks = [(points[i], guess[points[i].config.framework], True) for i in chosen]
     terms = {i: t for i, (_, t) in zip(chosen, simulator(tasks), strict=True) if t is not None}
     whole = {name: costs_of(points, terms, name, "") for name in frameworks}
@@ -184,23 +186,23 @@ def fitted(points: Sequence[Point], first: dict[int, Terms], simulator: Simulato
 
 
 def score(data: Data, simulator: Simulator) -> tuple[list[Scored], Fitted, Counter[str]]:
-    points = [*data.points, *data.outdone]
-    outdone = set(range(len(data.points), len(points)))
-    tasks = [(point, HostCosts(), i not in outdone) for i, point in enumerate(points)]
+    points = [*data.points, *data.superseded]
+    superseded = set(range(len(data.points), len(points)))
+    tasks = [(point, HostCosts(), i not in superseded) for i, point in enumerate(points)]
     before = list(simulator(tasks))
-    refused = Counter(outcome.reason for outcome, _ in before if outcome.reason)
+    unpredicted = Counter(outcome.reason for outcome, _ in before if outcome.reason)
     terms = {i: found for i, (_, found) in enumerate(before) if found is not None}
     costs = fitted(points, terms, simulator)
     served = [i for i, (outcome, _) in enumerate(before) if not outcome.reason]
     after = simulator([(points[i], costs.of(points[i]), False) for i in served])
-    back = [i for i in served if points[i].config.held_back]
+    back = [i for i in served if points[i].config.held_out]
     shipped = simulator([(points[i], costs.shipped(points[i]), False) for i in back])
     whole = dict(zip(back, (outcome for outcome, _ in shipped), strict=True))
     scored = [
-        Scored(points[i], before[i][0], later, whole.get(i), outdone=i in outdone)
+        Scored(points[i], before[i][0], later, whole.get(i), superseded=i in superseded)
         for i, (later, _) in zip(served, after, strict=True)
     ]
-    return scored, costs, refused
+    return scored, costs, unpredicted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,7 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="the tables, as Markdown")
     parser.add_argument("--headline", action="store_true", help="only the disaggregated headline")
     parser.add_argument("--share", type=float, default=SHARE, help="of B200's and H200's points")
-    parser.add_argument("--tables", type=Path, metavar="FOLDER", help="beside the shipped ones")
+    parser.add_argument(
+        "--tables", type=Path, metavar="FOLDER", help="tables that override shipped ones"
+    )
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args(argv)
     begun = time.monotonic()
@@ -216,17 +220,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.headline:
         data = gather(args.share)
         simulator = Simulator(args.tables, args.processes)
-        scored, costs, refused = score(data, simulator)
+        scored, costs, unpredicted = score(data, simulator)
         power = twin_power.measured(tables)
         text = twin_report.document(scored, costs.whole, costs.without, power)
-        text += twin_report.left_out(data.left_out, refused, data.sources)
+        text += twin_report.left_out(data.left_out, unpredicted, data.sources)
         text += about(tables)
         minutes = (time.monotonic() - begun) / 60
         print(text, f"\n{simulator.simulations} simulations, {minutes:.1f} minutes")  # noqa: T201
         if args.write:
             put(text, args.write, "bench-twin")
-    figure = args.write.parent / "twin_headline.png" if args.write else None
-    text = twin_headline.document(Places(args.tables, args.processes), figure)
+    figure = args.write.parent / "images" / "twin_headline.png" if args.write else None
+    text = twin_headline.document(DeploymentSimulator(args.tables, args.processes), figure)
     print(text)  # noqa: T201
     if args.write:
         put(text, args.write, "bench-twin-headline")

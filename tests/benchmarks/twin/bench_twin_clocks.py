@@ -1,5 +1,8 @@
-"""`make bench-twin-clocks`: the twin's two clocks. How fast the virtual one runs, how far the wall one is
-from it, and what the wall clock's server carries on one core. Ratios, measured side by side."""
+"""`make bench-twin-clocks`: the twin's two clocks.
+
+Speed of the virtual clock, differences between wall and virtual clock, and the load that the server sustains on
+one core.
+"""
 
 import argparse
 import os
@@ -21,7 +24,7 @@ from loadgen.results.stats import summarize
 from serving import probe
 from serving.engines import SgLang, TrtLlm, Vllm
 from serving.engines.base import BaseEngine
-from serving.launch import Order, launched
+from serving.launch import LaunchSpec, launched
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 from tests.benchmarks.tables import put, table
@@ -80,7 +83,7 @@ def simulated(config: TrialConfig) -> Completed:
 
 
 def speed(users: int) -> tuple[float, float, float]:
-    """Virtual seconds, processor seconds, their ratio; the best of a few runs."""
+    """Virtual seconds, CPU seconds and their ratio; the best of REPEATS runs."""
     lengths = {"input_tokens": 1024, "output_tokens": 1024, "warmup_s": 10, "level_s": 120}
     config = trial(Vllm(max_num_seqs=1024), FP8, 4, users, {**lengths, "level_max_s": 400})
     runs = []
@@ -98,9 +101,9 @@ def speed(users: int) -> tuple[float, float, float]:
 def wall(config: TrialConfig) -> dict[str, float | None]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        order = Order(config.engine, config.model, config.topology, log, config.hardware.twin)
+        spec = LaunchSpec(config.engine, config.model, config.topology, log, config.hardware.twin)
         devices = tuple(map(str, range(config.topology.gpus)))
-        with launched(order, devices=devices) as running:
+        with launched(spec, devices=devices) as running:
             url = running.endpoint.base_url
             report = loadgen.run(url, "m", config.workload, vocabulary=config.model.vocabulary)
             late = probe.get_json(f"{url}/twin/lag")
@@ -117,18 +120,18 @@ def differences() -> list[list[str]]:
         seen = wall(config)
         row = [engine.kind]
         for metric in COMPARED:
-            modelled, told = point.metrics[metric] or 0.0, seen[metric] or 0.0
-            row += [f"{modelled:.4g}", f"{told:.4g}", f"{told / modelled - 1:+.1%}"]
+            modelled, measured = point.metrics[metric] or 0.0, seen[metric] or 0.0
+            row += [f"{modelled:.4g}", f"{measured:.4g}", f"{measured / modelled - 1:+.1%}"]
         rows.append([*row, f"{seen['late_p99_ms']:.2f}"])
     return rows
 
 
-# --- what the server carries
+# --- the server's capacity
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """`asked_tok_s`: what the emulated engine makes by its own clock."""
+class Capacity:
+    """Server load at a number of users. `asked_tok_s`: the emulated engine's rate on its own clock."""
 
     users: int
     asked_tok_s: float
@@ -141,8 +144,8 @@ class Carried:
     shifts: int
 
 
-def carried(users: int, tensor: int, data: int, seconds: float = 10.0) -> Carried:
-    """The server on the last core, the client that only drains sockets on the first."""
+def capacity(users: int, tensor: int, data: int, seconds: float = 10.0) -> Capacity:
+    """The server on the last core, a client that only drains its sockets on the first."""
     lengths = {"input_tokens": 16, "output_tokens": 1000, "warmup_s": 10, "level_s": 40}
     engine = Vllm(max_num_seqs=2048)
     (point,) = simulated(trial(engine, SMALL, tensor, users, lengths, data)).points
@@ -164,7 +167,7 @@ def carried(users: int, tensor: int, data: int, seconds: float = 10.0) -> Carrie
         try:
             _until_listening(port)
             drain = ["taskset", "-c", str(cores[0]), sys.executable, str(DRAIN)]
-            told = subprocess.run(
+            output = subprocess.run(
                 [*drain, str(port), str(users), str(seconds), str(server.pid)],
                 capture_output=True,
                 text=True,
@@ -173,8 +176,8 @@ def carried(users: int, tensor: int, data: int, seconds: float = 10.0) -> Carrie
             late = probe.get_json(f"http://127.0.0.1:{port}/twin/lag")
         finally:
             server.terminate()
-    events, cpu_s, took_s = map(float, re.findall(r"[\d.]+", told))
-    return Carried(
+    events, cpu_s, took_s = map(float, re.findall(r"[\d.]+", output))
+    return Capacity(
         users,
         point.metrics["throughput_output_tok_s"] or 0.0,
         events / took_s,
@@ -194,12 +197,12 @@ def _until_listening(port: int) -> None:
             if each.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise TimeoutError("the server does not listen")
+    raise TimeoutError("the server did not listen within 60 s")
 
 
 def markdown() -> str:
     speeds = [(users, *speed(users)) for users in (64, 1024)]
-    loads = [carried(*each) for each in LOADS]
+    loads = [capacity(*each) for each in LOADS]
     compared = differences()
     cpu = f"{psutil.cpu_count()} cores, Python {sys.version.split()[0]}"
     return "\n\n".join(
@@ -248,7 +251,7 @@ def markdown() -> str:
 PARTS = (" virtual", " wall", "")
 
 
-def _row(each: Carried) -> list[str]:
+def _row(each: Capacity) -> list[str]:
     return [
         str(each.users),
         f"{each.asked_tok_s:,.0f}",
@@ -265,11 +268,11 @@ def _row(each: Carried) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="the page to put the tables into")
-    told = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     text = markdown()
     sys.stdout.write(f"{text}\n")
-    if told.write:
-        put(f"{text}\n", told.write, "bench-twin-clocks")
+    if args.write:
+        put(f"{text}\n", args.write, "bench-twin-clocks")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A client that reads what comes and counts events: PORT USERS SECONDS PID → events, CPU s of PID, seconds."""
+"""A client that reads its sockets and counts events: PORT USERS SECONDS PID → events, CPU s of PID, seconds."""
 
 import json
 import selectors

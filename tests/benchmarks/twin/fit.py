@@ -1,8 +1,8 @@
-"""Host costs from measured runs: what a schedule's latencies are made of, and the costs that fit best.
+"""Fits host costs to measured runs.
 
-Over a schedule that stays as it is, a request's latency is linear in the costs: so many steps, so many
-prompt steps, so much kernel time. Costs are fitted to that, by the least absolute error of the
-logarithms; what comes out is simulated anew, and only that is scored.
+For a fixed schedule, a request's latency is linear in the costs: kernel time, a number of steps, a number of
+prefill steps. Costs minimise the absolute error of the logarithms; then runs are simulated again with them, and
+only that is scored.
 """
 
 from collections import Counter
@@ -18,16 +18,16 @@ from serving.twin.engine.request import Request
 from tests.benchmarks.twin.points import Point
 
 Floats = NDArray[np.float64]
-# Three of the costs. A cost a request in the step, one a prompt token and a factor on prompts' kernels
-# were tried as well: they make no fit to other models better.
+# A cost per request in the step, one per prompt token and a factor on prefill kernels were also tried: they
+# improve no fit to other models.
 COSTS = ("step_s", "prefill_step_s", "latency_s")
 MOST = np.array([5e-3, 50e-3, 150e-3])
-TTFT_WEIGHT = 0.4  # of an error of TTFT, beside one of TPOT
+TTFT_WEIGHT = 0.4  # of an error of TTFT, relative to one of TPOT
 NEWTON_STEPS = 6
 
 
 class Recorder:
-    """Of each step of an engine: how long its kernels take, that it is one, whether it has prompts."""
+    """Records of each step of an engine: kernel seconds, 1, and 1 if it has prefill."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._begin = engine, engine.begin
@@ -36,12 +36,13 @@ class Recorder:
         engine.begin = self.begin  # type: ignore[method-assign]
 
     def begin(self, now_s: float) -> float | None:
+        """In place of `Engine.begin`."""
         end_s = self._begin(now_s)
         if end_s is None:
             return None
         engine = self._engine
         prompts = any(batch is not None and batch.chunks for batch in engine._batches)
-        host_s = engine._host.around(0.0, prompts=prompts)
+        host_s = engine.host.interval_s(0.0, prompts=prompts)
         self.parts.append((end_s - now_s - host_s, 1.0, float(prompts)))
         self.ends.append(end_s)
         return end_s
@@ -49,31 +50,31 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """TPOT and TTFT of a point's run: seconds of kernels, and how often each cost is in it."""
+    """TPOT and TTFT of a point's run as linear terms: kernel seconds, then the multiplicity of each cost."""
 
     tpot: Floats  # (1 + len(COSTS),)
     ttft: Floats
 
 
 def terms_of(point: Point, recorder: Recorder, done: Sequence[Request]) -> Terms:
-    """The mean over all requests, or over the middle fifth where medians were published."""
+    """Means over all requests, or over the middle fifth where medians were published."""
     ends = np.array(recorder.ends)
     sums = np.concatenate((np.zeros((1, 3)), np.cumsum(np.array(recorder.parts), axis=0)))
-    served = [request for request in done if request.made > 1]
+    served = [request for request in done if request.generated > 1]
     arrived, first, last = (
         np.searchsorted(ends, [getattr(r, name) - 1e-9 for r in served]) + 1
-        for name in ("arrived_s", "first_s", "last_s")
+        for name in ("arrived_s", "first_token_s", "last_token_s")
     )
     arrived[np.array([r.arrived_s for r in served]) <= 0] = 0
-    made = np.array([request.made for request in served])[:, None]
-    never, once = np.zeros((len(served), 1)), np.ones((len(served), 1))
-    tpots = np.hstack(((sums[last] - sums[first]) / (made - 1), never))
-    ttfts = np.hstack((sums[first] - sums[arrived], once))
+    generated = np.array([request.generated for request in served])[:, None]
+    zeros, ones = np.zeros((len(served), 1)), np.ones((len(served), 1))
+    tpots = np.hstack(((sums[last] - sums[first]) / (generated - 1), zeros))
+    ttfts = np.hstack((sums[first] - sums[arrived], ones))
     if point.means:
         return Terms(tpots.mean(axis=0), ttfts.mean(axis=0))
     return Terms(
-        _middle(tpots, [(r.last_s - r.first_s) / (r.made - 1) for r in served]),
-        _middle(ttfts, [r.first_s - r.arrived_s for r in served]),
+        _middle(tpots, [(r.last_token_s - r.first_token_s) / (r.generated - 1) for r in served]),
+        _middle(ttfts, [r.first_token_s - r.arrived_s for r in served]),
     )
 
 
@@ -86,7 +87,7 @@ def _middle(rows: Floats, by: Sequence[float]) -> Floats:
 
 
 def fit(points: Sequence[Point], terms: Mapping[int, Terms]) -> Floats:
-    """Costs for these points; `terms` by their position. A model of many runs weighs as their root."""
+    """The costs that fit these points best; `terms` by position. A model weighs as the root of its runs."""
     runs = Counter(point.config.model for point in points)
     rows, aims, weights = list[Floats](), list[float](), list[float]()
     for index, point in enumerate(points):
@@ -100,8 +101,10 @@ def fit(points: Sequence[Point], terms: Mapping[int, Terms]) -> Floats:
 
 
 def least_absolute(rows: Floats, aims: Floats, weights: Floats, most: Floats) -> Floats:
-    """Minimises Σ w · |log((kernels + terms · costs) / aims)|, costs from 0 to `most`: linear programs,
-    each around what the one before found. `rows`: kernels first, then terms."""
+    """Minimises Σ w · |log((kernels + terms · costs) / aims)| with costs from 0 to `most`.
+
+    A sequence of linear programs, each linearised around the last solution. `rows`: kernels, then terms.
+    """
     kernels, terms = rows[:, 0], rows[:, 1:]
     costs = np.zeros(terms.shape[1])
     for _ in range(NEWTON_STEPS):
@@ -115,7 +118,7 @@ def least_absolute(rows: Floats, aims: Floats, weights: Floats, most: Floats) ->
 def _program(
     slope: Floats, offset: Floats, weights: Floats, around: Floats, most: Floats
 ) -> Floats:
-    """Minimises Σ w · |slope · x + offset| with x not too far from where the slope was taken."""
+    """Minimises Σ w · |slope · x + offset| with x close to where the slope was taken."""
     count, size = slope.shape
     reach = np.maximum(np.abs(around), 0.1 * most)
     low, high = np.maximum(0.0, around - reach), np.minimum(most, around + reach)
@@ -136,6 +139,6 @@ def as_costs(values: Floats) -> HostCosts:
     return HostCosts(step_s=step_s, prefill_step_s=prefill_step_s, latency_s=latency_s)
 
 
-def told(costs: HostCosts) -> str:
-    """As Python that makes them, for `serving.twin.engine.host`."""
+def as_python(costs: HostCosts) -> str:
+    """The Python expression of these costs, for `serving.twin.engine.host`."""
     return f"HostCosts({', '.join(f'{name}={getattr(costs, name):.3g}' for name in COSTS)})"

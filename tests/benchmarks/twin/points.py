@@ -1,8 +1,7 @@
-"""Runs that others measured and published: what the twin is held against.
+"""Published measurements that the twin is compared with.
 
-`silicon_sample.csv` lies in NVIDIA's wheel aiconfigurator-core (Apache-2.0): runs of InferenceX, with the
-means of their latencies. Published points have medians and the measured throughput. Of a configuration
-measured more than once the newest run counts.
+`silicon_sample.csv` in NVIDIA's wheel aiconfigurator-core (Apache-2.0) has InferenceX runs with mean latencies.
+Published points have medians and measured throughput. Of repeated configurations the newest run is used.
 """
 
 import csv
@@ -24,13 +23,13 @@ SAMPLE = "aiconfigurator_core/systems/silicon_sample.csv"
 PUBLISHED = Path(__file__).parents[4] / "shared" / "data" / "inferencex_points.csv"
 SYSTEMS = ("b300_sxm", "b200_sxm", "h200_sxm")
 MEAN_LENGTH = 0.9  # lengths are uniform in [0.8 L, L]
-HELD_BACK = 0.15
-OUTDONE = 1.25
-SPREAD = 1.1  # of TPOT: more than runs of one day differ by
+HELD_OUT = 0.15
+SUPERSEDED_RATIO = 1.25
+SPREAD = 1.1  # ratio of TPOTs, more than between equal runs of one day
 
 ARCHITECTURES = {
     "deepseek-ai/DeepSeek-R1": "deepseek-r1",
-    "deepseek-ai/DeepSeek-V3": "deepseek-r1",  # the same shapes; some exports name R1's runs so
+    "deepseek-ai/DeepSeek-V3": "deepseek-r1",  # same architecture; some exports name R1's runs so
     "Qwen/Qwen3.5-397B-A17B": "qwen3.5-397b-a17b",
     "zhipuai/GLM-5": "glm-5",
     "MiniMaxAI/MiniMax-M2.5": "minimax-m2.5",
@@ -69,17 +68,17 @@ class Config:
         return self.tensor * self.data
 
     @property
-    def held_back(self) -> bool:
-        """Never in any fit: a share of all, by a hash of the configuration."""
+    def held_out(self) -> bool:
+        """Whether it is in no fit: a share of all configurations, by a hash of their text."""
         digest = hashlib.sha256(repr(self).encode()).digest()
-        return int.from_bytes(digest[:4], "big") < HELD_BACK * 2**32
+        return int.from_bytes(digest[:4], "big") < HELD_OUT * 2**32
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What was measured of it; None where it was not published. Tokens are input and output.
+    """Measurements of a configuration; None if not published. Tokens are input and output.
 
-    `means`: latencies are means over the requests, and throughput follows from them; else they are
+    `means`: latencies are means over requests, and throughput is derived from them; else latencies are
     medians, and throughput was measured.
     """
 
@@ -94,7 +93,7 @@ class Point:
 
 
 def precision(model: str, published: str) -> str:
-    """The weights' format of what is published as fp4, fp8, bf16 or int4."""
+    """The format of weights published as fp4, fp8, bf16 or int4."""
     if published == "fp8":
         return "fp8" if model == "llama-3.1-70b" else "fp8_block"
     if published == "fp4":
@@ -103,10 +102,10 @@ def precision(model: str, published: str) -> str:
 
 
 def layout(tensor: int, data: int, moe_tensor: int, moe_expert: int) -> tuple[int, int, int]:
-    """(tensor, data, expert) on the GPUs that there were.
+    """(tensor, data, expert) on the GPUs that were used.
 
-    Some exports say TP × EP for the GPUs of a TP/EP layout: 16 for TP4/EP4 on 4 GPUs, 64 for TP8/EP8;
-    with attention data parallelism TP times DP for either. Little's law tells them apart.
+    Some exports give TP × EP for the GPUs of a TP/EP layout: 16 for TP4/EP4 on 4 GPUs, 64 for TP8/EP8;
+    with attention data parallelism, TP × DP. Little's law shows which exports do.
     """
     if moe_tensor > 1 and moe_tensor == moe_expert:
         gpus = moe_tensor
@@ -117,7 +116,7 @@ def layout(tensor: int, data: int, moe_tensor: int, moe_expert: int) -> tuple[in
 
 
 def sample_file() -> tuple[str, str]:
-    """The sample's text, and where it came from: the installed package, or its wheel."""
+    """The sample's text and its source: the installed package, or its wheel."""
     found = util.find_spec("aiconfigurator_core")
     if found and found.submodule_search_locations:
         path = Path(found.submodule_search_locations[0]).parent / SAMPLE
@@ -132,7 +131,7 @@ def sample_file() -> tuple[str, str]:
 
 
 def sample_points(text: str) -> tuple[list[Point], Counter[str]]:
-    """Aggregated runs without speculation; how many rows were left out, and why."""
+    """Aggregated runs without speculation, and the number of excluded rows by reason."""
     out: Counter[str] = Counter()
     points = list[Point]()
     for row in csv.DictReader(text.splitlines()):
@@ -148,7 +147,7 @@ def sample_points(text: str) -> tuple[list[Point], Counter[str]]:
 
 
 def newest(points: Iterable[Point]) -> list[Point]:
-    """One point a configuration: the last one measured."""
+    """One point per configuration: the last one measured."""
     found: dict[Config, Point] = {}
     for point in points:
         known = found.get(point.config)
@@ -158,38 +157,38 @@ def newest(points: Iterable[Point]) -> list[Point]:
 
 
 def current(points: Iterable[Point]) -> tuple[list[Point], list[Point]]:
-    """The newest runs, and those that a newer image has outdone.
+    """The newest runs, and those of images that a newer one supersedes.
 
-    Where a framework's later image is much faster at the same configurations of a model and system, what
-    only the earlier one measured says nothing of the engine that the tables were measured with.
+    Where a framework's later image is much faster on the same configurations of a model and system, runs of
+    the earlier one do not represent the engine whose kernels the tables have.
     """
     groups: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
         groups.setdefault(_setting(point.config)[:4], []).append(point)
-    kept, outdone = list[Point](), list[Point]()
+    kept, superseded = list[Point](), list[Point]()
     for group in groups.values():
-        until = outdone_until(group)
+        until = superseded_until(group)
         kept += [point for point in newest(group) if point.measured > until]
-        outdone += [point for point in newest(group) if point.measured <= until]
+        superseded += [point for point in newest(group) if point.measured <= until]
     by = lambda point: repr(point.config)  # noqa: E731
-    return sorted(kept, key=by), sorted(outdone, key=by)
+    return sorted(kept, key=by), sorted(superseded, key=by)
 
 
-def outdone_until(points: Sequence[Point]) -> str:
-    """The last day whose runs a later day's are much faster than: in the median of those shared."""
+def superseded_until(points: Sequence[Point]) -> str:
+    """The last day whose runs a later day beats by SUPERSEDED_RATIO, in the median of shared configurations."""
     days = sorted({point.measured for point in points})
     runs = {day: [point for point in points if point.measured == day] for day in days}
     until = ""
     for index, day in enumerate(days):
         for later in days[index + 1 :]:
             ratios = _ratios(runs[day], runs[later])
-            if ratios and statistics.median(ratios) > OUTDONE:
+            if ratios and statistics.median(ratios) > SUPERSEDED_RATIO:
                 until = day
     return until
 
 
 def _ratios(olds: Iterable[Point], news: Iterable[Point]) -> list[float]:
-    """How much faster each configuration became: by TPOT, and by TTFT where both say the same of it."""
+    """The speedup of each shared configuration: the larger of TPOT's and the root of TTFT's."""
     by_config = {(point.config, point.means): point for point in news}
     found = list[float]()
     for old in olds:
@@ -200,9 +199,10 @@ def _ratios(olds: Iterable[Point], news: Iterable[Point]) -> list[float]:
 
 
 def without_speculation(points: Sequence[Point]) -> list[Point]:
-    """The sample does not say which runs speculated. Campaigns that equal published MTP runs are known;
-    where one day has two runs of a configuration more than SPREAD apart, the slower one is plain, and
-    what ran only once that day can't be told.
+    """Removes runs with speculative decoding, which the sample does not mark.
+
+    Campaigns that equal published MTP runs are known. Where one day has two runs of a configuration more than
+    SPREAD apart, the slower one is plain, and configurations with a single run that day are ambiguous.
     """
     campaigns: dict[tuple[str, ...], dict[Config, list[Point]]] = {}
     for point in points:
@@ -243,8 +243,8 @@ def _speculative(point: Point) -> bool:
 def _sampled(row: Mapping[str, str]) -> Point | str:
     if row["mode"] != "agg":
         return "disaggregated, without the number of its workers"
-    told = dict(re.findall(r"(\w+)=([^;]*)", row["silicon_data_source"]))
-    if row["model_path"] not in ARCHITECTURES or "measured" not in told:
+    source = dict(re.findall(r"(\w+)=([^;]*)", row["silicon_data_source"]))
+    if row["model_path"] not in ARCHITECTURES or "measured" not in source:
         return "not of InferenceX, or an undated copy"
     if int(row["isl"]) not in (1024, 8192) or not row["attention_dp_size"]:
         return "not of InferenceX, or an undated copy"
@@ -261,7 +261,7 @@ def _sampled(row: Mapping[str, str]) -> Point | str:
         expert=expert,
         isl=int(row["isl"]),
         osl=int(row["osl"]),
-        users=int(told["silicon_concurrency"]),
+        users=int(source["silicon_concurrency"]),
     )
     ttft_s, tpot_s = float(row["silicon_ttft_ms"]) / 1e3, float(row["silicon_tpot_ms"]) / 1e3
     if ttft_s <= 0 or tpot_s <= 0:
@@ -269,7 +269,7 @@ def _sampled(row: Mapping[str, str]) -> Point | str:
     image = row["silicon_data_source"].rpartition(":")[2]
     return Point(
         config,
-        told["measured"][:10],
+        source["measured"][:10],
         image if image.startswith("v") else row["backend_version"],
         True,
         ttft_s,
@@ -279,7 +279,7 @@ def _sampled(row: Mapping[str, str]) -> Point | str:
 
 
 def by_littles_law(config: Config, ttft_s: float, tpot_s: float) -> float:
-    """Tokens/s and GPU of a closed loop, from its latencies."""
+    """Tokens/s per GPU of a closed loop, from its latencies."""
     output = MEAN_LENGTH * config.osl
     seconds = ttft_s + tpot_s * (output - 1)
     return config.users * (MEAN_LENGTH * config.isl + output) / seconds / config.gpus
@@ -335,13 +335,13 @@ def _number(text: str, scale: float = 1.0) -> float | None:
 
 
 def sampled(points: Sequence[Point], share: float, seed: str = "wattfront") -> list[Point]:
-    """A share of the points, drawn by a hash: the same whenever it is drawn."""
+    """A share of the points, selected by a hash, so always the same."""
 
-    def drawn(point: Point) -> float:
+    def position(point: Point) -> float:
         digest = hashlib.sha256(f"{seed} {point.config}".encode()).digest()
         return int.from_bytes(digest[:4], "big") / 2**32
 
-    return [point for point in points if drawn(point) < share]
+    return [point for point in points if position(point) < share]
 
 
 def by_system(points: Iterable[Point], system: str) -> list[Point]:

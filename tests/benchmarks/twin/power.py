@@ -1,4 +1,4 @@
-"""Watts of a board: what was measured, what the twin says, and which constants would say it better."""
+"""Board power: measured, modelled, and the constants that would fit best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from tests.benchmarks.twin.scores import Error, error
 
 Floats = NDArray[np.float64]
 NAMES = ("idle", "floor", "compute", "memory")
-# Idle and floor stay where other sources have them: ten runs under load tell nothing of them.
+# Idle and floor keep their values from other sources: ten runs under load do not determine them.
 BOUNDS = ((Power().idle,) * 2, (Power().floor,) * 2, (0.0, 400.0), (0.0, 10.0))
 
 
 class Meter:
-    """Of each step: seconds, seconds in which kernels run, and the shares of both peaks in those."""
+    """Records of each step: seconds, kernel seconds, and the shares of peak FLOP/s and bandwidth in those."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._begin = engine, engine.begin
@@ -36,7 +36,7 @@ class Meter:
             return None
         engine, power = self._engine, self._engine.power
         batch = next(each for each in engine._batches if each is not None)
-        kernel_s, work = engine._step_s(batch), engine._work(batch)
+        kernel_s, work = engine._step_s(batch), engine.work(batch)
         self.rows.append(
             (
                 end_s - now_s,
@@ -50,14 +50,19 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """A measured point and its simulation; `steps`: rows of `Meter`."""
+
     point: Point
     outcome: Outcome
-    steps: Floats  # rows of `Meter`
+    steps: Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Powered:
-    """With the shipped constants; with those fitted to the runs of other layouts; and to all."""
+class PowerScores:
+    """Modelled watts of each run: with shipped constants, and with constants fitted to other layouts.
+
+    `best`: the constants fitted to all runs.
+    """
 
     runs: list[Run]
     shipped: list[float]
@@ -65,8 +70,8 @@ class Powered:
     best: Floats
 
     @property
-    def apart(self) -> Error:
-        """Of what was fitted to other layouts."""
+    def left_out_error(self) -> Error:
+        """Error with constants fitted to other layouts."""
         return error(self.left_out, [run.point.watts_gpu or 0.0 for run in self.runs])
 
     @property
@@ -75,18 +80,18 @@ class Powered:
 
 
 def watts(run: Run, constants: Floats) -> float:
-    """Mean of a board, no cap in the way: `serving.twin.engine.power`, over all steps at once."""
+    """Mean board power without a cap: `serving.twin.engine.power` over all steps at once."""
     idle, floor, compute, memory = constants
     whole_s, kernel_s, u_compute, u_memory = run.steps.T
     busy = floor + (1 - floor) * (1 - np.exp(-compute * u_compute - memory * u_memory))
     joules = float((busy * kernel_s + idle * (whole_s - kernel_s)).sum())
     rest_s = max(0.0, run.outcome.duration_s - float(whole_s.sum()))
-    most_w = SYSTEMS[run.point.config.system].power_cap_w
-    return float(most_w * (joules + idle * rest_s) / run.outcome.duration_s)
+    max_w = SYSTEMS[run.point.config.system].power_cap_w
+    return float(max_w * (joules + idle * rest_s) / run.outcome.duration_s)
 
 
 def fit(runs: Sequence[Run]) -> Floats:
-    """Least absolute relative error, from several starts: there are few runs and four constants."""
+    """The constants of least absolute relative error, from several starts."""
 
     def loss(constants: Floats) -> float:
         low, high = np.array(BOUNDS).T
@@ -94,9 +99,9 @@ def fit(runs: Sequence[Run]) -> Floats:
         off = [abs(watts(run, inside) / (run.point.watts_gpu or 1.0) - 1) for run in runs]
         return float(np.mean(off) + np.abs(constants - inside).sum())
 
-    today = Power()
-    held = [today.idle, today.floor]
-    starts = [np.array([*held, *free]) for free in ((9.0, 0.6), (40.0, 1.5), (120.0, 0.8))]
+    shipped = Power()
+    fixed = [shipped.idle, shipped.floor]
+    starts = [np.array([*fixed, *free]) for free in ((9.0, 0.6), (40.0, 1.5), (120.0, 0.8))]
     found = [
         minimize(loss, start, method="Nelder-Mead", options={"maxiter": 600}) for start in starts
     ]
@@ -105,8 +110,8 @@ def fit(runs: Sequence[Run]) -> Floats:
     return clipped
 
 
-def measured(library: Library) -> Powered | None:
-    """None where no watts were published that the twin has a table for."""
+def measured(library: Library) -> PowerScores | None:
+    """Scores all points with published power; None if the twin has a table for none of them."""
     runs = list[Run]()
     for point in newest(p for p in published_points() if p.watts_gpu):
         meters = list[Meter]()
@@ -123,10 +128,10 @@ def measured(library: Library) -> Powered | None:
         for gpus in layouts
     }
     left_out = [watts(run, others[run.point.config.gpus]) for run in runs]
-    return Powered(runs, [run.outcome.watts_gpu for run in runs], left_out, best)
+    return PowerScores(runs, [run.outcome.watts_gpu for run in runs], left_out, best)
 
 
-def power_table(power: Powered) -> str:
+def power_table(power: PowerScores) -> str:
     lines = []
     for run, shipped, left_out in zip(power.runs, power.shipped, power.left_out, strict=True):
         c, point = run.point.config, run.point
@@ -149,7 +154,7 @@ def power_table(power: Powered) -> str:
         "measured tokens/s/GPU",
         "modelled",
     ]
-    ours, others = power.error, power.apart
+    ours, others = power.error, power.left_out_error
     best = ", ".join(f"{name} {value:.3g}" for name, value in zip(NAMES, power.best, strict=True))
     note = (
         f"Shipped constants: median error {ours.median:.1%}, bias {ours.bias:+.0%}. Fitted to the other "

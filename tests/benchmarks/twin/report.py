@@ -1,4 +1,4 @@
-"""What the benchmark of the twin found, as Markdown: errors, order, costs, and what has no prediction."""
+"""The results of the twin's benchmark as Markdown: errors, ordering, host overhead, excluded runs."""
 
 import math
 from collections import Counter
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.benchmarks.tables import table
-from tests.benchmarks.twin.fit import Floats, as_costs, told
+from tests.benchmarks.twin.fit import Floats, as_costs, as_python
 from tests.benchmarks.twin.points import Point, by_littles_law
-from tests.benchmarks.twin.power import Powered, power_table
+from tests.benchmarks.twin.power import PowerScores, power_table
 from tests.benchmarks.twin.runs import Outcome
 from tests.benchmarks.twin.scores import Error, error, grouped, ordered, rank_correlations
 
@@ -22,14 +22,17 @@ APART = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A point, and what the twin says of it: without host costs, with those of the other models' fit,
-    and, where it is in no fit, with those of all models. `outdone`: a newer image is much faster."""
+    """A measured point and its predictions.
+
+    `bare`: without host costs; `other`: with those fitted to other models; `whole`: with those fitted to all
+    models, for points in no fit. `superseded`: a newer image is much faster.
+    """
 
     point: Point
     bare: Outcome
     other: Outcome
     whole: Outcome | None = None
-    outdone: bool = False
+    superseded: bool = False
 
 
 Pick = Callable[[Scored], Outcome]
@@ -49,7 +52,7 @@ def whole(row: Scored) -> Outcome:
 
 
 def predicted(point: Point, outcome: Outcome) -> tuple[float, float, float]:
-    """TPOT, TTFT, throughput a GPU, as they were published: means or medians, measured or derived."""
+    """TPOT, TTFT and throughput per GPU by the published definition: means or medians, measured or derived."""
     if not point.means:
         return outcome.tpot_s, outcome.ttft_s, outcome.tokens_s_gpu
     ttft_s, tpot_s = outcome.mean_ttft_s, outcome.mean_tpot_s
@@ -64,9 +67,11 @@ def measured(point: Point) -> tuple[float, float, float]:
 
 
 def errors(rows: Sequence[Scored], pick: Pick) -> list[Error]:
-    says = [predicted(row.point, pick(row)) for row in rows]
+    predictions = [predicted(row.point, pick(row)) for row in rows]
     true = [measured(row.point) for row in rows]
-    return [error([s[i] for s in says], [t[i] for t in true]) for i in range(len(QUANTITIES))]
+    return [
+        error([s[i] for s in predictions], [t[i] for t in true]) for i in range(len(QUANTITIES))
+    ]
 
 
 def percent(value: float, *, sign: bool = False) -> str:
@@ -101,7 +106,7 @@ def error_table(rows: Sequence[Scored], pick: Pick) -> str:
 
 
 def model_table(rows: Sequence[Scored]) -> str:
-    """One line a system, framework, model and precision: where it is right and where it is not."""
+    """Errors by system, framework, model and precision."""
 
     def key(row: Scored) -> tuple[str, ...]:
         c = row.point.config
@@ -157,11 +162,11 @@ def _pairs(rows: Sequence[Scored], pick: Pick, *, equal: bool) -> list[str]:
     for row in rows:
         c = row.point.config
         group = (c.system, c.model, c.isl, c.osl, c.users, c.gpus if equal else 0)
-        says, true = predicted(row.point, pick(row)), measured(row.point)
+        predictions, true = predicted(row.point, pick(row)), measured(row.point)
         for index, triple in triples.items():
-            triple.append((group, says[index], true[index]))
+            triple.append((group, predictions[index], true[index]))
         scenario = (c.system, c.framework, c.model, c.isl, c.osl, c.gpus if equal else 0)
-        scenarios.append((scenario, says[2], true[2]))
+        scenarios.append((scenario, predictions[2], true[2]))
     cells = [str(ordered(triples[2]).pairs)]
     for index in (2, 0):
         for apart in (0.01, APART):
@@ -173,7 +178,7 @@ def _pairs(rows: Sequence[Scored], pick: Pick, *, equal: bool) -> list[str]:
 
 
 def target_table(rows: Sequence[Scored], power: Error | None) -> str:
-    """What was aimed at, and what came out on B300."""
+    """Target and measured error on B300."""
     found = errors(rows, other)
     lines = [
         [f"{name}, median", f"≤ {TARGETS[name]:.0%}", percent(each.median)]
@@ -203,10 +208,10 @@ def _load(point: Point) -> tuple[int, int, int]:
 def cost_table(costs: Mapping[str, Floats], without: Mapping[tuple[str, str], Floats]) -> str:
     lines = []
     for framework, values in sorted(costs.items()):
-        lines.append([framework, "all", f"`{told(as_costs(values))}`"])
+        lines.append([framework, "all", f"`{as_python(as_costs(values))}`"])
         for (name, model), others in sorted(without.items()):
             if name == framework and not np.array_equal(values, others):
-                lines.append([framework, f"all but {model}", f"`{told(as_costs(others))}`"])
+                lines.append([framework, f"all but {model}", f"`{as_python(as_costs(others))}`"])
     return table(["framework", "fitted to", "host costs"], lines)
 
 
@@ -214,16 +219,16 @@ def document(
     scored: Sequence[Scored],
     costs: Mapping[str, Floats],
     without: Mapping[tuple[str, str], Floats],
-    power: Powered | None,
+    power: PowerScores | None,
 ) -> str:
-    rows = [row for row in scored if not row.outdone]
+    rows = [row for row in scored if not row.superseded]
     b300 = [row for row in rows if row.point.config.system == "b300_sxm"]
     back = [row for row in rows if row.whole is not None]
-    outdone = [row for row in scored if row.outdone]
+    superseded = [row for row in scored if row.superseded]
     cell = "Each cell: median / 90th percentile of the relative error / median with its sign."
     parts = [
         "### Targets",
-        target_table(b300, power.apart if power else None),
+        target_table(b300, power.left_out_error if power else None),
         "### Errors, host costs fitted to other models only",
         cell,
         error_table(rows, other),
@@ -239,10 +244,10 @@ def document(
         "Error without host costs → error with those of the other models (both signed in the median).",
         model_table(rows),
     ]
-    if outdone:
+    if superseded:
         parts += [
             "### Not in the above: runs that a newer image of the framework outdid",
-            error_table(outdone, other),
+            error_table(superseded, other),
         ]
     parts += ["### Host costs", cost_table(costs, without)]
     if power:
@@ -250,8 +255,8 @@ def document(
     return "\n\n".join(parts) + "\n\n"
 
 
-def left_out(out: Counter[str], refused: Counter[str], sources: Sequence[str]) -> str:
-    lines = [[str(count), why] for why, count in out.most_common() if count]
-    lines += [[str(count), f"no prediction: {why}"] for why, count in refused.most_common()]
+def left_out(excluded: Counter[str], unpredicted: Counter[str], sources: Sequence[str]) -> str:
+    lines = [[str(count), why] for why, count in excluded.most_common() if count]
+    lines += [[str(count), f"no prediction: {why}"] for why, count in unpredicted.most_common()]
     text = f"### Left out\n\n{table(['rows', 'why'], lines)}\n\n"
     return f"{text}Measured runs: {'; '.join(sources)}.\n"

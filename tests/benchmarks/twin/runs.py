@@ -1,8 +1,8 @@
-"""One point simulated: its recipe's flags, InferenceX's load, and what came out.
+"""Simulates one point with the flags of its recipe under InferenceX's load.
 
-The load (InferenceX, utils/bench_serving): C users in a closed loop, all start at once; 10 × C prompts;
-lengths uniform in [0.8 L, L]; no prefix cache; figures over the whole run, ramp and drain included.
-The flags: benchmarks/single_node/fixed_seq_len/*.sh at 843c6254f (2026-08-22), by model and system.
+Load (InferenceX, utils/bench_serving): C users in a closed loop that all start at once; 10 × C prompts; lengths
+uniform in [0.8 L, L]; no prefix cache; metrics over the whole run, ramp and drain included.
+Flags: benchmarks/single_node/fixed_seq_len/*.sh at 843c6254f (2026-08-22), by model and system.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,23 +12,25 @@ import numpy as np
 
 from serving.twin.config import Power, TwinConfig
 from serving.twin.engine import assemble as assembly
-from serving.twin.engine.assemble import TwinOutOfMemory
 from serving.twin.engine.emulation import Emulation
 from serving.twin.engine.engine import Engine, HostCosts
 from serving.twin.engine.request import Request
-from serving.twin.setup import FlagError, Setup
+from serving.twin.errors import FlagError, NoTable, TwinOutOfMemory
+from serving.twin.setup import Setup
 from serving.twin.tables.catalog import MODELS
-from serving.twin.tables.library import Library, NoTable
+from serving.twin.tables.library import Library
 from tests.benchmarks.twin.points import Config
-from tests.serving.twin.stations import drive
+from tests.serving.twin.emulations import run_closed_loop
 
 ROUNDS, SHORTEST = 10, 0.8
-ACCEPTANCE = 0.89  # of drafts: 3.39 tokens a step with 3, InferenceX's golden length of Qwen3.5
+ACCEPTANCE = (
+    0.89  # of draft tokens: 3.39 tokens a step with 3 drafts, InferenceX's value for Qwen3.5
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Seconds; tokens in and out; J over s. `reason`: there is no prediction."""
+    """Metrics of a simulated run; tokens are input and output. `reason`: why there is no prediction."""
 
     ttft_s: float = 0.0
     mean_ttft_s: float = 0.0
@@ -42,7 +44,7 @@ class Outcome:
 
 
 def setup_of(config: Config) -> Setup:
-    """What the recipe's flags come to, for one rank."""
+    """The engine settings that the recipe's flags give."""
     make = {"sglang": _sglang, "vllm": _vllm, "trtllm": _trtllm}[config.framework]
     return make(config)
 
@@ -152,12 +154,12 @@ def requests_of(config: Config, seed: int = 0) -> list[Request]:
 
 
 def outcome_of(emulation: Emulation, done: Sequence[Request]) -> Outcome:
-    served = [request for request in done if not request.refused and request.made > 1]
+    served = [request for request in done if not request.rejection and request.generated > 1]
     if not served:
-        return Outcome(reason=done[0].refused if done else "nothing was served")
-    ttft = np.array([request.first_s - request.arrived_s for request in served])
-    tpot = np.array([(r.last_s - r.first_s) / (r.made - 1) for r in served])
-    tokens = sum(request.prompt_tokens + request.made for request in served)
+        return Outcome(reason=done[0].rejection if done else "nothing was served")
+    ttft = np.array([request.first_token_s - request.arrived_s for request in served])
+    tpot = np.array([(r.last_token_s - r.first_token_s) / (r.generated - 1) for r in served])
+    tokens = sum(request.prompt_tokens + request.generated for request in served)
     seconds, gpus = emulation.now_s, emulation.gpus
     return Outcome(
         ttft_s=float(np.median(ttft)),
@@ -191,21 +193,21 @@ def simulate(
     power: Power | None = None,
     watch: Watch | None = None,
 ) -> tuple[Outcome, list[Request]]:
-    """`host`: None for the costs that are shipped. `watch` sees the engine before it starts."""
+    """Runs a point. `host`: None for the shipped costs. `watch` gets the engine before it starts."""
     try:
         emulation = built(config, library, host, power)
     except (NoTable, FlagError, TwinOutOfMemory) as error:
         return Outcome(reason=str(error)), []
     if watch:
         watch(emulation.engines[0])
-    done = drive(emulation, requests_of(config), config.users)
+    done = run_closed_loop(emulation, requests_of(config), config.users)
     return outcome_of(emulation, done), done
 
 
 def built(
     config: Config, library: Library, host: HostCosts | None, power: Power | None = None
 ) -> Emulation:
-    """Raises NoTable, FlagError, TwinOutOfMemory."""
+    """The emulation of a point. Raises NoTable, FlagError, TwinOutOfMemory."""
     setup = setup_of(config)
     assembled = assembly.assemble(setup, twin(config, power), library)
     emulation = assembled.emulation
@@ -215,7 +217,7 @@ def built(
 
 
 def with_costs(emulation: Emulation, host: HostCosts) -> None:
-    """Other host costs than the shipped ones."""
-    emulation._host = host
+    """Replaces the shipped host costs."""
+    emulation.host = host
     for engine in emulation.all_engines:
-        engine._host = host
+        engine.host = host

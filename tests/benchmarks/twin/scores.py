@@ -1,4 +1,4 @@
-"""How far predictions are from measurements, and how often they order two configurations rightly. Pure."""
+"""Errors of predictions, and how often they order two configurations correctly. Pure."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from scipy.stats import spearmanr
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-TIE = 0.01  # what measures as equal as this has no order
+TIE = 0.01  # pairs measured closer than this have no order
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Relative: median and 90th percentile of what is off, and the median with its sign."""
+    """Relative errors: median and 90th percentile of their size; `bias`: the signed median."""
 
     count: int
     median: float
@@ -36,7 +36,7 @@ def error(predicted: Iterable[float], measured: Iterable[float]) -> Error:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """Pairs of configurations, and how many of them are predicted in their measured order."""
+    """Pairs of configurations; `right`: predicted in their measured order."""
 
     pairs: int
     right: int
@@ -47,7 +47,7 @@ class Ordered:
 
 
 def ordered(rows: Sequence[tuple[Hashable, float, float]], least_apart: float = TIE) -> Ordered:
-    """Of (group, predicted, measured): pairs within a group whose measurements are so far apart."""
+    """Pairs within a group whose measurements differ enough. `rows`: (group, predicted, measured)."""
     groups: dict[Hashable, list[tuple[float, float]]] = {}
     for group, predicted, measured in rows:
         groups.setdefault(group, []).append((predicted, measured))
@@ -64,7 +64,7 @@ def ordered(rows: Sequence[tuple[Hashable, float, float]], least_apart: float = 
 def rank_correlations(
     rows: Sequence[tuple[Hashable, float, float]], fewest: int = 5
 ) -> list[float]:
-    """Spearman's, of each group of enough members."""
+    """Spearman's rank correlation of each group with at least `fewest` members."""
     groups: dict[Hashable, list[tuple[float, float]]] = {}
     for group, predicted, measured in rows:
         groups.setdefault(group, []).append((predicted, measured))

@@ -1,4 +1,4 @@
-"""The command line, as a person meets it."""
+"""The command line from its arguments to its output."""
 
 import json
 import subprocess
@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from loadgen import Workload
 from loadgen.__main__ import main
+from loadgen.cli.args import parser
+from loadgen.cli.console import number, percent
 from loadgen.errors import BadTarget
 from loadgen.http.protocol import Target
 from loadgen.results.records import from_parquet
@@ -43,15 +45,15 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--concurrency", "1,x"], "--concurrency: expected numbers as in 1,2,4: '1,x'"),
+        (["--concurrency", "1,x"], "--concurrency: expected numbers such as 1,2,4, got '1,x'"),
         (["--concurrency", "0"], "--concurrency: input should be greater than 0 (got 0)"),
         (["--duration", "-1"], "--duration: input should be greater than 0 (got -1.0)"),
         (["--duration", "9", "--max-duration", "1"], "level_max_s is below level_s: 1 < 9"),
         (["--endpoint", "chat", "--prompt", "token_ids"], "chat takes no token ids"),
-        (["--max-concurrency", "3"], "--max-concurrency goes with --rate"),
-        (["--arrival", "poisson"], "--arrival goes with --rate"),
+        (["--max-concurrency", "3"], "--max-concurrency requires --rate"),
+        (["--arrival", "poisson"], "--arrival requires --rate"),
         (["--rate", "5", "--arrival", "gamma"], "--arrival gamma and --burstiness go together"),
-        (["--rate", "5", "--concurrency", "1"], "an open loop or a closed one, not both"),
+        (["--rate", "5", "--concurrency", "1"], "--rate and --concurrency exclude each other"),
         (["--workload", "nowhere.yaml"], "nowhere.yaml: no such file or directory"),
         (["--concurrency", "auto", "--tier", "ttft<=5"], "--tier: expected NAME:METRIC<=LIMIT"),
         (["--tier", "a:ttft=5", "--concurrency", "auto"], "--tier: expected METRIC<=NUMBER"),
@@ -66,7 +68,7 @@ def test_bad_input_is_one_clear_line(
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_counted_load_as_json_in_a_file(tmp_path: Path) -> None:
+def test_a_number_of_requests_with_json_to_a_file(tmp_path: Path) -> None:
     out, counted = tmp_path / "out.json", ["--concurrency", "4", "--requests", "20"]
     with fake_server() as server:
         arguments = [*counted, "--input-tokens", "4", "--output-tokens", "4", "--warmup", "0"]
@@ -77,7 +79,7 @@ def test_a_counted_load_as_json_in_a_file(tmp_path: Path) -> None:
     assert level["intervals_95"].keys() <= level["metrics"].keys()
 
 
-def test_a_workload_out_of_a_file_with_options_over_it(tmp_path: Path) -> None:
+def test_options_override_a_workload_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
         "endpoint: chat\nprompt: text\ninput_tokens: 4\noutput_tokens: 3\nlevel_s: 0.2\n"
@@ -89,7 +91,7 @@ def test_a_workload_out_of_a_file_with_options_over_it(tmp_path: Path) -> None:
         assert all("messages" in served.body for served in server.served)
 
 
-def test_the_highest_load_of_a_tier_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_searches_for_the_highest_load_of_a_tier(capsys: pytest.CaptureFixture[str]) -> None:
     tier = ["--concurrency", "auto", "--highest", "16", "--tier", "a:ttft_p50_ms<=30"]
     with fake_server(Behaviour(ttft_s=0.02, workers=4)) as server:
         assert main([server.url, *tier, "--json", "-", *QUICK]) == 0
@@ -113,6 +115,29 @@ def test_help_shows_an_example() -> None:
     assert "examples:\n  python -m loadgen http://" in done.stdout
 
 
+def test_help_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, parser().format_help().splitlines())) <= 80
+
+
+def test_one_format_of_numbers() -> None:
+    assert [number(value, 1) for value in (12345.67, 0.04, None, float("nan"))] == [
+        *("12,345.7", "0.0", "-", "-"),
+    ]
+    assert [percent(0.934), percent(0.934, 1), percent(None)] == ["93%", "93.4%", "-"]
+
+
+def test_notes_of_a_level(capsys: pytest.CaptureFixture[str]) -> None:
+    with fake_server() as server:
+        arguments = ["--rate", "50", "--goodput", "ttft_ms<=1e9,tpot_ms<=1e9", *QUICK]
+        assert main([server.url, *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "poisson 50/s: client p99: sent " in out
+    assert "% of the due requests sent" in out
+    assert " requests/s: ttft_ms <= 1e+09, tpot_ms <= 1e+09" in out
+    assert " s measured, " in out
+
+
 @pytest.mark.parametrize(
     ("url", "authority", "prefix"),
     [
@@ -128,12 +153,12 @@ def test_urls(url: str, authority: str, prefix: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "http://", "http://a:port"])
-def test_urls_that_are_none(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(BadTarget):
         Target.parse(url)
 
 
-def test_a_workload_refuses_what_it_does_not_know() -> None:
+def test_a_workload_refuses_unknown_fields() -> None:
     fields = {"name": "x", "input_tokens": 1, "output_tokens": 1}
     with pytest.raises(ValidationError, match="concurency"):
         Workload.model_validate(fields | {"arrival": {"kind": "closed", "concurency": [1]}})

@@ -1,4 +1,4 @@
-"""The same load in the keys of `vllm bench serve --save-result`."""
+"""Conversion to the result format of `vllm bench serve --save-result`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from loadgen.cli.vllm_export import main as convert
 from loadgen.results.records import from_parquet, to_parquet_bytes
 from tests.loadgen.fake_server import Behaviour, fake_server
 
-# As the result of vLLM 0.32 has them, read from a run of it.
+# Read from a result of vLLM 0.32.
 KEYS = {
     *("date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts"),
     *("request_rate", "burstiness", "max_concurrency", "duration", "completed", "failed"),
@@ -39,7 +39,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_keys_and_figures(measured: Path, tmp_path: Path) -> None:
+def test_keys_and_values(measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert convert([str(measured), "--level", "1", "--detailed", "-o", str(out)]) == 0
     made = json.loads(out.read_text())
@@ -58,19 +58,19 @@ def test_keys_and_figures(measured: Path, tmp_path: Path) -> None:
     assert made["max_concurrent_requests"] >= 3
 
 
-def test_without_lists_and_to_stdout(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_details_to_stdout(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert([str(measured), "--level", "0"]) == 0
     assert json.loads(capsys.readouterr().out).keys() == KEYS
 
 
-def test_what_can_not_be_converted_is_one_line(
+def test_errors_are_one_line(
     measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain, none = tmp_path / "plain.parquet", tmp_path / "none"
     plain.write_bytes(to_parquet_bytes(from_parquet(measured.read_bytes())))
     none.write_bytes(b"nothing")
     for arguments, line in (
-        ([str(measured)], "several levels, choose one by --level: 0 (closed 2), 1 (closed 3)"),
+        ([str(measured)], "several levels, choose one with --level: 0 (closed 2), 1 (closed 3)"),
         ([str(measured), "--level", "2"], "no level 2, only 0 to 1"),
         ([str(plain)], "expected a file written by"),
         ([str(none)], "not a Parquet file"),

@@ -40,7 +40,7 @@ TRAPS = {
     "plain": Behaviour(),
     "content length": Behaviour(framing="length"),
     "until close": Behaviour(framing="until_close"),
-    "says that it closes": Behaviour(close="said"),
+    "announces its close": Behaviour(close="announced"),
     "resets what is used again": Behaviour(close="silent"),
     "CRLF and comments": Behaviour(line_end=b"\r\n", comments=True),
     "split at every byte": Behaviour(fragment=1, itl_s=0),
@@ -291,7 +291,7 @@ def test_stop_ends_it_early_and_keeps_what_there_is() -> None:
     assert report.stopped
     stats = summarize(report.levels[0])
     assert stats.metrics["requests_failed"] == 0
-    assert doubts_of_the_server(stats) == ["the load was stopped before its time"]
+    assert doubts_of_the_server(stats) == ["the load was stopped early"]
     assert {progress.phase for progress in seen} <= {"warmup", "measure", "drain"}
     assert seen[-1].expected_s == pytest.approx(30.05)
 

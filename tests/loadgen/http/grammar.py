@@ -1,11 +1,12 @@
-"""Whole replies, as engines and what stands before them write them: a grammar for hypothesis."""
+"""Hypothesis strategies for whole responses, as engines and proxies write them."""
 
-import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
+
+from tests.loadgen.http.reads import split
 
 USAGE_STYLES = ["apart", "in the last event", "in each and apart", "in each", "none"]
 texts = st.one_of(
@@ -16,8 +17,8 @@ cuts = st.lists(st.integers(0, 100_000), max_size=30)
 
 
 @dataclass
-class Said:
-    """What the author of a reply meant by it."""
+class Written:
+    """A raw response and what it means."""
 
     raw: bytes
     outputs: int
@@ -27,7 +28,7 @@ class Said:
     fault: bool = False
 
 
-# --- what engines say
+# --- events of an engine
 
 
 @st.composite
@@ -50,7 +51,7 @@ def pieces(draw: st.DrawFn, chat: bool) -> dict[str, Any]:
 
 @dataclass
 class Draft:
-    """Events in the making."""
+    """Events under construction."""
 
     usage: str
     prompt: int
@@ -79,8 +80,8 @@ FAULTS: list[tuple[str, object]] = [
 
 
 @st.composite
-def stories(draw: st.DrawFn) -> tuple[Said, list[tuple[str, object]]]:
-    """The events of a reply, each with its name."""
+def event_lists(draw: st.DrawFn) -> tuple[Written, list[tuple[str, object]]]:
+    """The events of a response, each with its name."""
     chat = draw(st.booleans())
     draft = Draft(draw(st.sampled_from(USAGE_STYLES)), draw(st.integers(0, 5)), [])
     sizes = draw(st.lists(st.sampled_from([1, 1, 1, 2, 5]), min_size=1, max_size=6))
@@ -108,24 +109,24 @@ def stories(draw: st.DrawFn) -> tuple[Said, list[tuple[str, object]]]:
     events: list[tuple[str, object]] = [("", event) for event in draft.events]
     done = finish == "never" or draw(st.booleans())
     events += [("", "[DONE]")] * done
-    told = draft.usage in ("apart", "in each and apart", "in each") or (
+    reported = draft.usage in ("apart", "in each and apart", "in each") or (
         draft.usage == "in the last event" and finish != "never"
     )
-    said = Said(b"", len(sizes), finish.startswith("apart"))
-    if told:
-        said.input_tokens, said.output_tokens = draft.prompt, draft.total
+    written = Written(b"", len(sizes), finish.startswith("apart"))
+    if reported:
+        written.input_tokens, written.output_tokens = draft.prompt, draft.total
     if draw(st.integers(0, 7)) == 0:
-        said.fault = True
+        written.fault = True
         events.insert(draw(st.integers(0, len(draft.events))), draw(st.sampled_from(FAULTS)))
-    return said, events
+    return written, events
 
 
-# --- how it is written
+# --- encoding
 
 
 @st.composite
 def blocks(draw: st.DrawFn, name: str, event: object, end: str, space: str, plain: bool) -> bytes:
-    """One event, with what may stand around it unless it is plain."""
+    """One event, with comments and other fields around it unless it is plain."""
     if plain:
         text = event if event == "[DONE]" else json.dumps(event, ensure_ascii=draw(st.booleans()))
         more = end * 2 * (draw(st.integers(0, 20)) == 0)  # empty lines are no event
@@ -174,8 +175,8 @@ def chunked(draw: st.DrawFn, parts: list[bytes]) -> bytes:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> Said:
-    said, events = draw(stories())
+def streams(draw: st.DrawFn) -> Written:
+    written, events = draw(event_lists())
     usual = draw(st.booleans())
     end = "\n" if usual else draw(st.sampled_from(["\n", "\r\n", "\r"]))
     space = " " if usual else draw(st.sampled_from([" ", ""]))
@@ -186,8 +187,8 @@ def streams(draw: st.DrawFn) -> Said:
     kinds = [" text/event-stream", "text/event-stream; charset=utf-8", "Text/Event-Stream"]
     if draw(st.integers(0, 9)) == 0:
         parts = [part.replace("é".encode(), b"\xc3") for part in parts]  # half a character
-    said.raw = draw(framed(200, draw(st.sampled_from(kinds)), parts))
-    return said
+    written.raw = draw(framed(200, draw(st.sampled_from(kinds)), parts))
+    return written
 
 
 @st.composite
@@ -200,8 +201,3 @@ def refusals(draw: st.DrawFn) -> bytes:
         )
     )
     return draw(framed(status, draw(st.sampled_from(kinds)), [body]))
-
-
-def split(raw: bytes, places: list[int]) -> list[bytes]:
-    at = [0, *sorted({place % len(raw) for place in places} - {0}), len(raw)] if raw else [0]
-    return [raw[a:b] for a, b in itertools.pairwise(at)]

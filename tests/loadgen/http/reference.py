@@ -1,4 +1,4 @@
-"""A whole reply read in the plainest way, byte by byte and line by line: what the fast parser must say too.
+"""A simple reference parser, byte by byte and line by line: the fast parser must agree with it.
 
 HTTP as in RFC 9112, event streams as in WHATWG's HTML, events as OpenAI has them. Shares nothing with loadgen.
 """
@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CR, LF = 13, 10
-Payload = list[tuple[int, int]]  # each byte of the body, and where it lies in the raw reply
+Payload = list[tuple[int, int]]  # each byte of the body, and its position in the raw response
 
 
 @dataclass
 class Truth:
     outcome: str
     status: int = 0
-    outputs: list[int] = field(default_factory=list)  # where the data line of each event ends
-    tokens: list[int] | None = None  # of those events, where that is known
+    outputs: list[int] = field(default_factory=list)  # end of the data line of each event
+    tokens: list[int] | None = None  # of those events, where known
     input_tokens: int | None = None
     output_tokens: int | None = None
-    last: int | None = None  # where the last byte of the reply lies, if its framing tells
+    last: int | None = None  # position of the last byte, if the framing defines it
 
 
 @dataclass
@@ -44,11 +44,11 @@ def read(raw: bytes) -> Truth:
     payload, last, whole = read_body(raw, head)
     if head.status != 200:
         return Truth("REFUSED", head.status, last=last)
-    said = bytes(byte for byte, _ in payload).lstrip()
+    text = bytes(byte for byte, _ in payload).lstrip()
     named = head.headers.get("content-type", "").lower().startswith("text/event-stream")
-    if not named and not said.startswith((b"data:", b"event:", b":")):
+    if not named and not text.startswith((b"data:", b"event:", b":")):
         return Truth("MALFORMED", 200, last=last)
-    truth = read_story(read_events(payload), whole)
+    truth = read_stream(read_events(payload), whole)
     truth.last = last
     return truth
 
@@ -57,7 +57,7 @@ def read(raw: bytes) -> Truth:
 
 
 def read_line(raw: bytes, start: int) -> tuple[bytes, int] | None:
-    """Up to a CRLF, and where the next line begins."""
+    """Up to a CRLF, and the start of the next line."""
     for at in range(start, len(raw) - 1):
         if raw[at] == CR and raw[at + 1] == LF:
             return raw[start:at], at + 2
@@ -65,7 +65,7 @@ def read_line(raw: bytes, start: int) -> tuple[bytes, int] | None:
 
 
 def read_head(raw: bytes) -> Head | None:
-    """None while it is not whole; only then are more than its first bytes looked at."""
+    """None while it is incomplete; a complete one is checked in full."""
     at = 0
     while True:
         start, lines = at, []
@@ -104,10 +104,10 @@ def headers_of(lines: list[bytes]) -> dict[str, str]:
 
 
 def checked(head: Head) -> Head:
-    """RFC 9112, 6.3: a length that is no number spoils the reply, unless something else rules."""
+    """RFC 9112, 6.3: a length that is no number is an error, unless something overrides it."""
     value = head.headers.get("content-length")
-    ruled = head.status in (204, 304) or "transfer-encoding" in head.headers
-    if value is not None and not ruled and number(value, string.digits, 10) is None:
+    overridden = head.status in (204, 304) or "transfer-encoding" in head.headers
+    if value is not None and not overridden and number(value, string.digits, 10) is None:
         raise NotHttp
     return head
 
@@ -119,7 +119,7 @@ def number(text: str, digits: str, base: int) -> int | None:
 
 
 def read_body(raw: bytes, head: Head) -> tuple[Payload, int | None, bool]:
-    """The bytes of the body, where the last byte of the reply lies, whether all of it is there."""
+    """The bytes of the body, the position of the last byte, and whether the body is complete."""
     coding = head.headers.get("transfer-encoding")
     if head.status in (204, 304):
         return [], head.length - 1, True
@@ -167,7 +167,7 @@ def end_of_trailers(raw: bytes, at: int) -> int | None:
 
 
 def read_events(payload: Payload) -> list[tuple[bytes, bytes, int]]:
-    """Name, data, and where the line end of the last data line lies."""
+    """Name, data, and the position of the line end of the last data line."""
     if bytes(byte for byte, _ in payload[:3]) == b"\xef\xbb\xbf":
         payload = payload[3:]
     events: list[tuple[bytes, bytes, int]] = []
@@ -190,7 +190,7 @@ def read_events(payload: Payload) -> list[tuple[bytes, bytes, int]]:
 
 
 def lines_of(payload: Payload) -> list[tuple[bytes, int]]:
-    """Each whole line, and where its end lies: at the LF of a CRLF."""
+    """Each complete line, and the position of its end: the LF of a CRLF."""
     lines: list[tuple[bytes, int]] = []
     line = b""
     for at, (byte, index) in enumerate(payload):
@@ -203,13 +203,13 @@ def lines_of(payload: Payload) -> list[tuple[bytes, int]]:
     return lines
 
 
-# --- what the events say
+# --- the content of the events
 
 
-def read_story(events: list[tuple[bytes, bytes, int]], whole: bool) -> Truth:
+def read_stream(events: list[tuple[bytes, bytes, int]], whole: bool) -> Truth:
     outputs: list[int] = []
-    told: list[int | None] = []  # the running total that came with each of them
-    finish: int | None = None  # where an event ended that finished and said nothing
+    totals: list[int | None] = []  # the running token count of each
+    finish: int | None = None  # end of a finish event without output
     usage: dict[str, Any] = {}
     done = False
     for name, data, where in events:
@@ -219,28 +219,28 @@ def read_story(events: list[tuple[bytes, bytes, int]], whole: bool) -> Truth:
         event = parsed(data)
         fault = fault_of(name, event)
         if fault or event is None:
-            return Truth(fault, 200, outputs, known(told, None))
+            return Truth(fault, 200, outputs, known(totals, None))
         choices, here = event.get("choices") or [], event.get("usage") or {}
         if here.get("completion_tokens") is not None:
             usage = here
         finished = any(choice.get("finish_reason") for choice in choices)
         if any(is_output(choice) for choice in choices):
             outputs.append(where)
-            told.append(here.get("completion_tokens"))
-            finish = None  # what more comes was not finished
+            totals.append(here.get("completion_tokens"))
+            finish = None  # more output: not the end
         elif finished:
             finish = where
         done = done or finished
     if not (whole and done):
-        return Truth("CUT", 200, outputs, known(told, None))
+        return Truth("CUT", 200, outputs, known(totals, None))
     total = usage.get("completion_tokens")
-    so_far = told[-1] if told and told[-1] is not None else len(outputs)
+    so_far = totals[-1] if totals and totals[-1] is not None else len(outputs)
     if finish is not None and total is not None and so_far < total:
         outputs.append(finish)
-        told.append(total)
+        totals.append(total)
     if not outputs:
         return Truth("MALFORMED", 200)
-    tokens = known(told, total)
+    tokens = known(totals, total)
     return Truth("COMPLETED", 200, outputs, tokens, usage.get("prompt_tokens"), total)
 
 
@@ -263,12 +263,12 @@ def is_output(choice: dict[str, Any]) -> bool:
     return delta.get("content") is not None and not first and not finished
 
 
-def known(told: list[int | None], total: int | None) -> list[int] | None:
-    """Tokens of each event: one each if there are as many; else what they told, if all did."""
-    if total == len(told):
-        return [1] * len(told)
+def known(totals: list[int | None], total: int | None) -> list[int] | None:
+    """Tokens of each event: one each if there are as many; else as reported, if all did."""
+    if total == len(totals):
+        return [1] * len(totals)
     tokens, before = [], 0
-    for so_far in told:
+    for so_far in totals:
         if so_far is None or so_far < before:
             return None
         tokens.append(so_far - before)
@@ -277,10 +277,10 @@ def known(told: list[int | None], total: int | None) -> list[int] | None:
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:
-    """An event of the right shape; what is no UTF-8 is replaced, as the standard has it."""
+    """A valid event; invalid UTF-8 is replaced, as the standard says."""
     try:
         event = json.loads(data.decode("utf-8", "replace"), parse_constant=refuse)
-        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        json.dumps(event, ensure_ascii=False).encode()  # fails on half a surrogate pair
     except ValueError:
         return None
     return event if is_event(event) else None

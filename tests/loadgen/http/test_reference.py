@@ -1,4 +1,4 @@
-"""Whole replies, of every kind and spoilt, against a reader that is plainly right."""
+"""Whole and damaged responses of every kind, against a simple reference parser."""
 
 import asyncio
 import itertools
@@ -8,21 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadgen.http.connection import Connection, Exchange
-from loadgen.http.response_parser import answer_text, read_reply
-from loadgen.prompts.base import Ask
+from loadgen.http.response_parser import answer_text
+from loadgen.prompts.base import Request
 from tests.loadgen.http import reference
-from tests.loadgen.http.grammar import Said, cuts, refusals, split, streams
+from tests.loadgen.http.grammar import Written, cuts, refusals, streams
+from tests.loadgen.http.reads import parse_reads, single, split
 
-# A noisy machine is no finding.
 thorough = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
-def single(raw: bytes) -> list[bytes]:
-    return [raw[at : at + 1] for at in range(len(raw))]
-
-
 class Listener:
-    """Whose connection it is."""
+    """Notes when the exchange is over."""
 
     def __init__(self) -> None:
         self.over = False
@@ -43,11 +39,11 @@ class Silent(asyncio.Transport):
 
 
 def ended_with(reads: list[bytes]) -> int | None:
-    """The read with which a connection takes the reply for whole."""
+    """The read at which a connection takes the response as complete."""
     listener = Listener()
     connection = Connection(listener)
     connection.connection_made(Silent())
-    connection.send(Exchange(Ask(b"[]", 1), 0, 0), b"")
+    connection.send(Exchange(Request(b"[]", 1), 0, 0), b"")
     for index, read in enumerate(reads):
         connection.data_received(read)
         if listener.over:
@@ -55,80 +51,80 @@ def ended_with(reads: list[bytes]) -> int | None:
     return None
 
 
-def agree(reads: list[bytes]) -> reference.Truth:
-    """Both say the same of these reads."""
+def assert_equal_parses(reads: list[bytes]) -> reference.Truth:
+    """Parser and reference agree on these reads; returns the reference's result."""
     truth = reference.read(b"".join(reads))
     ends = list(itertools.accumulate(map(len, reads)))
     stamps = [1000 + index for index in range(len(reads))]
-    reply = read_reply(stamps, reads)
-    assert reply.outcome.name == truth.outcome
-    assert reply.status == truth.status
+    response = parse_reads(stamps, reads)
+    assert response.outcome.name == truth.outcome
+    assert response.status == truth.status
     came = [next(i for i, end in enumerate(ends) if at < end) for at in truth.outputs]
-    assert reply.stamps_ns == tuple(stamps[index] for index in came)
-    assert reply.exact == (truth.tokens is not None)
-    assert len(reply.tokens) == len(truth.outputs)
+    assert response.stamps_ns == tuple(stamps[index] for index in came)
+    assert response.exact == (truth.tokens is not None)
+    assert len(response.tokens) == len(truth.outputs)
     if truth.tokens is not None:
-        assert list(reply.tokens) == truth.tokens
+        assert list(response.tokens) == truth.tokens
     else:
         total = truth.output_tokens
-        assert sum(reply.tokens) == (len(truth.outputs) if total is None else total)
+        assert sum(response.tokens) == (len(truth.outputs) if total is None else total)
     counts = (truth.input_tokens, truth.output_tokens)
-    assert (reply.input_tokens, reply.output_tokens) == counts
-    assert (reply.error == "") == (truth.outcome == "COMPLETED")
+    assert (response.input_tokens, response.output_tokens) == counts
+    assert (response.error == "") == (truth.outcome == "COMPLETED")
     return truth
 
 
-def ends_where_it_should(reads: list[bytes], truth: reference.Truth) -> None:
+def assert_end_detected(reads: list[bytes], truth: reference.Truth) -> None:
     assert ended_with(reads) == (None if truth.last is None else len(reads) - 1)
 
 
 @thorough
 @given(streams(), cuts)
-def test_a_stream_is_read_as_it_was_meant_however_it_is_split(
-    said: Said, places: list[int]
+def test_a_stream_is_parsed_as_written_however_it_is_split(
+    written: Written, places: list[int]
 ) -> None:
-    reads = split(said.raw, places)
-    truth = agree(reads)
-    ends_where_it_should(reads, truth)
-    assert truth.last in (None, len(said.raw) - 1)
-    assert truth.outcome == ("STREAM_ERROR" if said.fault else "COMPLETED")
-    if not said.fault:
-        assert 0 <= len(truth.outputs) - said.outputs <= said.finish_apart
-        told = (truth.input_tokens, truth.output_tokens)
-        assert told == (said.input_tokens, said.output_tokens)
+    reads = split(written.raw, places)
+    truth = assert_equal_parses(reads)
+    assert_end_detected(reads, truth)
+    assert truth.last in (None, len(written.raw) - 1)
+    assert truth.outcome == ("STREAM_ERROR" if written.fault else "COMPLETED")
+    if not written.fault:
+        assert 0 <= len(truth.outputs) - written.outputs <= written.finish_apart
+        counts = (truth.input_tokens, truth.output_tokens)
+        assert counts == (written.input_tokens, written.output_tokens)
 
 
 @thorough
 @given(streams())
-def test_a_read_for_every_byte(said: Said) -> None:
-    reads = single(said.raw)
-    ends_where_it_should(reads, agree(reads))
+def test_one_read_for_every_byte(written: Written) -> None:
+    reads = single(written.raw)
+    assert_end_detected(reads, assert_equal_parses(reads))
 
 
 @thorough
 @given(refusals(), cuts)
-def test_what_is_no_stream(raw: bytes, places: list[int]) -> None:
+def test_error_responses(raw: bytes, places: list[int]) -> None:
     for reads in (split(raw, places), single(raw)):
-        truth = agree(reads)
-        ends_where_it_should(reads, truth)
+        truth = assert_equal_parses(reads)
+        assert_end_detected(reads, truth)
         assert truth.last in (None, len(raw) - 1)
 
 
 @thorough
 @given(streams(), cuts, st.integers(0, 100_000), st.booleans())
-def test_cut_at_any_byte(said: Said, places: list[int], at: int, after_event: bool) -> None:
-    raw = said.raw[: at % len(said.raw)]
+def test_cut_at_any_byte(written: Written, places: list[int], at: int, after_event: bool) -> None:
+    raw = written.raw[: at % len(written.raw)]
     if after_event:
-        events = said.raw.split(b"\n\n")
+        events = written.raw.split(b"\n\n")
         raw = b"".join(event + b"\n\n" for event in events[: at % max(1, len(events) - 1)])
     reads = split(raw, places)
-    truth = agree(reads)
+    truth = assert_equal_parses(reads)
     assert truth.last is None
     assert ended_with(reads) is None
 
 
-def test_no_place_where_a_chunk_may_end_looks_like_the_last() -> None:
-    """With CRLF an `id: 10` cut before its 0 reads like the last chunk, up to a byte of its own."""
+def test_no_chunk_boundary_is_taken_for_the_last_chunk() -> None:
+    """With CRLF an `id: 10` cut before its 0 looks like the last chunk, but for one byte."""
     event = b'data: {"choices": [{"text": "a", "finish_reason": "stop"}]}'
     body = b"id: 10\r\n" + event + b"\r\nid: 0\r\n\r\n"
     head = (
@@ -179,18 +175,18 @@ WIRES = {
 def test_odd_heads(lines: bytes, wire: str) -> None:
     raw = lines + b"\r\nContent-Type: text/event-stream\r\n\r\n" + WIRES[wire]
     for reads in ([raw], single(raw)):
-        truth = agree(reads)
+        truth = assert_equal_parses(reads)
         if truth.last == len(raw) - 1:
-            ends_where_it_should(reads, truth)
+            assert_end_detected(reads, truth)
 
 
-def test_output_after_a_finish_takes_the_finish_back() -> None:
-    """As where a server that answers several times ends one answer before the others."""
+def test_output_after_a_finish_overrides_the_finish() -> None:
+    """As where a server sends several choices and one ends before the others."""
     silent = b'data: {"choices": [{"text": "", "finish_reason": "stop"}]}\n\n'
     usage = b'data: {"choices": [], "usage": {"completion_tokens": 5}}\n\n'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    assert len(agree([head, EVENT, silent, EVENT, usage]).outputs) == 2
-    assert len(agree([head, EVENT, EVENT, silent, usage]).outputs) == 3
+    assert len(assert_equal_parses([head, EVENT, silent, EVENT, usage]).outputs) == 2
+    assert len(assert_equal_parses([head, EVENT, EVENT, silent, usage]).outputs) == 3
 
 
 flips = st.lists(
@@ -200,7 +196,7 @@ flips = st.lists(
 )
 
 
-def spoilt(raw: bytes, changes: list[tuple[str, int, int]]) -> bytes:
+def damaged(raw: bytes, changes: list[tuple[str, int, int]]) -> bytes:
     bad = bytearray(raw)
     for kind, place, byte in changes:
         at = place % len(bad)
@@ -209,10 +205,10 @@ def spoilt(raw: bytes, changes: list[tuple[str, int, int]]) -> bytes:
 
 
 @settings(thorough, max_examples=400)
-@given(st.one_of(streams().map(lambda said: said.raw), refusals()), flips, cuts)
-def test_spoilt_bytes(raw: bytes, changes: list[tuple[str, int, int]], places: list[int]) -> None:
-    reads = split(spoilt(raw, changes), places)
-    truth = agree(reads)
+@given(st.one_of(streams().map(lambda written: written.raw), refusals()), flips, cuts)
+def test_damaged_bytes(raw: bytes, changes: list[tuple[str, int, int]], places: list[int]) -> None:
+    reads = split(damaged(raw, changes), places)
+    truth = assert_equal_parses(reads)
     ended_with(reads)
     if truth.outcome != "MALFORMED":
         answer_text(reads)

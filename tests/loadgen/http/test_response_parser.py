@@ -1,6 +1,5 @@
-"""The parser against a plain one that reads byte by byte, however the stream is split."""
+"""The parsers of events, heads and responses, however the stream is split."""
 
-import itertools
 import json
 
 import pytest
@@ -8,14 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.http.protocol import FixedLength, NotHttp, framing, parse_head, unchunk
-from loadgen.http.response_parser import Outcome, first_line, read_reply
+from loadgen.http.response_parser import Outcome, first_line
 from loadgen.http.sse import sse_events
+from tests.loadgen.http.reads import parse_reads, split
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 
 
 def plain_events(body: bytes) -> list[tuple[str, str]]:
-    """The event stream format as its standard tells it, on text, line by line."""
+    """The event stream format of the HTML standard, on text, line by line."""
     text = body.decode().replace("\r\n", "\n").replace("\r", "\n")
     events, name, data = [], "", None
     for line in text.split("\n")[:-1]:
@@ -53,7 +53,7 @@ ends = st.sampled_from(["\n", "\r\n", "\r"])
 
 
 @given(st.lists(st.tuples(lines, ends)))
-def test_events_are_those_of_the_standard(parts: list[tuple[str, str]]) -> None:
+def test_events_follow_the_standard(parts: list[tuple[str, str]]) -> None:
     body = "".join(line + end for line, end in parts).encode()
     got = [(name.decode(), data.decode()) for name, data, _ in sse_events(body)]
     assert got == plain_events(body)
@@ -63,18 +63,13 @@ def event(text: str, finish: str | None = None) -> bytes:
     return b"data: " + json.dumps({"choices": [{"text": text, "finish_reason": finish}]}).encode()
 
 
-def split(raw: bytes, cuts: list[int]) -> list[bytes]:
-    at = [0, *sorted({cut % len(raw) for cut in cuts} - {0}), len(raw)]
-    return [raw[a:b] for a, b in itertools.pairwise(at)]
-
-
 @given(
     texts=st.lists(st.text(max_size=8), min_size=1, max_size=8),
     cuts=st.lists(st.integers(0, 5000), max_size=40),
     end=st.sampled_from([b"\n", b"\r\n"]),
     wire=st.sampled_from(["chunked", "length", "close"]),
 )
-def test_no_split_of_the_stream_changes_what_was_said_or_when(
+def test_splits_of_the_stream_change_neither_tokens_nor_stamps(
     texts: list[str], cuts: list[int], end: bytes, wire: str
 ) -> None:
     events = [event(text) for text in texts[:-1]] + [event("!" + texts[-1], "length")]
@@ -85,15 +80,17 @@ def test_no_split_of_the_stream_changes_what_was_said_or_when(
     raw, lasts = encoded(blocks, wire, len(end))
     reads = split(raw, cuts)
     stamps = [1000 + i for i in range(len(reads))]
-    reply = read_reply(stamps, reads)
-    assert reply.outcome is Outcome.COMPLETED
-    assert (reply.input_tokens, reply.output_tokens) == (3, 9)
-    assert reply.stamps_ns == tuple(arrival(last, reads, stamps) for last in lasts[: len(events)])
+    response = parse_reads(stamps, reads)
+    assert response.outcome is Outcome.COMPLETED
+    assert (response.input_tokens, response.output_tokens) == (3, 9)
+    assert response.stamps_ns == tuple(
+        arrival(last, reads, stamps) for last in lasts[: len(events)]
+    )
     assert ends_at(reads) == (None if wire == "close" else len(reads) - 1)
 
 
 def encoded(blocks: list[bytes], wire: str, end_length: int) -> tuple[bytes, list[int]]:
-    """The raw reply, and where the line end of each block's data lies in it."""
+    """The raw response, and the position of the line end of each block's data."""
     if wire == "chunked":
         raw = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     elif wire == "length":
@@ -117,7 +114,7 @@ def arrival(position: int, reads: list[bytes], stamps: list[int]) -> int:
 
 
 def ends_at(reads: list[bytes]) -> int | None:
-    """The read with which the framing says that the reply has ended."""
+    """The read at which the framing detects the end of the response."""
     frame, so_far = None, []
     for index, read in enumerate(reads):
         so_far.append(read)
@@ -136,13 +133,13 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-def test_a_body_of_another_kind_may_hold_what_looks_like_the_last_chunk() -> None:
+def test_an_error_body_may_contain_what_looks_like_the_last_chunk() -> None:
     head = b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n"
     trap = chunk(b"sorry\r\n0\r\n\r\n")[:-2]
     assert ends_at([head, trap, b"\r\n", b"0\r\n\r\n"]) == 3
 
 
-def test_interim_heads_are_passed_over() -> None:
+def test_interim_heads_are_skipped() -> None:
     head = parse_head(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n")
     assert head is not None
     assert (head.status, head.bodiless, head.keeps_alive) == (204, True, True)
@@ -150,13 +147,13 @@ def test_interim_heads_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"SSH-2.0-OpenSSH", b"HTTP/1.1 abc X\r\n\r\n"])
-def test_what_is_not_http_is_said_to_be_none(raw: bytes) -> None:
+def test_other_protocols_raise_not_http(raw: bytes) -> None:
     with pytest.raises(NotHttp):
         parse_head(raw)
 
 
 @pytest.mark.parametrize("raw", [b"", b"HT", b"HTTP/1.1", b"HTTP/1.1 200 OK\r\nA: b\r\n"])
-def test_half_a_head_is_none_yet(raw: bytes) -> None:
+def test_an_incomplete_head_is_none(raw: bytes) -> None:
     assert parse_head(raw) is None
 
 
@@ -170,7 +167,7 @@ def test_half_a_head_is_none_yet(raw: bytes) -> None:
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive", True),
     ],
 )
-def test_whether_a_connection_lives_on(headers: str, alive: bool) -> None:
+def test_whether_a_connection_stays_open(headers: str, alive: bool) -> None:
     head = parse_head(f"{headers}\r\n\r\n".encode())
     assert head is not None
     assert head.keeps_alive is alive
@@ -184,14 +181,14 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("raw", "outcome", "says"),
+    ("raw", "outcome", "line"),
     [
         (b"HTTP/1.1 503 X\r\nContent-Length: 4\r\n\r\nbusy", Outcome.REFUSED, "HTTP 503: busy"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Outcome.MALFORMED, "no event stream"),
-        (b"hello", Outcome.MALFORMED, "not an HTTP reply: hello"),
-        (b"HTTP/1.1 2", Outcome.CUT, "before the reply began"),
-        (CHUNKED + chunk(event("a") + b"\n\n"), Outcome.CUT, "cut after 1 events"),
-        (HEAD + b"\r\n" + event("a") + b"\n\n", Outcome.CUT, "cut after 1 events"),
+        (b"hello", Outcome.MALFORMED, "not an HTTP response: hello"),
+        (b"HTTP/1.1 2", Outcome.CUT, "before the response began"),
+        (CHUNKED + chunk(event("a") + b"\n\n"), Outcome.CUT, "cut off after 1 events"),
+        (HEAD + b"\r\n" + event("a") + b"\n\n", Outcome.CUT, "cut off after 1 events"),
         (HEAD + b"\r\ndata: {oops\n\n", Outcome.MALFORMED, "malformed event"),
         (HEAD + b"\r\ndata: [DONE]\n\n", Outcome.MALFORMED, "no output"),
         (HEAD + b"\r\ndata: " + b"[" * 9999 + b"\n\n", Outcome.MALFORMED, "malformed event"),
@@ -203,19 +200,19 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
         (HEAD + b'\r\nevent: error\ndata: {"message": "oom"}\n\n', Outcome.STREAM_ERROR, "oom"),
     ],
 )
-def test_what_went_wrong_is_told_in_a_line(raw: bytes, outcome: Outcome, says: str) -> None:
-    reply = read_reply([5], [raw])
-    assert reply.outcome is outcome
-    assert says in reply.error
-    assert "\n" not in reply.error
+def test_failures_are_one_line(raw: bytes, outcome: Outcome, line: str) -> None:
+    response = parse_reads([5], [raw])
+    assert response.outcome is outcome
+    assert line in response.error
+    assert "\n" not in response.error
 
 
-def test_the_last_token_may_come_with_the_finish() -> None:
-    """Part of a character has no text: its event is empty, and would pass for no token."""
+def test_the_last_token_may_arrive_with_the_finish() -> None:
+    """Part of a character has no text: its event is empty and looks like no token."""
     usage = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}\n\n'
     body = event("a") + b"\n\n", event("", "length") + b"\n\n", usage, b"data: [DONE]\n\n"
-    reply = read_reply([1, 2, 3, 4, 5], [HEAD + b"\r\n", *body])
-    assert reply.stamps_ns == (2, 3)
+    response = parse_reads([1, 2, 3, 4, 5], [HEAD + b"\r\n", *body])
+    assert response.stamps_ns == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Real sockets: TLS, keys, proxies' paths, and servers that misbehave now and then."""
+"""Real sockets: TLS, API keys, proxy paths, and servers that misbehave."""
 
 import asyncio
 import itertools
@@ -28,18 +28,18 @@ from tests.loadgen.fake_server import Behaviour, FakeServer, Served, plain_head,
 KEY = "sk-very-secret-0123456789"
 QUICK = ["--duration", "0.2", "--warmup", "0", "--output-tokens", "4", "--input-tokens", "4"]
 
-Misdeed = Callable[[asyncio.StreamWriter], bool]  # returns whether the connection lives on
+Fault = Callable[[asyncio.StreamWriter], bool]  # returns whether the connection stays open
 
 
 class Server(FakeServer):
-    """Keeps the heads of the requests; answers every third with `misdeed`, if there is one."""
+    """Keeps request heads; answers every third request with `fault`, if there is one."""
 
-    def __init__(self, behaviour: Behaviour, misdeed: Misdeed | None, idle_s: float | None) -> None:
+    def __init__(self, behaviour: Behaviour, fault: Fault | None, idle_s: float | None) -> None:
         super().__init__(behaviour)
         self.heads: list[bytes] = []
         self.idle_resets = 0
-        self.speaks_first = False  # as a plain server does when a handshake is no request to it
-        self._misdeed = misdeed
+        self.speaks_first = False  # as a plain server does on a TLS handshake
+        self._fault = fault
         self._idle_s = idle_s
         self._numbers = itertools.count(1)
 
@@ -68,8 +68,8 @@ class Server(FakeServer):
         return await super().reply(head, reader, writer)
 
     async def answer(self, served: Served, writer: asyncio.StreamWriter) -> bool:
-        if self._misdeed is not None and next(self._numbers) % 3 == 0:
-            return self._misdeed(writer)
+        if self._fault is not None and next(self._numbers) % 3 == 0:
+            return self._fault(writer)
         return await super().answer(served, writer)
 
 
@@ -79,10 +79,10 @@ def serving(
     *,
     host: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
-    misdeed: Misdeed | None = None,
+    fault: Fault | None = None,
     idle_s: float | None = None,
 ) -> Iterator[Server]:
-    fake = Server(behaviour or Behaviour(), misdeed, idle_s)
+    fake = Server(behaviour or Behaviour(), fault, idle_s)
     ready = threading.Event()
     loop = uvloop.new_event_loop()
     over = asyncio.Event()
@@ -131,7 +131,7 @@ def counted(requests: int, **changes: Any) -> Workload:
 
 
 def one(server: Server, load: Workload, api_key: str | None = None) -> loadgen.Level:
-    """Forked, as the command line has it."""
+    """With forked shards, as on the command line."""
     report = loadgen.run(server.url, "fake", load, api_key=api_key, links=forked_links)
     (level,) = report.levels
     return level
@@ -158,8 +158,13 @@ def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [Behaviour(), Behaviour(framing="until_close"), Behaviour(close="said"), Behaviour(fragment=7)],
-    ids=["kept alive", "until close", "says that it closes", "in fragments"],
+    [
+        Behaviour(),
+        Behaviour(framing="until_close"),
+        Behaviour(close="announced"),
+        Behaviour(fragment=7),
+    ],
+    ids=["kept alive", "until close", "announces its close", "in fragments"],
 )
 def test_a_trusted_certificate(
     behaviour: Behaviour,
@@ -177,7 +182,7 @@ def test_a_trusted_certificate(
 
 
 @pytest.mark.parametrize("model", [[], ["--model", "fake"]], ids=["asks for models", "named"])
-def test_a_certificate_that_nobody_trusts_is_one_line(
+def test_an_untrusted_certificate_is_one_line(
     model: list[str], ours: tuple[Path, ssl.SSLContext], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(tls=ours[1]) as server:
@@ -204,7 +209,7 @@ def test_a_certificate_of_another_host(
     assert err.count("\n") == 1
 
 
-def test_insecure_takes_any_certificate(
+def test_insecure_accepts_any_certificate(
     ours: tuple[Path, ssl.SSLContext], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(tls=ours[1]) as server:
@@ -216,7 +221,7 @@ def test_insecure_takes_any_certificate(
 
 
 @pytest.mark.parametrize("model", [[], ["--model", "fake"]], ids=["asks for models", "named"])
-def test_tls_where_there_is_none(model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_tls_to_a_plain_server(model: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as server:
         server.speaks_first = True
         assert main([f"https://127.0.0.1:{server.port}", *model, *QUICK]) == 1
@@ -239,9 +244,7 @@ def test_the_key_is_sent_and_shown_nowhere(
 ) -> None:
     out, parquet = tmp_path / "out.json", tmp_path / "out.parquet"
     if given == "environment":
-        monkeypatch.setenv(
-            "OPENAI_API_KEY", f"{KEY}\n"
-        )  # as `$(cat file)` does not, but Docker does
+        monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")  # a trailing newline, as in Docker secrets
     arguments = ["--api-key", KEY] if given == "option" else []
     arguments += ["--json", str(out), "--parquet", str(parquet), *QUICK]
     with serving(Behaviour(status=status)) as server:
@@ -265,22 +268,26 @@ def test_the_key_is_in_no_repr_and_no_exception() -> None:
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\nHost: elsewhere", f"{KEY}é"])
-def test_a_key_that_no_header_can_hold(key: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_with_characters_that_headers_forbid(
+    key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["http://127.0.0.1:1", "--api-key", key]) == 1
-    assert capsys.readouterr().err == "the API key holds characters that a header can't\n"
+    assert (
+        capsys.readouterr().err == "the API key has characters that are not allowed in a header\n"
+    )
 
 
 def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
-    with pytest.raises(BadTarget, match="a user in the URL is not sent") as caught:
+    with pytest.raises(BadTarget, match="a user name in the URL is not sent") as caught:
         Target.parse(f"https://me:{KEY}@127.0.0.1:1")
     assert KEY not in str(caught.value)
 
 
-# --- where it is
+# --- addresses
 
 
 @pytest.mark.parametrize("path", ["/some/where", "/some/where/v1", "/some/where/v1/"])
-def test_the_path_of_a_proxy(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_before_the_api(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as server:
         assert main([server.url + path, "--json", "-", *QUICK]) == 0
     assert figures(capsys)["error_rate"] == 0
@@ -309,7 +316,7 @@ def test_an_ipv6_address(capsys: pytest.CaptureFixture[str]) -> None:
 # --- servers that misbehave
 
 
-def test_connections_reset_while_they_are_idle_cost_no_request() -> None:
+def test_connections_reset_while_idle_lose_no_request() -> None:
     load = workload(arrival=Constant(rate_per_s=(4,)), level_s=1.2)
     with serving(idle_s=0.1) as server:
         level = one(server, load)
@@ -318,40 +325,40 @@ def test_connections_reset_while_they_are_idle_cost_no_request() -> None:
     assert level.records.completed.sum() > 2
 
 
-def answered(status: int, kind: str) -> Misdeed:
-    def misdeed(writer: asyncio.StreamWriter) -> bool:
-        said = b'{"error": {"message": "slow down"}}'
+def answered(status: int, kind: str) -> Fault:
+    def fault(writer: asyncio.StreamWriter) -> bool:
+        body = b'{"error": {"message": "slow down"}}'
         if kind == "no body":
             writer.write(plain_head(status, 0))
         elif kind == "length":
-            writer.write(plain_head(status, len(said)) + said)
+            writer.write(plain_head(status, len(body)) + body)
         elif kind == "chunked":
             writer.write(b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status)
-            writer.write(b"%x\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (len(said), said))
+            writer.write(b"%x\r\n%b\r\n0\r\nX-Trailer: a\r\n\r\n" % (len(body), body))
         else:
-            writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n%b" % (status, said))
+            writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\n\r\n%b" % (status, body))
         return kind != "until close"
 
-    return misdeed
+    return fault
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(429, "no body"), (429, "chunked"), (503, "length"), (503, "until close"), (503, "no body")],
 )
-def test_a_refusal_now_and_then_is_counted_and_the_others_are_fine(status: int, kind: str) -> None:
-    with serving(misdeed=answered(status, kind)) as server:
+def test_refused_requests_are_counted_and_the_others_complete(status: int, kind: str) -> None:
+    with serving(fault=answered(status, kind)) as server:
         level = one(server, counted(30))
     records = level.records
-    said = "(empty)" if kind == "no body" else "slow down"
-    assert records.errors == ("", f"HTTP {status}: {said}")
+    message = "(empty)" if kind == "no body" else "slow down"
+    assert records.errors == ("", f"HTTP {status}: {message}")
     refused = records.outcome == Outcome.REFUSED
     assert set(records.status[refused].tolist()) == {status}
     assert (refused.sum(), records.completed.sum()) == (10, 20)
 
 
 def begun(writer: asyncio.StreamWriter) -> bool:
-    """Half a reply, and silence on a connection that stays open."""
+    """Half a response, then silence on an open connection."""
     event = b'data: {"choices": [{"text": "a", "finish_reason": null}]}\n\n'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
     writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(event), event))
@@ -362,10 +369,10 @@ def nothing(writer: asyncio.StreamWriter) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("misdeed", "events"), [(begun, 1), (nothing, 0)])
-def test_what_never_ends_times_out_and_the_others_are_fine(misdeed: Misdeed, events: int) -> None:
+@pytest.mark.parametrize(("fault", "events"), [(begun, 1), (nothing, 0)])
+def test_hanging_requests_time_out_and_the_others_complete(fault: Fault, events: int) -> None:
     load = counted(9, request_timeout_s=0.4)
-    with serving(misdeed=misdeed) as server:
+    with serving(fault=fault) as server:
         level = one(server, load)
     records = level.records
     late = records.outcome == Outcome.TIMED_OUT

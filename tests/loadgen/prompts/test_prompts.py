@@ -1,4 +1,4 @@
-"""What requests say: lengths, uniqueness, shared prefixes, conversations, data sets, traces, mixtures."""
+"""Prompts: lengths, uniqueness, shared prefixes, conversations, data sets, traces, mixtures."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from loadgen import Workload
 from loadgen.errors import BadWorkload
 from loadgen.prompts.base import Source
 from loadgen.prompts.build import build
-from loadgen.prompts.length_sampling import drawn_lengths
+from loadgen.prompts.length_sampling import sample_lengths
 from loadgen.prompts.words import WORDS
 from loadgen.workload.lengths import Empirical, LogNormal, Ranged, RangeRatio
 
@@ -32,21 +32,21 @@ def ids(prompt: bytes) -> list[int]:
     return msgspec.json.decode(prompt, type=list[int])
 
 
-def test_token_ids_have_exactly_the_asked_length_and_no_two_begin_alike() -> None:
+def test_token_ids_have_the_exact_length_and_no_two_prompts_begin_alike() -> None:
     made = source(input_tokens={"kind": "ranged", "low": 1, "high": 300}, output_tokens=7)
-    leads = set()
+    prefixes = set()
     for number in range(5000):
-        ask = made.first(number)
-        tokens = ids(ask.prompt)
-        assert len(tokens) == ask.input_tokens
+        request = made.first(number)
+        tokens = ids(request.prompt)
+        assert len(tokens) == request.input_tokens
         assert 1000 <= min(tokens) <= max(tokens) < VOCABULARY
         if len(tokens) >= 4:
-            leads.add(tuple(tokens[:4]))
-            assert ask.output_tokens == 7
-    assert len(leads) == sum(len(ids(made.first(n).prompt)) >= 4 for n in range(5000))
+            prefixes.add(tuple(tokens[:4]))
+            assert request.output_tokens == 7
+    assert len(prefixes) == sum(len(ids(made.first(n).prompt)) >= 4 for n in range(5000))
 
 
-def test_the_same_number_gives_the_same_prompt_and_another_seed_another() -> None:
+def test_prompts_depend_on_number_and_seed_only() -> None:
     one, same = source(input_tokens=50, output_tokens=1), source(input_tokens=50, output_tokens=1)
     other = source(input_tokens=50, output_tokens=1, seed=4)
     for number in (0, 1, 77, 123_456):
@@ -55,7 +55,7 @@ def test_the_same_number_gives_the_same_prompt_and_another_seed_another() -> Non
 
 
 @pytest.mark.parametrize("hit_rate", [0.25, 0.5, 0.9])
-def test_a_prefix_cache_hits_as_often_as_asked(hit_rate: float) -> None:
+def test_shared_prefixes_give_the_configured_hit_rate(hit_rate: float) -> None:
     shared = {"hit_rate": hit_rate, "prefixes": 4}
     lengths = {"kind": "ranged", "low": 100, "high": 200}
     assert reused(source(input_tokens=lengths, output_tokens=1, shared_prefix=shared)) == (
@@ -68,11 +68,11 @@ def test_without_a_shared_prefix_a_prefix_cache_never_hits() -> None:
 
 
 def reused(made: Source) -> float:
-    """The share of tokens that a cache of whole prefixes, token by token, would have known."""
-    known: dict[int, Any] = {}
+    """The share of tokens that an ideal prefix cache would hit, token by token."""
+    cache: dict[int, Any] = {}
     hits = total = 0
     for number in range(1500):
-        here, fresh = known, False
+        here, fresh = cache, False
         for token in ids(made.first(number).prompt):
             fresh = fresh or token not in here
             hits += not fresh
@@ -99,15 +99,15 @@ def whitespace() -> Tokenizer:
 
 
 @pytest.mark.parametrize("make", [byte_level, whitespace])
-def test_text_has_exactly_the_asked_length_to_the_tokenizer(make: Any, tmp_path: Path) -> None:
+def test_text_has_the_exact_length_for_the_tokenizer(make: Any, tmp_path: Path) -> None:
     tokenizer, file = make(), tmp_path / "tokenizer.json"
     tokenizer.save(str(file))
     lengths = {"kind": "ranged", "low": 1, "high": 2000}
     made = source(input_tokens=lengths, output_tokens=1, prompt="text", tokenizer=str(file))
     for number in range(60):
-        ask = made.first(number)
-        text = msgspec.json.decode(ask.prompt, type=str)
-        assert len(tokenizer.encode(text, add_special_tokens=False).ids) == ask.input_tokens
+        request = made.first(number)
+        text = msgspec.json.decode(request.prompt, type=str)
+        assert len(tokenizer.encode(text, add_special_tokens=False).ids) == request.input_tokens
 
 
 def test_a_tokenizer_without_whole_words_is_refused(tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_a_tokenizer_without_whole_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadWorkload, match="use prompt=token_ids"):
         source(input_tokens=5, output_tokens=1, prompt="text", tokenizer=str(file))
     file.write_text("{}")
-    with pytest.raises(BadWorkload, match=r"is no tokenizer\.json"):
+    with pytest.raises(BadWorkload, match=r"is not a valid tokenizer\.json"):
         source(input_tokens=5, output_tokens=1, prompt="text", tokenizer=str(file))
 
 
-def test_a_conversation_grows_by_the_answers_as_they_came() -> None:
+def test_a_conversation_grows_by_the_answers_as_generated() -> None:
     talk = {"turns": 3, "next_tokens": 4, "think_s": 1.5}
     fields = {"input_tokens": 6, "output_tokens": 9, "prompt": "text", "conversation": talk}
     for endpoint in ("chat", "completions"):
@@ -206,7 +206,7 @@ BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Ty
 """
 
 
-def test_mooncake_shares_what_the_trace_shares(tmp_path: Path) -> None:
+def test_mooncake_blocks_of_the_same_id_are_equal(tmp_path: Path) -> None:
     file = tmp_path / "trace.jsonl"
     file.write_text(MOONCAKE)
     made = dataset("mooncake", file)
@@ -236,17 +236,17 @@ def test_azure_and_burstgpt(tmp_path: Path) -> None:
         ("azure", "TIMESTAMP,ContextTokens\n", "f:1: no column 'GeneratedTokens'"),
         ("azure", AZURE + "noon,1,2\n", "f:4: Invalid isoformat string: 'noon"),
         ("burstgpt", BURSTGPT.replace("472", "many"), "f:2: invalid literal"),
-        ("mooncake", MOONCAKE + '{"timestamp": 1}\n', "f:3: no 'input_length'"),
+        ("mooncake", MOONCAKE + '{"timestamp": 1}\n', "f:3: missing 'input_length'"),
         ("mooncake", MOONCAKE + "nonsense\n", "f:3: Expecting value"),
-        ("mooncake", "", "f: no request with an answer"),
+        ("mooncake", "", "f: no request with output tokens"),
         ("jsonl", '{"prompt": 5}', "f:1: expected a prompt"),
         ("jsonl", '{"prompt": "a", "output_tokens": "x"}', "f:1: output_tokens: expected"),
         ("sharegpt", "{}", "f: expected a list of conversations"),
         ("sharegpt", '[{"id": 1}]', "f: entry 0: expected conversations"),
-        ("sharegpt", "[]", "f: no conversation that begins"),
+        ("sharegpt", "[]", "f: no usable conversation"),
     ],
 )
-def test_faults_in_files_are_one_line_with_their_place(
+def test_errors_in_files_are_one_line_with_file_and_line(
     kind: str, text: str, line: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "f"
@@ -261,19 +261,19 @@ def test_faults_in_files_are_one_line_with_their_place(
         dataset(kind, file, **words)
 
 
-def test_a_mixture_holds_its_shares_and_each_part_its_own_numbers() -> None:
+def test_a_mixture_keeps_its_shares_and_repeats_no_prompt() -> None:
     parts = [
         {"weight": 3, "input_tokens": 10, "output_tokens": 1},
         {"weight": 1, "input_tokens": 20, "output_tokens": 2},
     ]
     made = source(mixture=parts)
-    asks = [made.first(number) for number in range(40_000)]
-    counts = [sum(ask.output_tokens == tokens for ask in asks) for tokens in (1, 2)]
+    requests = [made.first(number) for number in range(40_000)]
+    counts = [sum(request.output_tokens == tokens for request in requests) for tokens in (1, 2)]
     assert stats.chisquare(counts, [30_000, 10_000]).pvalue > 0.01
-    assert len({ask.prompt for ask in asks}) == len(asks)
+    assert len({request.prompt for request in requests}) == len(requests)
 
 
-def test_a_conversation_in_a_mixture_goes_on_with_its_own_part() -> None:
+def test_a_conversation_in_a_mixture_continues_in_its_own_part() -> None:
     talk = {"turns": 2, "next_tokens": 3}
     parts = [
         {"weight": 1, "input_tokens": 5, "output_tokens": 1, "conversation": talk},
@@ -289,19 +289,19 @@ def test_a_conversation_in_a_mixture_goes_on_with_its_own_part() -> None:
             assert made.next(second, "no") is None
 
 
-def test_drawn_lengths_follow_their_distributions() -> None:
+def test_sampled_lengths_follow_their_distributions() -> None:
     random = np.random.default_rng(5)
-    ranged = drawn_lengths(Ranged(low=3, high=12), random)
+    ranged = sample_lengths(Ranged(low=3, high=12), random)
     assert stats.chisquare(np.bincount(ranged)[3:]).pvalue > 0.01
-    ratio = drawn_lengths(RangeRatio(tokens=1024, ratio=0.8), random)
+    ratio = sample_lengths(RangeRatio(tokens=1024, ratio=0.8), random)
     assert (ratio.min(), ratio.max()) == (819, 1024)
-    weighted = drawn_lengths(Empirical(values=(5, 9), weights=(1, 3)), random)
+    weighted = sample_lengths(Empirical(values=(5, 9), weights=(1, 3)), random)
     assert stats.binomtest(int((weighted == 9).sum()), len(weighted), 0.75).pvalue > 0.01
     wide = LogNormal(median=500, sigma=0.6, high=100_000)
-    drawn = drawn_lengths(wide, random)
-    spread = random.uniform(-0.5, 0.5, len(drawn))  # of the rounding
-    assert stats.kstest(np.log(drawn + spread), "norm", (np.log(500), 0.6)).pvalue > 0.01
-    assert stats.kstest(np.log(drawn + spread), "norm", (np.log(500), 0.65)).pvalue < 0.01
+    samples = sample_lengths(wide, random)
+    spread = random.uniform(-0.5, 0.5, len(samples))  # undoes the rounding
+    assert stats.kstest(np.log(samples + spread), "norm", (np.log(500), 0.6)).pvalue > 0.01
+    assert stats.kstest(np.log(samples + spread), "norm", (np.log(500), 0.65)).pvalue < 0.01
 
 
 @given(
@@ -310,9 +310,9 @@ def test_drawn_lengths_follow_their_distributions() -> None:
     low=st.integers(1, 50),
     more=st.integers(0, 999),
 )
-def test_a_lognormal_stays_inside_its_bounds_without_piles(
+def test_a_lognormal_stays_within_its_bounds(
     median: float, sigma: float, low: int, more: int
 ) -> None:
-    how = LogNormal(median=median, sigma=sigma, low=low, high=low + more)
-    drawn = drawn_lengths(how, np.random.default_rng(1), 500)
-    assert low <= drawn.min() <= drawn.max() <= low + more
+    config = LogNormal(median=median, sigma=sigma, low=low, high=low + more)
+    samples = sample_lengths(config, np.random.default_rng(1), 500)
+    assert low <= samples.min() <= samples.max() <= low + more

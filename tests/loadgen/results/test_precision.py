@@ -1,4 +1,4 @@
-"""Intervals against the truth: how often do they hold it? By simulation, where the truth is known."""
+"""Coverage of the confidence intervals, by simulation with a known true value."""
 
 from collections.abc import Callable
 
@@ -47,7 +47,7 @@ def lognormal(runs: int, length: int) -> Floats:
     return np.random.default_rng(3).lognormal(0, 1, (runs, length))
 
 
-def held(runs: Floats, truth: float, make: Callable[[Floats], Interval | None]) -> float:
+def coverage(runs: Floats, truth: float, make: Callable[[Floats], Interval | None]) -> float:
     found = [make(run) for run in runs]
     return float(np.mean([i is not None and i.low <= truth <= i.high for i in found]))
 
@@ -62,33 +62,33 @@ def median(run: Floats) -> Interval | None:
 
 @pytest.mark.parametrize("length", [20, 100, 2000])
 def test_independent_samples(length: int) -> None:
-    assert held(autoregressive(0, 1000, length), 1, mean) >= ENOUGH
-    assert held(lognormal(1000, length), 1, median) >= ENOUGH
+    assert coverage(autoregressive(0, 1000, length), 1, mean) >= ENOUGH
+    assert coverage(lognormal(1000, length), 1, median) >= ENOUGH
 
 
 @pytest.mark.parametrize(("phi", "length"), [(0.5, 50), (0.5, 1000), (0.9, 200), (0.9, 2000)])
-def test_samples_that_hang_together(phi: float, length: int) -> None:
+def test_correlated_samples(phi: float, length: int) -> None:
     runs = autoregressive(phi, 1000, length)
-    assert held(runs, 1, mean) >= ENOUGH
+    assert coverage(runs, 1, mean) >= ENOUGH
 
 
-def test_the_textbook_interval_would_not_do() -> None:
+def test_an_interval_for_independent_samples_is_too_narrow() -> None:
     def naive(run: Floats) -> Interval:
         half = stats.t.ppf(0.975, len(run) - 1) * stats.sem(run)
         return Interval(run.mean(), run.mean() - half, run.mean() + half, len(run))
 
-    assert held(autoregressive(0.9, 500, 1000), 1, naive) < 0.6
+    assert coverage(autoregressive(0.9, 500, 1000), 1, naive) < 0.6
 
 
 @pytest.mark.parametrize(("load", "length"), [(0.5, 1000), (0.8, 8000)])
 def test_waits_in_a_queue(load: float, length: int) -> None:
-    assert held(queue(load, 400, length), 1 / (1 - load), mean) >= ENOUGH
+    assert coverage(queue(load, 400, length), 1 / (1 - load), mean) >= ENOUGH
 
 
 def stopped(
     run: Floats, asked: float, make: Callable[[Floats], Interval | None]
 ) -> Interval | None:
-    """As a level is: looks at growing distances, over when two in a row are narrow enough."""
+    """Stops as a level does: checks at growing distances, stops after two precise ones in a row."""
     size, narrow = 100.0, 0
     while size <= len(run):
         found = make(run[: int(size)])
@@ -109,7 +109,7 @@ def stopped(
     ],
     ids=["ar 0.5", "ar 0.9", "lognormal median", "queue"],
 )
-def test_stopping_when_precise_keeps_the_promise(
+def test_stopping_when_precise_keeps_the_coverage(
     runs: Floats, truth: float, asked: float, make: Callable[[Floats], Interval | None]
 ) -> None:
     found = [interval for run in runs if (interval := stopped(run, asked, make)) is not None]
@@ -119,7 +119,7 @@ def test_stopping_when_precise_keeps_the_promise(
 
 
 def test_throughput_of_users_in_a_closed_loop() -> None:
-    """Eight users whose requests share slow and fast moments: what arrives in a second hangs together."""
+    """Eight users whose requests share slow and fast phases: arrivals per second are correlated."""
     random, hits, runs = np.random.default_rng(5), 0, 300
     for _ in range(runs):
         pace = np.exp(autoregressive(0.9, 1, 4000, int(random.integers(1 << 30)))[0] - 1)
@@ -134,12 +134,12 @@ def test_throughput_of_users_in_a_closed_loop() -> None:
     assert hits / runs >= ENOUGH
 
 
-def test_the_table_is_that_of_student() -> None:
+def test_student_t_table() -> None:
     for batches, value in STUDENT_T.items():
         assert value == pytest.approx(stats.t.ppf(0.975, batches - 1), abs=1e-5)
 
 
-def test_too_few_samples_say_nothing() -> None:
+def test_too_few_samples_have_no_interval() -> None:
     assert series_interval(np.ones(19)) is None
     assert rate_interval(np.arange(19), np.ones(19), 0, 100) is None
     assert not precise([None], 0.5)
@@ -149,7 +149,7 @@ def test_too_few_samples_say_nothing() -> None:
 
 
 def test_a_fixed_count_of_requests_is_too_many_or_too_few() -> None:
-    """Ten times the users, as public benchmarks do, against stopping at ±3 %: requests for the same promise."""
+    """10 × users requests, as public benchmarks do, against stopping at ±3 %: requests needed."""
     needed = {}
     for users in (1, 16, 512):
         widths, counts = [], []
@@ -163,6 +163,6 @@ def test_a_fixed_count_of_requests_is_too_many_or_too_few() -> None:
                 size = next_check_s(size)
             counts.append(size)
         needed[users] = (float(np.median(widths)), float(np.median(counts)))
-    assert needed[1][0] > 0.1  # 20 requests do not carry a figure
-    assert needed[512][0] < 0.025  # 5,120 are more than it takes
+    assert needed[1][0] > 0.1  # 20 requests are too few
+    assert needed[512][0] < 0.025  # 5,120 requests are more than needed
     assert needed[512][1] < 0.5 * 5120

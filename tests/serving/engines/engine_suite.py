@@ -48,7 +48,7 @@ def knobs(name: str) -> Iterator[tuple[str, Any]]:
             raise AssertionError(f"no value tried fits {name}.{field}")
 
 
-def said(engine: BaseEngine) -> tuple[list[str], dict[str, str]]:
+def built(engine: BaseEngine) -> tuple[list[str], dict[str, str]]:
     return engine.command(LAUNCH), engine.environ(LAUNCH)
 
 
@@ -73,8 +73,8 @@ class EngineSuite:
             build(name).start_timeout_s = 1.0  # type: ignore[misc]
 
     @pytest.mark.parametrize("name", LOCAL)
-    def test_it_says_where_to_listen_and_what_to_serve(self, name: str) -> None:
-        argv, environ = said(build(name))
+    def test_it_is_given_port_model_and_context(self, name: str) -> None:
+        argv, environ = built(build(name))
         everything = [*argv, *environ.values()]
         assert argv[0] == LAUNCH.executable
         for needed in ("12345", "one", "/models/one", "2048"):
@@ -85,14 +85,16 @@ class EngineSuite:
         assert build(name).environ(LAUNCH)["CUDA_VISIBLE_DEVICES"] == "GPU-1"
 
     @pytest.mark.parametrize("name", LOCAL)
-    def test_what_the_user_sets_comes_last_and_wins(self, name: str) -> None:
+    def test_env_and_extra_args_of_the_user_override(self, name: str) -> None:
         engine = build(name, env={"CUDA_VISIBLE_DEVICES": "7"}, extra_args=("--theirs", "1"))
-        argv, environ = said(engine)
+        argv, environ = built(engine)
         assert argv[-2:] == ["--theirs", "1"]
         assert environ["CUDA_VISIBLE_DEVICES"] == "7"
 
     @pytest.mark.parametrize(("name", "field", "value"), KNOBS)
-    def test_every_knob_is_heard(self, name: str, field: str, value: Any) -> None:
+    def test_every_knob_changes_the_command_or_environment(
+        self, name: str, field: str, value: Any
+    ) -> None:
         plain, turned = build(name), build(name, **{field: value})
         launch = LAUNCH
         if field in ("cpu_kvcache_space_gib", "omp_threads"):
@@ -101,14 +103,14 @@ class EngineSuite:
         assert (turned.command(launch), turned.environ(launch)) != before
 
     @pytest.mark.parametrize("name", LOCAL)
-    def test_everything_said_is_text(self, name: str) -> None:
-        argv, environ = said(build(name, **dict(knobs(name))))
+    def test_arguments_and_variables_are_text(self, name: str) -> None:
+        argv, environ = built(build(name, **dict(knobs(name))))
         assert all(isinstance(part, str) for part in (*argv, *environ, *environ.values()))
         assert "None" not in argv
         json.dumps([argv, environ])
 
     @pytest.mark.parametrize("name", ENGINES)
-    def test_a_death_without_a_word_is_still_told(self, name: str) -> None:
+    def test_an_exit_with_an_empty_log_is_reported(self, name: str) -> None:
         error = build(name).diagnose(3, "")
         assert type(error) is EngineExited
         assert "3" in error.evidence

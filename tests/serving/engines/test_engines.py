@@ -1,5 +1,6 @@
-"""The contract of all engines; of each, golden command lines and how it reads its own deaths."""
+"""The contract of all engines; of each, golden command lines, and how its log is diagnosed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from serving.engines import Launch, LlamaCpp, Nim, SgLang, TrtLlm, Vllm
 from serving.engines.base import evidence, flags
-from serving.errors import BadFlags, EngineExited, OutOfMemory, ServingError
+from serving.errors import BadFlags, EngineExited, LaunchError, OutOfMemory, ServingError
 from serving.topology import Topology
 from tests.serving.engines.engine_suite import EngineSuite
 
@@ -29,7 +30,12 @@ def launch(executable: str, **topology: Any) -> Launch:
     )
 
 
-def test_llamacpp_as_typed() -> None:
+def of_revision(executable: str) -> Launch:
+    """A model on Hugging Face, at a revision."""
+    return replace(launch(executable), model_path="org/model", revision="4f2c9e1")
+
+
+def test_llamacpp_command_line() -> None:
     engine = LlamaCpp(
         parallel=4,
         threads=2,
@@ -47,18 +53,18 @@ def test_llamacpp_as_typed() -> None:
     )
 
 
-def test_vllm_on_gpus_as_typed() -> None:
+def test_vllm_command_line_on_gpus() -> None:
     engine = Vllm(max_num_seqs=256, enable_prefix_caching=False, enforce_eager=True)
-    order = launch("vllm", tensor_parallel=2, expert_parallel=True)
-    assert " ".join(engine.command(order)) == (
+    target = launch("vllm", tensor_parallel=2, expert_parallel=True)
+    assert " ".join(engine.command(target)) == (
         "vllm serve /m --served-model-name m --host 127.0.0.1 --port 8000 --max-model-len 4096 "
         "--tensor-parallel-size 2 --enable-expert-parallel "
         "--max-num-seqs 256 --no-enable-prefix-caching --enforce-eager"
     )
-    assert engine.environ(order) == {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert engine.environ(target) == {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
 
 
-def test_vllm_on_a_cpu_takes_the_cores_of_its_topology() -> None:
+def test_vllm_on_cpu_uses_the_cores_of_its_topology() -> None:
     environ = Vllm(cpu_kvcache_space_gib=2).environ(launch("vllm", cpus=6))
     assert environ == {
         "CUDA_VISIBLE_DEVICES": "",
@@ -70,22 +76,22 @@ def test_vllm_on_a_cpu_takes_the_cores_of_its_topology() -> None:
     }
 
 
-def test_sglang_as_typed() -> None:
+def test_sglang_command_line() -> None:
     engine = SgLang(mem_fraction_static=0.85, max_running_requests=512, disable_radix_cache=True)
-    order = launch("sglang", tensor_parallel=2, expert_parallel=True)
-    assert " ".join(engine.command(order)) == (
+    target = launch("sglang", tensor_parallel=2, expert_parallel=True)
+    assert " ".join(engine.command(target)) == (
         "sglang serve --model-path /m --served-model-name m --host 127.0.0.1 --port 8000 "
         "--context-length 4096 --tp-size 2 --ep-size 2 "
         "--mem-fraction-static 0.85 --max-running-requests 512 --disable-radix-cache"
     )
 
 
-def test_sglang_by_its_python() -> None:
+def test_sglang_command_line_with_a_python() -> None:
     argv = SgLang().command(launch("/opt/venv/bin/python3"))
     assert argv[:3] == ["/opt/venv/bin/python3", "-m", "sglang.launch_server"]
 
 
-def test_trtllm_as_typed() -> None:
+def test_trtllm_command_line() -> None:
     engine = TrtLlm(max_batch_size=256, max_num_tokens=8192, kv_cache_free_gpu_memory_fraction=0.9)
     assert " ".join(engine.command(launch("trtllm-serve", tensor_parallel=2))) == (
         "trtllm-serve serve /m --served_model_name m --host 127.0.0.1 --port 8000 "
@@ -94,11 +100,11 @@ def test_trtllm_as_typed() -> None:
     )
 
 
-def test_nim_is_told_by_its_environment() -> None:
+def test_nim_is_configured_by_environment_variables() -> None:
     engine = Nim(max_num_seqs=64, passthrough_args=("--dtype", "auto"), disable_cuda_graph=True)
-    order = launch("/opt/nim/start_server.sh", tensor_parallel=2)
-    assert engine.command(order) == ["/opt/nim/start_server.sh"]
-    assert engine.environ(order) == {
+    target = launch("/opt/nim/start_server.sh", tensor_parallel=2)
+    assert engine.command(target) == ["/opt/nim/start_server.sh"]
+    assert engine.environ(target) == {
         "CUDA_VISIBLE_DEVICES": "0,1",
         "NIM_DISABLE_CUDA_GRAPH": "1",
         "NIM_MAX_MODEL_LEN": "4096",
@@ -109,6 +115,43 @@ def test_nim_is_told_by_its_environment() -> None:
         "NIM_SERVER_PORT": "8000",
         "NIM_TENSOR_PARALLEL_SIZE": "2",
     }
+
+
+@pytest.mark.parametrize(
+    ("engine", "executable", "line"),
+    [
+        (
+            Vllm(),
+            "vllm",
+            "vllm serve org/model --revision 4f2c9e1 --served-model-name m --host 127.0.0.1 "
+            "--port 8000 --max-model-len 4096",
+        ),
+        (
+            SgLang(),
+            "sglang",
+            "sglang serve --model-path org/model --revision 4f2c9e1 --served-model-name m "
+            "--host 127.0.0.1 --port 8000 --context-length 4096",
+        ),
+        (
+            TrtLlm(),
+            "trtllm-serve",
+            "trtllm-serve serve org/model --revision 4f2c9e1 --served_model_name m "
+            "--host 127.0.0.1 --port 8000 --max_seq_len 4096",
+        ),
+    ],
+)
+def test_a_revision_of_the_model_is_passed_on(engine: Any, executable: str, line: str) -> None:
+    assert " ".join(engine.command(of_revision(executable))) == line
+
+
+@pytest.mark.parametrize(("engine", "name"), [(LlamaCpp(), "llama.cpp"), (Nim(), "NIM")])
+def test_engines_without_revisions_refuse_one(engine: Any, name: str) -> None:
+    with pytest.raises(LaunchError) as refused:
+        engine.command(of_revision("engine"))
+    assert refused.value.evidence == (
+        f"model.revision=4f2c9e1: {name} has no option for a revision: leave it unset, "
+        "and give model.source the path of that revision's files"
+    )
 
 
 DEATHS: list[tuple[Any, str, type[ServingError]]] = [
@@ -158,9 +201,7 @@ DEATHS: list[tuple[Any, str, type[ServingError]]] = [
 
 
 @pytest.mark.parametrize(("engine", "line", "kind"), DEATHS)
-def test_a_death_is_of_the_class_that_its_log_says(
-    engine: Any, line: str, kind: type[ServingError]
-) -> None:
+def test_an_exit_is_classified_by_its_log(engine: Any, line: str, kind: type[ServingError]) -> None:
     log = f"INFO starting\n{line}\n  warning: leaked semaphores at shutdown\n"
     error = engine.diagnose(1, log, Path("/the/log"))
     assert type(error) is kind
@@ -168,7 +209,7 @@ def test_a_death_is_of_the_class_that_its_log_says(
     assert error.log == Path("/the/log")
 
 
-def test_a_refused_value_is_told_with_its_field() -> None:
+def test_a_refused_value_is_reported_with_its_field() -> None:
     log = (
         "pydantic_core._pydantic_core.ValidationError: 2 validation errors for SchedulerConfig\n"
         "max_num_batched_tokens\n"
@@ -183,7 +224,7 @@ def test_a_refused_value_is_told_with_its_field() -> None:
     )
 
 
-def test_a_signal_is_told_with_the_last_words() -> None:
+def test_a_signal_is_reported_with_the_last_line() -> None:
     error = LlamaCpp().diagnose(-9, "loading\nserving\n")
     assert error.evidence == "killed by signal 9; last line: serving"
 
@@ -201,7 +242,7 @@ def test_the_end_of_a_traceback_is_the_evidence() -> None:
     )
 
 
-def test_flags_leave_out_what_is_not_said() -> None:
+def test_flags_leave_out_none_and_false() -> None:
     assert flags({"--a": 1, "--b": None, "--c": True, "--d": False, "--e": 0.5}) == [
         *("--a", "1"),
         "--c",

@@ -1,4 +1,4 @@
-"""The engines themselves, on the CPU: started, asked, stopped; and their real last words."""
+"""Real engines on the CPU: started, queried, stopped; and the real logs of failed starts."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from serving.engines import Engine, LlamaCpp, Vllm
 from serving.engines.base import ModelFormat
 from serving.errors import BadFlags, EngineExited, ServingError
 from serving.install import environments, models
-from serving.launch import Order, launched
+from serving.launch import LaunchSpec, launched
 from serving.topology import Model, Topology
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -51,7 +51,7 @@ def complete(url: str, **body: Any) -> dict[str, Any]:
 
 def serve_and_stop(engine: Engine, log: Path) -> float:
     """Returns the seconds that stopping took."""
-    with launched(Order(engine, MODEL, Topology(cpus=2), log)) as running:
+    with launched(LaunchSpec(engine, MODEL, Topology(cpus=2), log)) as running:
         url = running.endpoint.base_url
         answer = complete(url, prompt=[504, 3575, 282, 4649, 314])
         assert answer["usage"]["prompt_tokens"] == 5
@@ -92,13 +92,13 @@ def test_llamacpp_serves_with_every_knob_turned(tmp_path: Path) -> None:
         ({"flash_attn": "off", "cache_type_v": "q4_0"}, BadFlags, "requires flash_attn"),
     ],
 )
-def test_llamacpp_says_what_it_does_not_like(
+def test_llamacpp_refuses_with_a_reason(
     knobs: dict[str, Any], kind: type[ServingError], line: str, tmp_path: Path
 ) -> None:
     need("llamacpp", "gguf")
     with (
         pytest.raises(kind, match=line),
-        launched(Order(LlamaCpp(**knobs), MODEL, Topology(cpus=1), tmp_path / "log")),
+        launched(LaunchSpec(LlamaCpp(**knobs), MODEL, Topology(cpus=1), tmp_path / "log")),
     ):
         pass
 
@@ -109,7 +109,7 @@ def test_llamacpp_with_a_file_that_is_no_model(tmp_path: Path) -> None:
     model = MODEL.model_copy(update={"source": str(tmp_path / "broken.gguf")})
     with (
         pytest.raises(EngineExited, match="failed to load model"),
-        launched(Order(LlamaCpp(), model, Topology(cpus=1), tmp_path / "log")),
+        launched(LaunchSpec(LlamaCpp(), model, Topology(cpus=1), tmp_path / "log")),
     ):
         pass
 

@@ -1,4 +1,4 @@
-"""Power limits and clocks are set back however the trial ends. Proved by killing, on a fake driver."""
+"""Power limits and clocks are restored however the trial ends. Proved by killing, on a fake driver."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def test_a_limit_and_a_clock_hold_for_the_block(gpus: State) -> None:
     assert settings(gpus) == [(700_000, 0), (650_000, 0)]
 
 
-def test_a_failure_inside_the_block_sets_back_too(gpus: State) -> None:
+def test_a_failure_inside_the_block_restores_too(gpus: State) -> None:
     with pytest.raises(RuntimeError, match="of the trial"), gpus_set(["0"], 300.0, None):
         raise RuntimeError("of the trial")
     assert settings(gpus) == [(700_000, 0)] * 2
@@ -81,8 +81,8 @@ def test_an_owner_that_is_killed_leaves_no_limit(gpus: State, how: signal.Signal
         assert becomes(gpus, [(700_000, 0)] * 2)
 
 
-def test_the_next_owner_waits_until_the_last_one_s_limit_is_set_back(gpus: State) -> None:
-    """Or it would take the limit that it finds for that of the machine."""
+def test_the_next_owner_waits_until_the_last_one_s_limit_is_restored(gpus: State) -> None:
+    """Otherwise it would take the limit that it finds for the machine's own."""
     with setting_owner() as owner:
         owner.kill()
         with gpus_set(["0"], 300.0, None):
@@ -90,7 +90,7 @@ def test_the_next_owner_waits_until_the_last_one_s_limit_is_set_back(gpus: State
     assert becomes(gpus, [(700_000, 0)] * 2)
 
 
-def test_a_keeper_that_is_asked_to_end_sets_back_first_and_is_noticed(gpus: State) -> None:
+def test_a_keeper_that_is_terminated_restores_first_and_is_noticed(gpus: State) -> None:
     """What was measured since then was not under the limit."""
 
     def end_keeper() -> None:
@@ -98,13 +98,13 @@ def test_a_keeper_that_is_asked_to_end_sets_back_first_and_is_noticed(gpus: Stat
         assert becomes(gpus, [(700_000, 0)] * 2)
 
     with (
-        pytest.raises(PowerCapDenied, match="did not hold to the end"),
+        pytest.raises(PowerCapDenied, match="did not hold until the end"),
         gpus_set(["0"], 400.0, None),
     ):
         end_keeper()
 
 
-def test_without_the_right_nothing_is_set_and_it_says_what_is_needed(gpus: State) -> None:
+def test_without_permission_nothing_is_set_and_the_error_says_what_is_needed(gpus: State) -> None:
     gpus.gpus[1].set_rc = NO_PERMISSION
     with (
         pytest.raises(PowerCapDenied, match=r"GPU-00000001.*Insufficient.*root or CAP_SYS_ADMIN"),
@@ -130,7 +130,7 @@ def test_what_can_not_be_set_is_denied(
         pytest.fail("the block must not begin")
 
 
-def test_what_can_not_be_set_back_is_told_with_the_command_that_does(gpus: State) -> None:
+def test_a_failed_restore_has_the_command_that_restores_by_hand(gpus: State) -> None:
     by_hand = "nvidia-smi -i GPU-00000000 -pl 700"
     with pytest.raises(PowerCapLeft, match=by_hand), gpus_set(["0"], 400.0, None):
         gpus.gpus[0].set_rc = NO_PERMISSION
@@ -152,14 +152,14 @@ def test_a_keeper_that_is_killed_is_noticed(
         os.kill(_keeper(), signal.SIGKILL)
 
 
-def test_clocks_alone_are_set_and_set_back(gpus: State) -> None:
+def test_clocks_alone_are_set_and_restored(gpus: State) -> None:
     with gpus_set(["1"], None, 1200):
         assert settings(gpus) == [(700_000, 0), (700_000, 1200)]
     assert settings(gpus) == [(700_000, 0)] * 2
 
 
-def test_nothing_is_touched_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even a library is looked for."""
+def test_nothing_is_changed_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a library is loaded."""
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with gpus_set(["0"], None, None), gpus_set([], 400.0, 1000):

@@ -1,4 +1,4 @@
-"""What the doctor finds: facts, and for everything that is lacking, what to do."""
+"""The doctor's report: facts, and for everything that is missing, what to do."""
 
 import ctypes.util
 import os
@@ -22,7 +22,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_bare_machine_is_told_what_to_do(bare: Path) -> None:
+def test_a_bare_machine_gets_instructions(bare: Path) -> None:
     found = {check.name: check for check in checks(list(ENGINES))}
     assert found["python"].state == "ok"
     assert "cores" in found["processor"].found
@@ -44,7 +44,7 @@ def test_an_executable_on_path_is_found_with_its_version(bare: Path) -> None:
     assert check.found == f"{engine}: version: 7"
 
 
-def test_an_executable_that_does_not_run_is_not_called_well(bare: Path) -> None:
+def test_an_executable_that_does_not_run_is_a_warning(bare: Path) -> None:
     engine = bare / "bin" / "llama-server"
     engine.parent.mkdir()
     engine.write_text("#!/bin/sh\necho no libggml.so >&2\nexit 127\n")
@@ -56,7 +56,7 @@ def test_an_executable_that_does_not_run_is_not_called_well(bare: Path) -> None:
 
 
 @pytest.mark.skipif(HAS_NVML, reason="there is an NVIDIA driver")
-def test_no_nvidia_library_is_an_answer() -> None:
+def test_a_missing_nvidia_library_is_reported() -> None:
     nvidia = driver()
     assert nvidia.gpus == ()
     assert nvidia.version is None
@@ -73,7 +73,7 @@ def test_gpus_are_seen() -> None:
     assert all(gpu.uuid.startswith("GPU-") and gpu.memory_bytes > 0 for gpu in nvidia.gpus)
 
 
-def test_provenance_says_on_what_it_ran() -> None:
+def test_provenance_describes_the_machine() -> None:
     facts = provenance()
     assert facts["cores"] == os.cpu_count()
     assert facts["kernel"] == os.uname().release

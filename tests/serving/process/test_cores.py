@@ -1,4 +1,4 @@
-"""Cores are given once, and come back however their holder ends."""
+"""Each core has one holder, and is released however the holder ends."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ with reserved(int(sys.argv[1])) as mine:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the one that studies on this machine use at this moment."""
+    """Not the folder that studies on this machine are using."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert cores.folder().parent == tmp_path
@@ -39,7 +39,7 @@ def test_each_gets_its_own_until_none_is_left() -> None:
         assert whole == tuple(sorted(os.sched_getaffinity(0)))
 
 
-def test_what_is_not_enough_is_not_kept() -> None:
+def test_too_few_cores_are_released() -> None:
     with reserved(1), reserved(ALL) as too_few:
         assert too_few == ()
         with reserved(ALL - 1) as rest:

@@ -63,7 +63,7 @@ def test_an_owner_that_is_killed_leaves_nothing(
         assert not listening(port)
 
 
-def test_a_supervisor_that_is_killed_takes_the_engine_along(
+def test_an_engine_ends_with_its_killed_supervisor(
     pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     with supervised([sys.executable, str(STUB)], stub_environ(pids), tmp_path / "log") as process:
@@ -120,7 +120,7 @@ def test_cores_are_those_asked_for(tmp_path: Path) -> None:
     assert log.read_text().strip() == str([core])
 
 
-def test_a_generation_is_of_one_start(tmp_path: Path) -> None:
+def test_a_generation_identifies_one_start(tmp_path: Path) -> None:
     mine = generation(os.getpid())
     assert mine is not None
     assert mine == generation(os.getpid())
@@ -128,7 +128,7 @@ def test_a_generation_is_of_one_start(tmp_path: Path) -> None:
     assert generation(2**22 + 1) is None
 
 
-def test_listening_is_told_by_process(tmp_path: Path) -> None:
+def test_listening_sockets_are_known_by_process(tmp_path: Path) -> None:
     port = free_port()
     argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
     with supervised(argv, {}, tmp_path / "log") as process:

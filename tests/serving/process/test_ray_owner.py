@@ -59,7 +59,7 @@ def holding(pids: Path, log: Path, port: int) -> None:
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_an_actor_that_ends_takes_its_engine_along(
+def test_an_engine_ends_with_its_actor(
     how: str, pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     port = probe.free_port()
@@ -79,7 +79,7 @@ def test_an_actor_that_ends_takes_its_engine_along(
     assert not probe.taken(port)
 
 
-def test_a_task_that_is_cancelled_by_force_takes_its_engine_along(
+def test_an_engine_ends_with_its_cancelled_task(
     pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
     port = probe.free_port()

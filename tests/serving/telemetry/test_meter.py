@@ -19,15 +19,15 @@ def trace(at_ns: list[int], values: list[list[float]]) -> CounterTrace:
 
 def test_the_ends_of_a_window_lie_between_samples() -> None:
     seen = trace([0, 100, 300], [[0, 10], [50, 10], [150, 30]])
-    assert seen.grown(50, 200) == pytest.approx({"gpu0": 75, "gpu1": 10})
+    assert seen.increase(50, 200) == pytest.approx({"gpu0": 75, "gpu1": 10})
 
 
 @pytest.mark.parametrize(("begin_ns", "end_ns"), [(-1, 50), (50, 301), (50, 50), (60, 50)])
-def test_what_was_not_sampled_is_not_known(begin_ns: int, end_ns: int) -> None:
+def test_a_window_beyond_the_samples_is_refused(begin_ns: int, end_ns: int) -> None:
     seen = trace([0, 100, 300], [[0], [50], [150]])
     assert not seen.covers(begin_ns, end_ns)
     with pytest.raises(ValueError, match="does not cover"):
-        seen.grown(begin_ns, end_ns)
+        seen.increase(begin_ns, end_ns)
 
 
 @given(
@@ -42,8 +42,10 @@ def test_windows_add_up(gaps: list[int], steps: list[float], cut: float) -> None
     begin_ns, end_ns = at_ns[0], at_ns[-1]
     middle_ns = begin_ns + max(1, int(cut * (end_ns - begin_ns)))
     if begin_ns < middle_ns < end_ns:
-        parts = seen.grown(begin_ns, middle_ns)["gpu0"] + seen.grown(middle_ns, end_ns)["gpu0"]
-        assert parts == pytest.approx(seen.grown(begin_ns, end_ns)["gpu0"], abs=1e-6)
+        parts = (
+            seen.increase(begin_ns, middle_ns)["gpu0"] + seen.increase(middle_ns, end_ns)["gpu0"]
+        )
+        assert parts == pytest.approx(seen.increase(begin_ns, end_ns)["gpu0"], abs=1e-6)
 
 
 def test_a_meter_covers_its_block_and_outlives_a_silent_source() -> None:

@@ -1,4 +1,4 @@
-"""The contract: closed forms where joules are given, and one broken clause after the other."""
+"""The validity checks: closed forms where joules are valid, and each check failing alone."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -89,22 +89,22 @@ def test_a_window_that_is_not_covered() -> None:
     assert reason(verdict(early)) == "gpu0: energy counter covers 49% of the window"
     lost = [replace(steady()[-1], energy_j=None, power_w=None, fault="GPU is lost")]
     assert reason(verdict([*early, *lost])).endswith("of the window: GPU is lost")
-    assert "neither an energy counter nor power is told" in reason(verdict(lost))
+    assert "neither an energy counter nor power was reported" in reason(verdict(lost))
 
 
-def test_a_hole_in_the_readings() -> None:
+def test_a_gap_in_the_readings() -> None:
     holed = [each for each in steady() if not 4 * S < each.at_ns < 7 * S]
     assert reason(verdict(holed)) == "gpu0: no reading for 3.0 s, more than 2 s"
     outside = [each for each in steady(seconds=20) if not 14 * S < each.at_ns < 18 * S]
     assert verdict(outside).reasons == ()
 
 
-def test_a_counter_that_went_back() -> None:
+def test_a_counter_that_decreased() -> None:
     reset = [
         replace(each, energy_j=(each.energy_j or 0) - 2000 * (each.at_ns > 6 * S))
         for each in steady()
     ]
-    assert "gpu0: its energy counter went back: it was reset" in verdict(reset).reasons
+    assert "gpu0: its energy counter decreased: it was reset" in verdict(reset).reasons
     before = [
         replace(each, energy_j=(each.energy_j or 0) + 9000 * (each.at_ns < S / 2))
         for each in steady()
@@ -119,7 +119,7 @@ def test_a_counter_and_sampled_power_that_disagree(off: float) -> None:
     assert verdict(wrong, "modelled").reasons == ()
 
 
-def test_a_lagging_average_is_given_the_time_that_it_lags() -> None:
+def test_the_lag_of_averaged_power_is_tolerated() -> None:
     """From 100 to 400 W at the window's begin: the mean of a second shows it half a second late."""
     rows = [
         Reading(round(t * S), "gpu0", 100 * min(t, 1) + 400 * max(t - 1, 0), power)
@@ -130,14 +130,14 @@ def test_a_lagging_average_is_given_the_time_that_it_lags() -> None:
     assert verdict(rows, "average").counter_error == pytest.approx(150 / 3850, rel=0.02)
 
 
-def test_watts_that_no_board_draws() -> None:
+def test_implausible_watts() -> None:
     assert "880 W on average is not plausible: at most 770 W" in reason(verdict(steady(880.0)))
     assert verdict(steady(760.0)).reasons == ()
     assert "0 W on average" in verdict(steady(0.0)).reasons[-1]
 
 
-def test_others_on_the_board() -> None:
-    """Looked for every second: also the look before the window and that after it tell of it."""
+def test_foreign_processes_on_the_board() -> None:
+    """Checked every second: the check before the window and the one after it count as well."""
 
     def seen(at_s: int) -> Verdict:
         rows = [
@@ -154,15 +154,15 @@ def test_others_on_the_board() -> None:
     assert seen(13).reasons == ()
 
 
-def test_clocks_that_hardware_held_down() -> None:
+def test_clocks_throttled_by_hardware() -> None:
     slowed = [replace(each, throttle=0x8 | 0x40 if each.at_ns == 6 * S else 4) for each in steady()]
-    said = "gpu0: its clocks were held down: hardware slowdown, hardware thermal slowdown"
+    said = "gpu0: its clocks were throttled: hardware slowdown, hardware thermal slowdown"
     assert reason(verdict(slowed)) == said
     capped = [replace(each, throttle=0x4 | 0x1) for each in steady()]  # a power cap is no fault
     assert verdict(capped).reasons == ()
 
 
-def test_two_boards_make_one_verdict_and_either_can_break_it() -> None:
+def test_two_boards_have_one_verdict_and_either_can_invalidate_it() -> None:
     other = [
         replace(each, device="gpu1", energy_j=(each.energy_j or 0) / 2, power_w=200.0)
         for each in steady()

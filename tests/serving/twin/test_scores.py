@@ -1,4 +1,4 @@
-"""The arithmetic by which the twin is judged."""
+"""The arithmetic of the twin's scores."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from tests.benchmarks.twin.points import (
     by_littles_law,
     layout,
     newest,
-    outdone_until,
+    superseded_until,
     without_speculation,
 )
 from tests.benchmarks.twin.scores import error, ordered, rank_correlations
@@ -25,7 +25,7 @@ def point(day: str, tpot_s: float, *, users: int = 16, means: bool = True) -> Po
     return Point(replace(CONFIG, users=users), day, "v1", means, 0.2, tpot_s, 100.0)
 
 
-def test_error_says_how_far_off_and_to_which_side() -> None:
+def test_error_has_size_and_signed_bias() -> None:
     found = error([1.1, 0.8, 1.0], [1.0, 1.0, 1.0])
     assert found.count == 3
     assert found.median == pytest.approx(0.1)
@@ -33,7 +33,7 @@ def test_error_says_how_far_off_and_to_which_side() -> None:
     assert math.isnan(error([], []).median)
 
 
-def test_pairs_are_of_one_group_and_ties_have_no_order() -> None:
+def test_pairs_are_within_a_group_and_ties_are_skipped() -> None:
     rows = [("a", 1.0, 1.0), ("a", 2.0, 2.0), ("a", 1.5, 3.0), ("b", 9.0, 1.0), ("a", 7.0, 1.005)]
     found = ordered(rows)
     assert (found.pairs, found.right) == (5, 2)
@@ -63,7 +63,7 @@ def test_rank_correlation_needs_enough_members() -> None:
         ((4, 4, 1, 16), (1, 4, 4)),
     ],
 )
-def test_layout_counts_the_gpus_that_there_were(
+def test_layout_counts_the_gpus_used(
     sizes: tuple[int, int, int, int], found: tuple[int, int, int]
 ) -> None:
     assert layout(*sizes) == found
@@ -74,29 +74,29 @@ def test_littles_law() -> None:
     assert by_littles_law(CONFIG, 0.2, 0.01) == pytest.approx(16 * 1843.2 / 9.406 / 4)
 
 
-def test_of_two_runs_of_a_day_far_apart_the_slower_is_plain() -> None:
+def test_the_slower_of_two_differing_runs_of_a_day_is_without_speculation() -> None:
     twice = [point("2026-03-25", 0.009), point("2026-03-25", 0.006)]
     alone = point("2026-03-25", 0.02, users=64)
     other = point("2026-04-01", 0.02, users=64)
     assert without_speculation([*twice, alone, other]) == [twice[0], other]
 
 
-def test_the_newest_run_counts() -> None:
+def test_the_newest_run_is_used() -> None:
     old, new = point("2026-03-25", 0.009), point("2026-04-01", 0.0085)
     assert newest([new, old]) == [new]
 
 
-def test_what_a_later_image_outdid() -> None:
+def test_runs_of_a_superseded_image() -> None:
     olds = [point("2026-04-17", 0.02), point("2026-04-17", 0.03, users=64)]
     news = [point("2026-05-17", 0.01), point("2026-05-17", 0.029, users=128)]
-    assert outdone_until([*olds, *news]) == "2026-04-17"
-    assert outdone_until([*olds, point("2026-05-17", 0.019)]) == ""
+    assert superseded_until([*olds, *news]) == "2026-04-17"
+    assert superseded_until([*olds, point("2026-05-17", 0.019)]) == ""
 
 
-def test_costs_are_found_again() -> None:
+def test_known_costs_are_recovered() -> None:
     random = np.random.default_rng(0)
     rows = np.hstack((random.uniform(5, 50, (60, 1)), random.uniform(0.5, 30, (60, 2))))
     aims = rows[:, 0] + rows[:, 1:] @ np.array([0.4, 1.5])
-    aims[::10] *= 3  # a few that are far off do not matter
+    aims[::10] *= 3  # outliers do not matter
     costs = least_absolute(rows, aims, np.ones(60), np.array([2.0, 2.0]))
     assert costs == pytest.approx([0.4, 1.5], rel=1e-3)

@@ -32,7 +32,7 @@ def test_the_winner_of_joules_is_another_than_that_of_tokens(
     assert main(["simulate", *OVERRIDES, "--workers", "1"]) == 0
     (folder,) = (tmp_path / "studies").iterdir()
     study, found = load_saved(folder), [entry.result for entry in results(folder)]
-    assert (study.objective.throughput, study.objective.direction) == (
+    assert (study.objective.metric, study.objective.direction) == (
         "energy_j_per_output_tok",
         "min",
     )

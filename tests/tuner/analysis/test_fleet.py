@@ -1,4 +1,4 @@
-"""The plan against every whole-numbered plan there is, on days that are small enough for it."""
+"""The plan against every plan in whole replicas, on days that are small enough to enumerate them."""
 
 from itertools import product
 
@@ -117,7 +117,7 @@ def test_by_hand() -> None:
     assert made.usd_per_device_year == pytest.approx(3.6 * 24 * 365)
 
 
-def test_one_more_megawatt_is_worth_what_it_adds() -> None:
+def test_the_marginal_value_of_a_megawatt_is_what_one_more_adds() -> None:
     candidates = [
         each("premium", 0, 4, 4000, 900), each("bulk", 0, 4, 7000, 9000), each("bulk", 1, 4, 4500, 7000),
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def test_one_configuration_for_all_is_the_best_of_each_alone(candidates: list[Ca
 
 
 @given(CANDIDATES)
-def test_what_is_left_out_is_beaten(candidates: list[Candidate]) -> None:
+def test_what_is_left_out_is_dominated(candidates: list[Candidate]) -> None:
     config = fleet(1, 8, 1e4, 1e4)
     kept = useful(config, candidates)
     for one in candidates:
@@ -200,8 +200,8 @@ def test_what_is_left_out_is_beaten(candidates: list[Candidate]) -> None:
         )
 
 
-def test_nothing_fit_to_serve_is_said() -> None:
-    with pytest.raises(ValueError, match="keeps the promises of a tier"):
+def test_a_plan_without_candidates_is_an_error() -> None:
+    with pytest.raises(ValueError, match="meets the SLO of a tier"):
         plan(fleet(1, 8, 1, 1), [])
 
 

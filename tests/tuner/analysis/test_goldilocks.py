@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.tuner.metrics.test_derive import B300, estimate
 from tests.tuner.metrics.test_earnings import PRICES, RENTED
 from tests.tuner.metrics.test_sensitivity import between
-from tests.tuner.results import CONFIG, TIMINGS, failed, point
+from tests.tuner.samples.points import CONFIG, TIMINGS, failed, point
 from tuner.analysis.goldilocks import chord_heights, knee, tier_earnings, zone
 from tuner.config.groups.economics import Economics, Premium, Zone
 from tuner.config.groups.objective import Slo, Tier
@@ -101,12 +101,12 @@ def test_where_the_best_moves_is_what_a_search_by_hand_finds(
         figures = (earned(p.metrics, 1, B300, case)[FIGURE] for p in made.points)
         return max(each for each in figures if each is not None)
 
-    told = {(name, value): spot.earns for name, value, spot in found.moves}
+    moved_to = {(name, value): spot.earns for name, value, spot in found.moves}
     for path in uncertain(economics):
         for end in (0, 1):
             case, name = moved(economics, {path: end}), ".".join(map(str, path))
             stays = earned(found.best.point.metrics, 1, B300, case)[FIGURE]
-            earns = told.get((name, inputs(case)[name].value), stays)
+            earns = moved_to.get((name, inputs(case)[name].value), stays)
             assert earns == pytest.approx(most(case))
 
 
@@ -132,7 +132,7 @@ def test_a_tier_is_sold_at_its_own_price() -> None:
     assert band.low == band.high == pytest.approx(cheap.spot.earns + 5)
 
 
-def test_what_can_not_be_priced_is_in_no_zone() -> None:
+def test_points_without_a_price_are_in_no_zone() -> None:
     unpriced = curve(at(0, 20, 1500))
     bare = replace(unpriced, config=CONFIG)
     assert zone([failed()], ECONOMICS) is None

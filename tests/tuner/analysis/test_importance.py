@@ -1,4 +1,4 @@
-"""Importance and what changes bring, against functions of which both are known."""
+"""Importance and effects of changes, against functions of which both are known."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.analysis.importance import Domain, importance, shapley, spread
+from tuner.analysis.importance import importance, random_points, shapley
 from tuner.config.groups.space import Bool, Categorical, Constraint, Float, Int, Point, Space
+from tuner.search.space import SearchSpace
 
 SPACE = Space(
     parameters={
@@ -19,7 +20,7 @@ SPACE = Space(
         "engine.a.inert": Categorical(type="categorical", choices=("x", "y", "z")),
     }
 )
-DOMAIN = Domain(SPACE, ("a",), {})
+SEARCHED = SearchSpace(SPACE, ("a",))
 
 
 def additive(points: Sequence[Point]) -> np.ndarray:
@@ -31,7 +32,7 @@ def additive(points: Sequence[Point]) -> np.ndarray:
 
 def test_importance_is_the_share_of_the_variance() -> None:
     """Of 3x + y with x, y uniform: 9 / 10 and 1 / 10. Of x y: V = 7/144, total effects 4/7 (Sobol' 2001)."""
-    found = importance(additive, DOMAIN, 4096, 0)
+    found = importance(additive, SEARCHED, 4096, 0)
     assert found["engine.a.big"][0] == pytest.approx(0.9, abs=0.04)
     assert found["engine.a.small"][0] == pytest.approx(0.1, abs=0.02)
     assert found["engine.a.big"][1] == pytest.approx(4 / 7, abs=0.05)
@@ -40,23 +41,23 @@ def test_importance_is_the_share_of_the_variance() -> None:
 
 
 def test_few_points_rank_the_knobs_all_the_same() -> None:
-    found = importance(additive, DOMAIN, 256, 3)
+    found = importance(additive, SEARCHED, 256, 3)
     ranked = sorted(found, key=lambda knob: -found[knob][0])
     assert ranked == ["engine.a.big", "engine.a.small", "engine.a.inert"]
 
 
 def test_a_constant_has_no_important_knob() -> None:
-    found = importance(lambda points: np.ones((len(points), 1)), DOMAIN, 64, 0)
+    found = importance(lambda points: np.ones((len(points), 1)), SEARCHED, 64, 0)
     assert all((share == 0).all() for share in found.values())
 
 
-def test_of_an_additive_function_each_change_brings_its_own_effect() -> None:
+def test_of_an_additive_function_each_change_has_its_own_effect() -> None:
     changes: dict[str, Any] = {"engine.a.big": 0.5, "engine.a.small": 0.25, "engine.a.inert": "y"}
-    found = shapley(additive, DOMAIN, {}, changes)
+    found = shapley(additive, SEARCHED, {}, changes)
     assert {knob: each[0] for knob, each in found.items()} == pytest.approx(
         {"engine.a.big": 1.5, "engine.a.small": 0.25, "engine.a.inert": 0.0}
     )
-    # Of a product from nothing both halves belong to both.
+    # The product starts from 0: each change gets half of it.
     assert found["engine.a.big"][1] == pytest.approx(0.5 * 0.25 / 2)
 
 
@@ -72,7 +73,7 @@ def test_exact_values_are_the_mean_over_all_orders(table: list[float]) -> None:
         return np.array([[of(point)] for point in points])
 
     changes = dict.fromkeys(knobs, True)
-    found = shapley(value_of, Domain(space, ("a",), {}), {}, changes)
+    found = shapley(value_of, SearchSpace(space, ("a",)), {}, changes)
     expected = dict.fromkeys(knobs, 0.0)
     for order in permutations(knobs):
         for place, knob in enumerate(order):
@@ -92,11 +93,11 @@ def test_many_changes_add_up_too_and_are_near_the_truth() -> None:
         both = [10.0 * bool(p.get(knobs[0]) and p.get(knobs[1])) for p in points]
         return np.array([plain]).T + np.array([both]).T
 
-    found = shapley(value_of, Domain(space, ("a",), {}), {}, dict.fromkeys(knobs, True))
+    found = shapley(value_of, SearchSpace(space, ("a",)), {}, dict.fromkeys(knobs, True))
     assert sum(v[0] for v in found.values()) == pytest.approx(78 + 10)
     assert found[knobs[5]][0] == pytest.approx(6)
     assert found[knobs[0]][0] == pytest.approx(1 + 5, abs=1e-9)  # each order and its reverse
-    again = shapley(value_of, Domain(space, ("a",), {}), {}, dict.fromkeys(knobs, True))
+    again = shapley(value_of, SearchSpace(space, ("a",)), {}, dict.fromkeys(knobs, True))
     assert all(found[knob] == again[knob] for knob in knobs)
 
 
@@ -112,18 +113,18 @@ def test_conditions_constraints_and_engines_are_kept() -> None:
             "room": Constraint(left="engine.b.slots", op="<=", right=32, reason="no room")
         },
     )
-    domain, asked = Domain(space, ("a", "b"), {}), list[Point]()
+    searched, asked = SearchSpace(space, ("a", "b")), list[Point]()
 
     def value_of(points: Sequence[Point]) -> np.ndarray:
         asked.extend(points)
         return np.array([[10.0 * (point["engine"] == "a") + _depth(point)] for point in points])
 
-    found = importance(value_of, domain, 512, 0)
-    assert all(domain.possible(point) and domain.kept(point) == point for point in asked)
+    found = importance(value_of, searched, 512, 0)
+    assert all(searched.possible(point) and searched.only_active(point) == point for point in asked)
     assert found["engine"][0] > 0.8
     assert found["engine.a.depth"][0] > 0.005
     assert found["topology.cpus"][0] == found["engine.b.slots"][0] == 0
-    # Mode matters through the depth that it lets count.
+    # Mode matters through the depth that it activates.
     assert found["engine.a.mode"][0] > 0.005
 
 
@@ -132,12 +133,12 @@ def _depth(point: Point) -> float:
 
 
 def test_draws_are_seeded_and_inside() -> None:
-    points = spread(DOMAIN, 50, 1)
+    points = random_points(SEARCHED, 50, 1)
     assert len(points) == 50
-    assert points == spread(DOMAIN, 50, 1) != spread(DOMAIN, 50, 2)
+    assert points == random_points(SEARCHED, 50, 1) != random_points(SEARCHED, 50, 2)
     assert all(0 <= float(point["engine.a.big"]) <= 1 for point in points)
     impossible = SPACE.model_copy(
         update={"constraints": {"no": Constraint(left="engine.a.big", op=">", right=2, reason="")}}
     )
-    assert spread(Domain(impossible, ("a",), {}), 5, 0) == []
-    assert importance(additive, Domain(impossible, ("a",), {}), 5, 0) == {}
+    assert random_points(SearchSpace(impossible, ("a",)), 5, 0) == []
+    assert importance(additive, SearchSpace(impossible, ("a",)), 5, 0) == {}

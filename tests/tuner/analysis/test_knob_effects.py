@@ -1,4 +1,4 @@
-"""What is explained of a study whose knobs' effects are known, from its ledger alone."""
+"""Knob effects of a study in which they are known, from its ledger alone."""
 
 import io
 from collections.abc import Sequence
@@ -9,21 +9,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.tuner.landscape import landscape, rate, result_of
-from tuner.analysis.knob_effects import Explained, explained
-from tuner.analysis.surrogate import believed
+from tests.tuner.samples.landscape import landscape, rate, result_of
+from tuner.analysis.knob_effects import TierEffects, knob_effects
+from tuner.analysis.surrogate import fit_surrogate
 from tuner.config.groups.search import SearchConfig
 from tuner.config.groups.space import Point
-from tuner.config.resolve import fixed_values
-from tuner.report.sections.importance import show_explained
+from tuner.report.sections.importance import show_importance
 from tuner.report.summary import show_report
 from tuner.results.ledger import Finished, Ledger
-from tuner.search.space import enumerate_points
+from tuner.search.space import SearchSpace
 from tuner.study.study import Study
 from tuner.trial.result import Completed, Failed, Measured, Timings
 
 CONFIG = landscape(SearchConfig(kind="random", trials=16, seed=2))
-POINTS = list(enumerate_points(CONFIG.space, list(CONFIG.engine), fixed_values(CONFIG)))
+POINTS = list(SearchSpace.of(CONFIG).enumerate_points())
 EVEN = [(i + i // 2 + i // 6) % 2 == 0 for i in range(len(POINTS))]
 EVERY_OTHER: tuple[Point, ...] = ({}, *compress(POINTS, EVEN))
 
@@ -35,18 +34,18 @@ def trials(folder: Path, points: Sequence[Point] = EVERY_OTHER) -> list[Finished
         return ledger.results()
 
 
-def bulk(entries: Sequence[Finished]) -> Explained:
-    return explained(CONFIG, entries)[0]
+def bulk(entries: Sequence[Finished]) -> TierEffects:
+    return knob_effects(CONFIG, entries)[0]
 
 
-def test_the_model_foretells_what_was_not_measured(tmp_path: Path) -> None:
-    belief = believed(CONFIG, trials(tmp_path))
-    assert belief is not None
+def test_the_model_predicts_what_was_not_measured(tmp_path: Path) -> None:
+    surrogate = fit_surrogate(CONFIG, trials(tmp_path))
+    assert surrogate is not None
     unseen = [point for point, seen in zip(POINTS, EVEN, strict=True) if not seen]
-    told = belief.value(unseen)[:, 0]
+    predicted = surrogate.value(unseen)[:, 0]
     best = 1 - 0.5**4
-    assert told == pytest.approx([rate(point) * best for point in unseen], rel=0.05)
-    quality = belief.fit_quality()["bulk"]
+    assert predicted == pytest.approx([rate(point) * best for point in unseen], rel=0.05)
+    quality = surrogate.fit_quality()["bulk"]
     assert quality.correlation is not None
     assert quality.correlation > 0.8
 
@@ -61,14 +60,14 @@ def test_knobs_are_ranked_and_an_inert_one_does_not_matter(tmp_path: Path) -> No
     assert shares["cache_type_k"] < 0.01
 
 
-def test_what_each_change_brings_adds_up_to_what_was_measured(tmp_path: Path) -> None:
+def test_the_effects_of_the_changes_add_up_to_what_was_measured(tmp_path: Path) -> None:
     found = bulk(trials(tmp_path))
-    brings = {
-        knob.path.rpartition(".")[2]: knob.brings for knob in found.knobs if knob.brings is not None
+    effects = {
+        knob.path.rpartition(".")[2]: knob.effect for knob in found.knobs if knob.effect is not None
     }
-    assert sum(brings.values()) == pytest.approx(found.best - found.default)
+    assert sum(effects.values()) == pytest.approx(found.best - found.default)
     best = 1 - 0.5**4
-    assert brings["threads"] == pytest.approx(90 * best, rel=0.1)
+    assert effects["threads"] == pytest.approx(90 * best, rel=0.1)
     assert found.measured is not None
     assert found.best - found.default == pytest.approx(
         found.measured[1] - found.measured[0], rel=0.1
@@ -77,27 +76,27 @@ def test_what_each_change_brings_adds_up_to_what_was_measured(tmp_path: Path) ->
     assert threads.changed == (1, 4)
 
 
-def test_one_more_trial_is_worth_less_once_the_best_is_known(tmp_path: Path) -> None:
+def test_one_more_trial_gains_less_once_the_best_is_known(tmp_path: Path) -> None:
     poor = [point for point in POINTS if point["engine.llamacpp.threads"] in (1, 2)]
     early, late = bulk(trials(tmp_path / "a", poor)), bulk(trials(tmp_path / "b"))
-    assert early.further is not None
-    assert late.further is not None
-    assert early.further.probability > 0.5
-    assert early.further.median > 0.1
-    assert late.further.probability < 0.7 * early.further.probability
-    assert late.further.median < 0.01  # what does not matter any more
+    assert early.next_trial is not None
+    assert late.next_trial is not None
+    assert early.next_trial.probability > 0.5
+    assert early.next_trial.median > 0.1
+    assert late.next_trial.probability < 0.7 * early.next_trial.probability
+    assert late.next_trial.median < 0.01  # what does not matter any more
     assert late.trials == len(EVERY_OTHER)
-    assert EVERY_OTHER[late.improved - 1]["engine.llamacpp.threads"] == 4
+    assert EVERY_OTHER[late.best_after - 1]["engine.llamacpp.threads"] == 4
 
 
-def test_with_few_trials_nothing_is_told(tmp_path: Path) -> None:
+def test_with_few_trials_effects_are_unavailable(tmp_path: Path) -> None:
     found = bulk(trials(tmp_path, EVERY_OTHER[:7]))
-    assert found.unknown == "fewer than 8 trials showed a curve"
+    assert found.unavailable == "fewer than 8 trials with a curve"
     assert not found.knobs
 
 
-def test_what_the_model_can_not_foretell_is_not_told(tmp_path: Path) -> None:
-    """The same points with each other's curves: nothing there to be learnt."""
+def test_a_model_that_does_not_predict_explains_nothing(tmp_path: Path) -> None:
+    """The same points with each other's curves: there is nothing to learn."""
     entries = trials(tmp_path)
     order = [5, 11, 2, 8, 0, 9, 4, 12, 1, 7, 3, 10, 6]
     mixed = []
@@ -106,11 +105,11 @@ def test_what_the_model_can_not_foretell_is_not_told(tmp_path: Path) -> None:
         assert isinstance(result, Completed)
         mixed.append(replace(entry, result=replace(result, config=entry.result.config)))
     found = bulk(mixed)
-    assert "does not foretell" in found.unknown
+    assert "does not predict" in found.unavailable
     assert not found.knobs
 
 
-def test_trials_that_failed_or_are_outside_the_space_are_no_obstacle(tmp_path: Path) -> None:
+def test_failed_trials_and_those_outside_the_space_are_left_out(tmp_path: Path) -> None:
     entries = trials(tmp_path)
     failed = Failed(entries[0].result.config, "OutOfMemory", "none left", Timings(1, 0, 0))
     found = bulk([*entries, replace(entries[1], number=99, result=failed)])
@@ -120,14 +119,14 @@ def test_trials_that_failed_or_are_outside_the_space_are_no_obstacle(tmp_path: P
 
 def test_the_table_fits_a_narrow_screen_and_adds_up(tmp_path: Path) -> None:
     entries, out = trials(tmp_path), io.StringIO()
-    show_explained(CONFIG, entries, {}, Console(file=out, width=80))
+    show_importance(CONFIG, entries, {}, Console(file=out, width=80))
     said = out.getvalue()
     assert "…" not in said
-    assert "What moved bulk: throughput_output_tok_s_device" in said
+    assert "Parameter importance, bulk: throughput_output_tok_s_device" in said
     assert "llamacpp.threads" in said
     assert "1 → 4" in said
     assert "rank correlation" in said
-    assert "What moved fast" in said
+    assert "Parameter importance, fast" in said
 
 
 def test_a_whole_report_holds_it(tmp_path: Path) -> None:
@@ -137,8 +136,8 @@ def test_a_whole_report_holds_it(tmp_path: Path) -> None:
             study.finished(proposal.number, Measured(result_of(CONFIG, proposal.point), {}))
     out = io.StringIO()
     show_report(tmp_path, CONFIG, Console(file=out, width=80))
-    assert "What moved bulk" in out.getvalue()
-    assert "What the study took, and what it brought" in out.getvalue()
+    assert "Parameter importance, bulk" in out.getvalue()
+    assert "Cost and gain of the study" in out.getvalue()
 
 
 def test_emulated_figures_are_marked_as_such(tmp_path: Path) -> None:
@@ -147,6 +146,6 @@ def test_emulated_figures_are_marked_as_such(tmp_path: Path) -> None:
         for entry in trials(tmp_path)
     ]
     out = io.StringIO()
-    show_explained(CONFIG, entries, {}, Console(file=out, width=80))
+    show_importance(CONFIG, entries, {}, Console(file=out, width=80))
     assert "trial 12 modelled" in out.getvalue()
-    assert "measured were" not in out.getvalue()
+    assert "measured: " not in out.getvalue()

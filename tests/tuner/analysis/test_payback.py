@@ -1,4 +1,4 @@
-"""What a study brought and when that pays, against figures by hand, and in the report."""
+"""The gain of a study and when it pays for it, against figures by hand, and in the report."""
 
 import io
 from dataclasses import replace
@@ -9,18 +9,20 @@ from rich.console import Console
 
 from tests.tuner.confirm.test_rounds import CONFIG as CONFIRMED
 from tests.tuner.confirm.test_rounds import play
-from tests.tuner.landscape import landscape, measured, result_of
-from tests.tuner.sample import sample_config, sample_study
-from tuner.analysis.payback import counts_devices, gains, payback_h
+from tests.tuner.samples.landscape import landscape, measured, result_of
+from tests.tuner.samples.study import sample_config, sample_study
+from tuner.analysis.payback import gains, payback_h
 from tuner.config.groups.objective import ObjectiveConfig
 from tuner.config.groups.search import Budget, SearchConfig
 from tuner.config.groups.space import Point
 from tuner.config.study import StudyConfig
 from tuner.confirm.ranking import Ratio, Standing
-from tuner.confirm.results import confirmed, in_unit
-from tuner.report.sections.payback import show_payback, time_text
+from tuner.confirm.results import in_unit, remeasured
+from tuner.metrics.catalogue import CATALOGUE
+from tuner.metrics.notation import number, usd
+from tuner.report.sections.payback import show_payback
 from tuner.results.ledger import Ledger, read, results, searched
-from tuner.results.tiers import worth
+from tuner.results.tiers import utility
 from tuner.study.study import Study
 from tuner.trial.result import Measured
 
@@ -39,9 +41,9 @@ def ledger_of(folder: Path, *points: Point) -> Path:
     return folder
 
 
-def told(folder: Path, config: StudyConfig, stopped: str = "") -> str:
+def report_of(folder: Path, config: StudyConfig, stopped: str = "") -> str:
     out, lines = io.StringIO(), read(folder)
-    again = {tier.tier: tier for tier in confirmed(config, lines)}
+    again = {tier.tier: tier for tier in remeasured(config, lines)}
     show_payback(config, lines, again, stopped, Console(file=out, width=80))
     return out.getvalue()
 
@@ -52,7 +54,7 @@ def test_half_the_devices_serve_the_load_of_one_twice_as_fast(tmp_path: Path) ->
     assert bulk.best == pytest.approx(2 * bulk.default)
     assert bulk.share == pytest.approx(0.5)
     assert fast.share is None
-    assert "does not keep its promises" in fast.unknown
+    assert "does not meet the SLO" in fast.unavailable
 
 
 def test_payback_by_hand() -> None:
@@ -62,35 +64,35 @@ def test_payback_by_hand() -> None:
     assert payback_h(12, -0.1, 8) is None
 
 
-def test_who_has_no_default_or_no_better_is_told_so(tmp_path: Path) -> None:
+def test_a_gain_without_a_default_or_a_better_configuration(tmp_path: Path) -> None:
     (bulk, _) = gains(CONFIG, results(ledger_of(tmp_path / "a", BEST)), {})
-    assert bulk.unknown == "the default of llamacpp was not measured"
+    assert bulk.unavailable == "the default of llamacpp was not measured"
     (bulk, fast) = gains(CONFIG, results(ledger_of(tmp_path / "b", {})), {})
     assert bulk.is_default
     assert bulk.share == 0
-    assert fast.unknown == "nothing keeps its promises"
-    assert "the default is the best" in told(tmp_path / "b", CONFIG)
+    assert fast.unavailable == "no configuration meets the SLO"
+    assert "the default is the best" in report_of(tmp_path / "b", CONFIG)
 
 
-def test_joules_and_dollars_a_token_are_turned_round(tmp_path: Path) -> None:
-    quick = ObjectiveConfig(throughput="tpot_p50_ms", direction="min")  # any that is minimised
+def test_of_a_minimised_metric_the_share_is_of_reciprocals(tmp_path: Path) -> None:
+    quick = ObjectiveConfig(metric="tpot_p50_ms", direction="min")  # any that is minimised
     config = CONFIG.model_copy(update={"objective": quick})
     (bulk, _) = gains(config, results(ledger_of(tmp_path, {}, BEST)), {})
     assert bulk.best == 10
     assert bulk.default == 20
     assert bulk.share == pytest.approx(0.5)
-    assert counts_devices("usd_per_m_output_tok")
-    assert counts_devices("provisioned_output_tok_s_mw")
-    assert not counts_devices("energy_j_per_output_tok")
-    assert not counts_devices("margin_usd_device_hour")
+    assert CATALOGUE["usd_per_m_output_tok"].saves_devices
+    assert CATALOGUE["provisioned_output_tok_s_mw"].saves_devices
+    assert not CATALOGUE["energy_j_per_output_tok"].saves_devices
+    assert not CATALOGUE["margin_usd_device_hour"].saves_devices
 
 
 @pytest.mark.parametrize(("default", "share"), [(1.0, 0.5), (0.5, 0.75), (-1.0, None)])
 def test_a_margin_twice_as_large_is_twice_as_large(
     tmp_path: Path, default: float, share: float | None
 ) -> None:
-    """Not by the worth that samplers see; and of a loss there is no share."""
-    margins = ObjectiveConfig(throughput="margin_usd_device_hour")
+    """Not by the utility that samplers see; and a loss has no share."""
+    margins = ObjectiveConfig(metric="margin_usd_device_hour")
     config = CONFIG.model_copy(update={"objective": margins})
     with Ledger.open(tmp_path) as ledger:
         for number, (point, usd) in enumerate((({}, default), (BEST, 2.0))):
@@ -101,14 +103,14 @@ def test_a_margin_twice_as_large_is_twice_as_large(
     (bulk, _) = gains(config, results(tmp_path), {})
     assert (bulk.default, bulk.best) == (default, 2.0)
     assert bulk.share == share
-    assert ("of which there is no share" in bulk.unknown) == (share is None)
+    assert ("a share needs a positive value" in bulk.unavailable) == (share is None)
 
 
-def test_margins_measured_again_are_compared_in_dollars() -> None:
-    margins = ObjectiveConfig(throughput="margin_usd_device_hour")
+def test_remeasured_margins_are_compared_in_dollars() -> None:
+    margins = ObjectiveConfig(metric="margin_usd_device_hour")
 
     def of(usd: float) -> float:
-        return worth(margins.sold, usd)
+        return utility(margins.target, usd)
 
     ratios = (of(usd) / of(1.0) - 1 for usd in (2.0, 1.5, 3.0))
     standing = Standing("a", 3, 0, of(2.0), of(1.9), of(2.1), over_default=Ratio(*ratios))
@@ -120,15 +122,15 @@ def test_margins_measured_again_are_compared_in_dollars() -> None:
     assert in_unit(standing, margins, of(-1.0)).over_default is None
 
 
-def test_what_was_measured_again_counts(tmp_path: Path) -> None:
+def test_remeasured_values_count(tmp_path: Path) -> None:
     play(tmp_path)
     lines = read(tmp_path)
-    again = {tier.tier: tier for tier in confirmed(CONFIRMED, lines)}
+    again = {tier.tier: tier for tier in remeasured(CONFIRMED, lines)}
     measured_once = [e for e in searched(lines) if e.result.status == "completed"]
     for gain in gains(CONFIRMED, measured_once, again):
         if gain.tier not in again or gain.share is None or gain.is_default:
             continue
-        assert gain.confirmed
+        assert gain.remeasured
         chosen = again[gain.tier].chosen
         assert chosen is not None
         assert gain.best == chosen.standing.mean
@@ -137,44 +139,38 @@ def test_what_was_measured_again_counts(tmp_path: Path) -> None:
         assert gain.share == pytest.approx(1 - 1 / (1 + over.share))
         assert gain.interval is not None
         assert gain.interval[0] <= gain.share <= gain.interval[1]
-    said = told(tmp_path, CONFIRMED)
-    assert "repeats to confirm the best" in said
-    assert "…" not in said
+    text = report_of(tmp_path, CONFIRMED)
+    assert "repeats to re-measure the best" in text
+    assert "…" not in text
 
 
-def test_the_report_fits_and_tells_costs(tmp_path: Path) -> None:
+def test_the_report_fits_and_states_costs(tmp_path: Path) -> None:
     config = sample_config()
     sample_study(tmp_path, config)
-    said = told(tmp_path, config)
+    text = report_of(tmp_path, config)
     walls_s = [entry.result.timings.wall_s for entry in results(tmp_path)]
     price = config.hardware.usd_per_device_hour
     assert price is not None
     hours = sum(walls_s) / 3600
-    took = f"{hours:.3g} host-hours, ${hours * price.value:,.2f}"
-    assert f"It took 10 trials (2 failed), {took}" in said.replace("\n", " ")
-    assert "…" not in said
+    took = f"{number(hours)} host-hours, {usd(hours * price.value)}"
+    assert f"It took 10 trials (2 failed), {took}" in text.replace("\n", " ")
+    assert "…" not in text
     for gain in gains(config, results(tmp_path), {}):
         if gain.share:
             assert gain.best is not None
             assert gain.default is not None
-            assert f"{gain.best / gain.default - 1:+.1%}" in said
-    assert "search.confirm" in said
-    assert "The search ended" not in said
+            assert f"{gain.best / gain.default - 1:+.1%}" in text
+    assert "search.confirm" in text
+    assert "The search ended" not in text
 
 
-def test_why_a_search_ended_is_told(tmp_path: Path) -> None:
-    assert "The search ended: enough." in told(ledger_of(tmp_path / "a", {}), CONFIG, "enough")
+def test_the_report_states_why_a_search_ended(tmp_path: Path) -> None:
+    assert "The search ended: enough." in report_of(ledger_of(tmp_path / "a", {}), CONFIG, "enough")
     config = landscape(SearchConfig(kind="random", trials=9, budget=Budget(device_hours=0.35)))
     with Ledger.open(tmp_path / "b") as ledger:
         study = Study(config, ledger, [])
         while proposal := study.ask():
             study.finished(proposal.number, measured(config, proposal))
-    assert "The search ended: budget: 0.3 of 0.35 device-hours" in told(tmp_path / "b", config)
-
-
-@pytest.mark.parametrize(
-    ("hours", "said"),
-    [(0.001, "4 s"), (0.5, "30 min"), (2, "2.0 h"), (71, "71.0 h"), (96, "4.0 days")],
-)
-def test_times_are_told_in_their_own_unit(hours: float, said: str) -> None:
-    assert time_text(hours) == said
+    assert "The search ended: budget: 0.300 of 0.35 device-hours" in report_of(
+        tmp_path / "b", config
+    )

@@ -51,13 +51,13 @@ def test_metrics_are_apart_and_what_measured_nothing_is_left_out() -> None:
     assert prediction_report([]) == []
 
 
-def test_what_was_foretold_is_read_where_it_was_kept() -> None:
+def test_predictions_are_read_from_operating_points() -> None:
     """Of valid points alone, and of what was measured too."""
     config = trial_config(load(["experiment=b300", "engine=vllm", "space=none"]), {})
-    told = {"a": 40.0, "b": 1.0}
+    predicted = {"a": 40.0, "b": 1.0}
     points = (
-        OperatingPoint(0, "closed 8", {"a": 50.0, "b": None, "c": 3.0}, predicted=told),
-        OperatingPoint(1, "closed 9", {"a": 60.0}, invalid_because=("late",), predicted=told),
+        OperatingPoint(0, "closed 8", {"a": 50.0, "b": None, "c": 3.0}, predicted=predicted),
+        OperatingPoint(1, "closed 9", {"a": 60.0}, invalid_because=("late",), predicted=predicted),
         OperatingPoint(2, "closed 10", {"a": 70.0}),
     )
     done = Completed(config, points, Timings(1, 1, 1), "")

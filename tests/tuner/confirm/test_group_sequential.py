@@ -1,4 +1,4 @@
-"""Boundaries for looks at running results: against published tables, and against chance itself."""
+"""Boundaries for looks at running results: against published tables, and against simulation."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_one_look_is_an_ordinary_test() -> None:
 
 
 @pytest.mark.parametrize("level", [0.015, 0.0025])
-def test_crossings_by_chance_are_as_many_as_were_spent(level: float) -> None:
+def test_false_crossings_are_as_frequent_as_was_spent(level: float) -> None:
     fractions = np.arange(2, 11) / 10
     bounds = boundaries(fractions, level * fractions**POWER)
     paths = np.random.default_rng(0).normal(size=(200_000, 10)).cumsum(axis=1)
@@ -43,23 +43,23 @@ def test_crossings_by_chance_are_as_many_as_were_spent(level: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contenders", "first", "last"), [(2, 2, 6), (2, 3, 16), (3, 3, 8), (5, 3, 16)]
+    ("candidates", "first", "last"), [(2, 2, 6), (2, 3, 16), (3, 3, 8), (5, 3, 16)]
 )
 def test_student_s_quantiles_at_these_levels_keep_the_error(
-    contenders: int, first: int, last: int
+    candidates: int, first: int, last: int
 ) -> None:
-    """Two equal contenders of several, the variance pooled over all, looked at after every round."""
+    """Two equal candidates of several, the variance pooled over all, looked at after every round."""
     paths, level = 60_000, 0.02
     random, levels = np.random.default_rng(1), nominal_levels(first, last, level)
-    sums, squares = np.zeros((paths, contenders)), np.zeros(paths)
+    sums, squares = np.zeros((paths, candidates)), np.zeros(paths)
     crossed = np.zeros(paths, bool)
     for rounds in range(1, last + 1):
-        drawn = random.normal(size=(paths, contenders))
+        drawn = random.normal(size=(paths, candidates))
         drawn -= drawn.mean(axis=1, keepdims=True)
         sums += drawn
         squares += (drawn**2).sum(axis=1)
         if rounds >= first:
-            freedom = (rounds - 1) * (contenders - 1)
+            freedom = (rounds - 1) * (candidates - 1)
             variance = (squares - (sums**2).sum(axis=1) / rounds) / freedom
             t = (sums[:, 0] - sums[:, 1]) / rounds / np.sqrt(2 * variance / rounds)
             crossed |= t > stats.t.isf(levels[rounds - first], freedom)

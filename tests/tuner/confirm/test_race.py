@@ -1,4 +1,4 @@
-"""Races of contenders: the arithmetic against scipy and least squares, errors on simulated machines."""
+"""Races of candidates: the arithmetic against scipy and least squares, errors on simulated machines."""
 
 import math
 from collections.abc import Mapping
@@ -10,27 +10,35 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from tests.tuner.races import Machine, run_race
+from tests.tuner.samples.races import Machine, run_race
 from tuner.config.groups.search import ConfirmConfig
-from tuner.confirm.race import Race, after_round, fit, hope, leader, level_of, may_be_best
+from tuner.confirm.race import (
+    Race,
+    after_round,
+    fit,
+    leader,
+    level_of,
+    may_be_best,
+    predictive_power,
+)
 from tuner.confirm.ranking import verdict
 
-CONFIG = ConfirmConfig(contenders=4)
+CONFIG = ConfirmConfig(candidates=4)
 DEFAULT = frozenset({"default"})
 
 
 def table(rows: list[list[float | None]]) -> dict[str, dict[int, float | None]]:
-    """A row for each contender a, b, c…, a column for each round; None: no repeat in it."""
+    """A row for each candidate a, b, c…, a column for each round; None: no repeat in it."""
     return {
         "abcdefgh"[i]: {r: value for r, value in enumerate(row) if value is not None}
         for i, row in enumerate(rows)
     }
 
 
-def drawn(seed: int, contenders: int = 3, rounds: int = 8, noise: float = 0.03) -> np.ndarray:
+def drawn(seed: int, candidates: int = 3, rounds: int = 8, noise: float = 0.03) -> np.ndarray:
     random = np.random.default_rng(seed)
-    rates = 100 * np.exp(random.normal(0, 0.05, (contenders, 1)))
-    return np.asarray(rates * np.exp(random.normal(0, noise, (contenders, rounds))))
+    rates = 100 * np.exp(random.normal(0, 0.05, (candidates, 1)))
+    return np.asarray(rates * np.exp(random.normal(0, noise, (candidates, rounds))))
 
 
 def to_end(values: Mapping[str, Mapping[int, float | None]], rounds: int) -> Race:
@@ -40,8 +48,8 @@ def to_end(values: Mapping[str, Mapping[int, float | None]], rounds: int) -> Rac
     return race
 
 
-def test_two_contenders_are_a_paired_t_test() -> None:
-    made = drawn(1, contenders=2)
+def test_two_candidates_are_a_paired_t_test() -> None:
+    made = drawn(1, candidates=2)
     found = fit(table(made.tolist()), {"a", "b"}, 8)
     assert found is not None
     pair = found.difference("a", "b")
@@ -52,8 +60,8 @@ def test_two_contenders_are_a_paired_t_test() -> None:
     assert pair.bounds(0.05) == pytest.approx((interval.low, interval.high))
 
 
-def test_rounds_with_gaps_are_least_squares_over_contenders_and_rounds() -> None:
-    rows: list[list[float | None]] = drawn(2, contenders=4, rounds=6).tolist()
+def test_rounds_with_gaps_are_least_squares_over_candidates_and_rounds() -> None:
+    rows: list[list[float | None]] = drawn(2, candidates=4, rounds=6).tolist()
     rows[1][3:] = [None] * 3
     rows[2][0] = None
     found = fit(table(rows), set("abcd"), 6)
@@ -91,7 +99,7 @@ def test_a_machine_that_drifts_from_round_to_round_changes_no_difference() -> No
 def test_neither_names_nor_units_change_a_verdict(
     seed: int, order: list[str], scale: float
 ) -> None:
-    made = drawn(seed, contenders=4, rounds=6)
+    made = drawn(seed, candidates=4, rounds=6)
     renamed = dict(zip("abcd", order, strict=True))
     one = table(made.tolist())
     other = table((made * scale).tolist())
@@ -121,13 +129,13 @@ def test_five_percent_are_found_with_fewer_starts_than_all_rounds_take() -> None
     for seed in range(200):
         random = np.random.default_rng((8, seed))
         raced = run_race(truth, CONFIG, random, Machine(0.03), always=DEFAULT)
-        found += raced.race.still == ("a",)
+        found += raced.race.remaining == ("a",)
         starts.append(raced.starts)
     assert found >= 0.9 * 200
     assert np.mean(starts) < 0.75 * 3 * CONFIG.repeats_max
 
 
-def test_a_contender_noisier_than_the_rest_is_not_named_for_its_noise() -> None:
+def test_a_candidate_noisier_than_the_rest_is_not_named_for_its_noise() -> None:
     truth, named = {"a": 100.0, "b": 100.0, "c": 85.0, "default": 85.0}, 0
     for seed in range(400):
         random = np.random.default_rng((9, seed))
@@ -145,7 +153,7 @@ def test_what_hardly_varies_is_decided_at_once() -> None:
 
 
 def test_a_race_that_more_rounds_would_hardly_decide_ends_and_says_so() -> None:
-    """Two that are 2 % apart on a machine of 3 %: some are told apart, some given up, some go to the end."""
+    """Two that are 2 % apart on a machine of 3 %: some are decided, some stop as futile, some go to the end."""
     seen: dict[str, list[str]] = {}
     for seed in range(120):
         random = np.random.default_rng((11, seed))
@@ -153,40 +161,40 @@ def test_a_race_that_more_rounds_would_hardly_decide_ends_and_says_so() -> None:
         seen.setdefault(raced.race.ended, []).append(verdict(raced.race, raced.values, CONFIG).text)
         if raced.race.ended == "budget":
             assert raced.race.rounds == CONFIG.repeats_max
-        if raced.race.ended == "hopeless":
+        if raced.race.ended == "futile":
             assert raced.race.rounds < CONFIG.repeats_max
-    assert {"best", "hopeless"} <= set(seen)
-    assert all("more rounds would hardly tell" in text for text in seen["hopeless"])
-    assert not any("hardly tell" in text for text in seen["best"])
-    assert all("is the least that could have been seen" in text for text in seen["hopeless"])
+    assert {"best", "futile"} <= set(seen)
+    assert all("more rounds would hardly separate them" in text for text in seen["futile"])
+    assert not any("hardly separate" in text for text in seen["best"])
+    assert all("the least detectable difference is" in text for text in seen["futile"])
 
 
 def test_figures_that_do_not_vary_at_all_are_compared_as_they_are() -> None:
     same = table([[100.0] * 3, [100.0] * 3])
     assert to_end(same, 3).ended == "equal"
     other = table([[100.0] * 3, [90.0] * 3])
-    assert to_end(other, 3).still == ("a",)
+    assert to_end(other, 3).remaining == ("a",)
 
 
 def test_a_clear_loser_leaves_the_race_early() -> None:
-    made = drawn(4, contenders=5, rounds=3, noise=0.02)
+    made = drawn(4, candidates=5, rounds=3, noise=0.02)
     made[4] *= 0.6
     race = to_end(table(made.tolist()), 3)
     assert race.out["e"] == 3
 
 
-def test_two_failures_end_a_contender_and_one_does_not() -> None:
+def test_two_failures_eliminate_a_candidate_and_one_does_not() -> None:
     steady = [100.0, 101.0, 100.5, 99.8]
     values: dict[str, dict[int, float | None]] = table([steady, [v * 1.001 for v in steady]])
     values["c"] = {0: None, 1: 130.0, 2: 131.0, 3: 129.0}
-    assert "c" in to_end(values, 3).still
+    assert "c" in to_end(values, 3).remaining
     values["c"][2] = None
     race = to_end(values, 3)
     assert race.out["c"] == 3
     assert race.failed == {"c"}
 
 
-def test_one_alone_is_measured_as_often_as_the_least() -> None:
+def test_a_single_candidate_is_measured_in_the_fewest_rounds() -> None:
     values = table([[100.0, 101.0, 102.0]])
     assert to_end(values, 2).ended == ""
     assert to_end(values, 3).ended == "best"
@@ -197,7 +205,7 @@ def test_a_race_that_has_ended_stays_as_it_is() -> None:
     assert after_round(race, table([[1.0] * 9, [2.0] * 9]), CONFIG) is race
 
 
-def test_hope_is_the_share_of_futures_that_decide() -> None:
+def test_the_predictive_power_is_the_share_of_futures_that_decide() -> None:
     """True differences that fit what was seen, each with the rounds to come."""
     rounds, last, seen, noise = 6, 16, 0.02, 0.04
     pair = stats.norm(seen, noise / math.sqrt(rounds))
@@ -209,7 +217,9 @@ def test_hope_is_the_share_of_futures_that_decide() -> None:
     found = fit(table([[1.0] * 3, [1.1] * 3]), set("ab"), 3)
     assert found is not None
     made = type(found.difference("a", "b"))(seen, noise / math.sqrt(rounds), 99)
-    assert hope(made, 0.01, rounds / last) == pytest.approx((at_end > needed).mean(), abs=0.003)
+    assert predictive_power(made, 0.01, rounds / last) == pytest.approx(
+        (at_end > needed).mean(), abs=0.003
+    )
 
 
 def test_levels_are_shared_among_the_pairs() -> None:
@@ -225,14 +235,14 @@ def test_the_leader_is_the_highest_of_those_asked_for() -> None:
     assert leader(found, "x") is None
 
 
-def test_too_little_tells_nothing() -> None:
+def test_too_few_repeats_fit_nothing() -> None:
     assert fit({}, set("ab"), 3) is None
     assert fit(table([[1.0], [2.0]]), set("ab"), 1) is None
     apart = {"a": {0: 1.0, 1: 1.1}, "b": {2: 1.0, 3: 1.2}}
     assert fit(apart, set("ab"), 4) is None  # never in one round
 
 
-def test_contenders_are_those_that_one_look_can_t_tell_from_the_best() -> None:
+def test_candidates_are_those_not_significantly_below_the_best_score() -> None:
     scores = {0: 70.0, 1: 100.0, 2: 97.0, 3: 95.0, 4: 93.0, 5: 92.0}
     assert may_be_best(scores, CONFIG) == [1, 2, 3, 4]
     assert may_be_best({0: 70.0, 1: 100.0}, CONFIG) == [1]

@@ -1,4 +1,4 @@
-"""What is said of a race: chances and intervals against scipy, the published number against the truth."""
+"""The result of a race: P(best) and intervals against scipy, the published number against the truth."""
 
 import math
 
@@ -8,27 +8,29 @@ from scipy import stats
 
 from tests.benchmarks.search.bench_winner import searched
 from tests.tuner.confirm.test_race import CONFIG, drawn, table, to_end
-from tests.tuner.races import Machine, run_race
+from tests.tuner.samples.races import Machine, run_race
 from tuner.confirm.race import Race, after_round, fit
-from tuner.confirm.ranking import chances, detectable, standings, verdict
+from tuner.confirm.ranking import best_probabilities, detectable, standings, verdict
 
 
-def test_the_chance_of_two_is_student_s() -> None:
-    values = table(drawn(5, contenders=2).tolist())
+def test_p_best_of_two_is_student_s() -> None:
+    values = table(drawn(5, candidates=2).tolist())
     found = fit(values, set("ab"), 8)
     assert found is not None
     pair = found.difference("a", "b")
     expected = stats.t.cdf(pair.log_ratio / pair.error, pair.freedom)
-    assert chances(found, Race(frozenset("ab"), 8), 0)["a"] == pytest.approx(expected, abs=0.012)
+    assert best_probabilities(found, Race(frozenset("ab"), 8), 0)["a"] == pytest.approx(
+        expected, abs=0.012
+    )
 
 
-def test_the_chances_of_three_are_the_integral_over_their_posterior() -> None:
+def test_p_best_of_three_is_the_integral_over_their_posterior() -> None:
     values = table(drawn(6, noise=0.06).tolist())
     found = fit(values, set("abc"), 8)
     assert found is not None
     middle = (np.arange(2000) + 0.5) / 2000  # of equal shares: a mean over them is an integral
     errors = np.sqrt(found.variance / 8 * found.freedom / stats.chi2.ppf(middle, found.freedom))
-    made = chances(found, Race(frozenset("abc"), 8), 0)
+    made = best_probabilities(found, Race(frozenset("abc"), 8), 0)
     assert sum(made.values()) == pytest.approx(1)
     for i, name in enumerate(found.names):
         at = found.effects[i] + errors[:, None] * stats.norm.ppf(middle)
@@ -47,8 +49,8 @@ def test_means_and_intervals_are_student_s_on_logarithms() -> None:
     low, high = stats.t.interval(0.97, until - 1, logs.mean(), stats.sem(logs))
     assert rows["a"].mean == pytest.approx(stats.gmean(made[0][:until]))
     assert (rows["a"].low, rows["a"].high) == pytest.approx((math.exp(low), math.exp(high)))
-    assert rows["a"].gap == pytest.approx(120 / stats.gmean(made[0][:until]) - 1)
-    assert rows["b"].gap is None
+    assert rows["a"].selection_bias == pytest.approx(120 / stats.gmean(made[0][:until]) - 1)
+    assert rows["b"].selection_bias is None
 
 
 def test_differences_from_the_default_are_those_within_rounds() -> None:
@@ -64,7 +66,7 @@ def test_differences_from_the_default_are_those_within_rounds() -> None:
     assert rows["c"].over_default is None
 
 
-def test_verdicts_say_how_sure_they_are() -> None:
+def test_verdicts_state_their_uncertainty() -> None:
     machine, random = Machine(0.02), np.random.default_rng(3)
     best = run_race({"a": 110, "b": 100, "c": 90}, CONFIG, random, machine)
     said = verdict(best.race, best.values, CONFIG)
@@ -76,26 +78,26 @@ def test_verdicts_say_how_sure_they_are() -> None:
     said = verdict(equal.race, equal.values, CONFIG)
     assert said.kind == "equal"
     assert "no difference shown between" in said.text
-    assert "is the least that could have been seen" in said.text
+    assert "the least detectable difference is" in said.text
 
     alike = run_race({"a": 100, "b": 100}, CONFIG, random, Machine(0.004))
     said = verdict(alike.race, alike.values, CONFIG, ["b"])
     assert alike.race.ended == "equal"
-    assert said.chosen == "b"  # nothing speaks for a change
+    assert said.chosen == "b"  # no reason for a change
     assert "no difference between" in said.text
 
 
 def test_what_is_not_decided_is_not_claimed() -> None:
     values = table([[100.0, 101.0], [99.0, 102.0]])
     said = verdict(Race(frozenset("ab"), 2), values, CONFIG)
-    assert said.kind == "open"
+    assert said.kind == "undecided"
     assert said.chosen is None
-    assert "not decided yet between" in said.text
+    assert "undecided between" in said.text
     nothing = verdict(Race(frozenset("ab")), {"a": {}, "b": {}}, CONFIG)
     assert (nothing.kind, nothing.chosen) == ("none", None)
 
 
-def test_who_failed_is_no_candidate_however_fast() -> None:
+def test_a_failed_candidate_is_not_the_best_however_fast() -> None:
     steady = [100.0, 101.0, 100.5]
     values = table([steady])
     values["c"] = {0: 200.0, 1: None, 2: None}
@@ -109,14 +111,14 @@ def test_who_failed_is_no_candidate_however_fast() -> None:
     assert verdict(broken, values, CONFIG).kind == "none"
 
 
-def test_where_all_have_failed_nobody_has_a_chance() -> None:
+def test_where_all_have_failed_there_is_no_p_best() -> None:
     values = table([[100.0, 101.0], [99.0, 102.0]])
     for repeats in values.values():
         repeats |= {2: None, 3: None}
     race = to_end(values, 4)
     assert race.failed == {"a", "b"}
     rows = standings(race, values, CONFIG, {}, {})
-    assert [(row.failed, row.chance) for row in rows] == [(2, None)] * 2
+    assert [(row.failed, row.p_best) for row in rows] == [(2, None)] * 2
     assert verdict(race, values, CONFIG).chosen is None
 
 
@@ -131,12 +133,12 @@ def test_two_that_never_ran_in_the_same_round_are_not_compared() -> None:
         race = after_round(race, values, config)
     said = verdict(race, values, config)
     assert race.ended == "budget"
-    assert (said.kind, said.chosen) == ("open", None)
+    assert (said.kind, said.chosen) == ("undecided", None)
     assert "too few of their repeats gave a value" in said.text
 
 
 def test_the_least_detectable_difference_is_seen_in_four_of_five() -> None:
-    pair = fit(table(drawn(9, contenders=2).tolist()), set("ab"), 8)
+    pair = fit(table(drawn(9, candidates=2).tolist()), set("ab"), 8)
     assert pair is not None
     difference, level = pair.difference("a", "b"), 0.01
     least = math.log1p(detectable(difference, level)) / difference.error
@@ -144,9 +146,9 @@ def test_the_least_detectable_difference_is_seen_in_four_of_five() -> None:
     assert power == pytest.approx(0.8, abs=0.04)
 
 
-def test_the_published_number_is_not_the_lucky_one() -> None:
+def test_the_published_number_has_no_selection_bias() -> None:
     """Of 40 candidates measured once the best score is too high; measured again it is not."""
     found = [searched(0.03, seed) for seed in range(60)]
-    assert np.mean([each.search_gap for each in found]) > 0.02
-    assert abs(np.mean([each.gap for each in found])) < 0.01
+    assert np.mean([each.search_bias for each in found]) > 0.02
+    assert abs(np.mean([each.bias for each in found])) < 0.01
     assert np.mean([each.short for each in found]) < np.mean([e.search_short for e in found])

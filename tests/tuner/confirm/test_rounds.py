@@ -1,4 +1,4 @@
-"""The best of a search measured again: who, in which order, at which loads, and from a torn ledger on."""
+"""The best of a search re-measured: which trials, in which order, at which loads, and from a torn ledger on."""
 
 import json
 import math
@@ -12,19 +12,19 @@ import pytest
 from loadgen import Adaptive, Closed
 from loadgen.workload.arrivals import Arrival, Poisson, Ramp
 from serving.twin.config import TwinConfig
-from tests.tuner.sample import POINTS, sample_config, sample_result
+from tests.tuner.samples.study import POINTS, sample_config, sample_result
 from tuner.config.groups.search import ConfirmConfig, Screening, SearchConfig
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
-from tuner.confirm.confirmer import most_repeats
 from tuner.confirm.repeat import RepeatProposal, at_loads, repeat_config
-from tuner.confirm.results import confirmed
+from tuner.confirm.results import remeasured
+from tuner.confirm.rounds import max_repeats
 from tuner.results.ledger import LEDGER, Entry, Ledger, read, results, searched
 from tuner.search import Proposal
 from tuner.study.study import ResumeError, Study
 from tuner.trial.result import Completed, Failed, Measured, Timings
 
-CONFIRM = ConfirmConfig(contenders=2, repeats_min=3, repeats_max=5, seed=1)
+CONFIRM = ConfirmConfig(candidates=2, repeats_min=3, repeats_max=5, seed=1)
 Measure = Callable[[Proposal], Measured]
 
 
@@ -99,13 +99,13 @@ def by_round(asked: list[Proposal]) -> dict[int, list[RepeatProposal]]:
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_rounds_of_contenders_and_defaults_follow_the_search(tmp_path: Path, at_once: int) -> None:
+def test_rounds_of_candidates_and_defaults_follow_the_search(tmp_path: Path, at_once: int) -> None:
     asked = play(tmp_path, at_once=at_once)
     numbers = [proposal.number for proposal in asked]
     assert numbers == list(range(len(asked)))
     again = repeats(asked)
     assert again == asked[len(POINTS) :]
-    assert len(again) <= most_repeats(CONFIG)
+    assert len(again) <= max_repeats(CONFIG)
     rounds = by_round(asked)
     assert CONFIRM.repeats_min <= len(rounds) <= CONFIRM.repeats_max
     for number, members in rounds.items():
@@ -153,7 +153,7 @@ def test_the_confirmation_waits_for_the_whole_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_resumed_in_its_middle_it_goes_on_as_it_would_have(tmp_path: Path, at_once: int) -> None:
+def test_a_resumed_confirmation_continues_as_it_would_have(tmp_path: Path, at_once: int) -> None:
     whole = tmp_path / "whole"
     asked = play(whole, at_once=at_once)
     lines = (whole / LEDGER).read_bytes().splitlines(keepends=True)
@@ -173,7 +173,7 @@ def test_resumed_in_its_middle_it_goes_on_as_it_would_have(tmp_path: Path, at_on
                 assert study.ask() == asked[json.loads(lines[kept])["number"]]
 
 
-def test_a_ledger_of_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_ledger_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
     play(tmp_path, most=len(POINTS) + 3)
     other = config_of(CONFIRM.model_copy(update={"seed": 2}))
     with Ledger.open(tmp_path) as ledger, pytest.raises(ResumeError, match=r"of the ledger is"):
@@ -188,29 +188,29 @@ def test_repeats_are_no_trials_of_the_search(tmp_path: Path) -> None:
     again = [entry for entry in entries if entry.repeat]
     assert again
     lines = [json.loads(text) for text in (tmp_path / LEDGER).read_text().splitlines()]
-    told = [line for line in lines if line.get("role") == "confirm"]
-    assert len(told) == len(again)
-    assert all({"of", "round"} <= line.keys() for line in told)
+    recorded = [line for line in lines if line.get("role") == "confirm"]
+    assert len(recorded) == len(again)
+    assert all({"of", "round"} <= line.keys() for line in recorded)
     searching = [line for line in lines if "role" not in line]
     assert len(searching) == 2 * len(POINTS)  # as ledgers were before there were repeats
 
 
-def test_without_contenders_nothing_is_measured_again(tmp_path: Path) -> None:
+def test_without_candidates_nothing_is_measured_again(tmp_path: Path) -> None:
     asked = play(tmp_path, config_of(ConfirmConfig()))
     assert len(asked) == len(POINTS)
-    assert confirmed(CONFIG, read(tmp_path)) == []
+    assert remeasured(CONFIG, read(tmp_path)) == []
 
 
 def test_the_best_when_measured_again_is_named_in_each_tier(tmp_path: Path) -> None:
     play(tmp_path)
-    tiers = {each.tier: each for each in confirmed(CONFIG, read(tmp_path))}
-    assert set(tiers) == {"bulk", "standard", "premium"}  # nothing can be sold as instant
+    tiers = {each.tier: each for each in remeasured(CONFIG, read(tmp_path))}
+    assert set(tiers) == {"bulk", "standard", "premium"}  # no configuration meets `instant`
     for tier in tiers.values():
-        names = [row.contender.name for row in tier.rows]
+        names = [row.candidate.name for row in tier.rows]
         assert any("(default)" in name for name in names)
         assert tier.verdict.kind in ("best", "equal")
-        chances = [row.standing.chance or 0 for row in tier.rows]
-        assert sum(chances) == pytest.approx(1)
+        p_best = [row.standing.p_best or 0 for row in tier.rows]
+        assert sum(p_best) == pytest.approx(1)
         for row in tier.rows:
             assert row.standing.repeats >= CONFIRM.repeats_min
             mean, low, high = row.standing.mean, row.standing.low, row.standing.high
@@ -218,14 +218,14 @@ def test_the_best_when_measured_again_is_named_in_each_tier(tmp_path: Path) -> N
             assert mean is not None
             assert high is not None
             assert low < mean < high
-            assert row.standing.gap is not None
-            if not row.contender.is_default:
-                own = f"{row.contender.engine}"
-                defaults = {r.contender.engine for r in tier.rows if r.contender.is_default}
+            assert row.standing.selection_bias is not None
+            if not row.candidate.is_default:
+                own = f"{row.candidate.engine}"
+                defaults = {r.candidate.engine for r in tier.rows if r.candidate.is_default}
                 assert (row.standing.over_default is not None) == (own in defaults)
 
 
-def test_a_contender_that_fails_again_and_again_leaves(tmp_path: Path) -> None:
+def test_a_candidate_that_fails_twice_leaves_the_race(tmp_path: Path) -> None:
     def failing(proposal: Proposal) -> Measured:
         if isinstance(proposal, RepeatProposal) and proposal.repeat.of == 2:
             timings = Timings(1.0, 0.0, 0.0)
@@ -235,9 +235,9 @@ def test_a_contender_that_fails_again_and_again_leaves(tmp_path: Path) -> None:
     rounds = by_round(play(tmp_path, measure=failing))
     taken = [number for number, ps in rounds.items() if 2 in {p.repeat.of for p in ps}]
     assert taken == [0, 1]
-    rows = [r for t in confirmed(CONFIG, read(tmp_path)) for r in t.rows if r.contender.of == 2]
+    rows = [r for t in remeasured(CONFIG, read(tmp_path)) for r in t.rows if r.candidate.of == 2]
     assert rows
-    assert all(row.standing.failed == 2 and row.standing.chance in (0.0, None) for row in rows)
+    assert all(row.standing.failed == 2 and row.standing.p_best in (0.0, None) for row in rows)
 
 
 def test_a_default_that_was_not_tried_is_measured_beside_the_others(tmp_path: Path) -> None:
@@ -248,11 +248,11 @@ def test_a_default_that_was_not_tried_is_measured_beside_the_others(tmp_path: Pa
         sum(p.repeat.of is None and p.point == {"engine": "llamacpp"} for p in ps) == 1
         for ps in rounds.values()
     )
-    tiers = confirmed(config, read(tmp_path))
-    rows = [row for tier in tiers for row in tier.rows if row.contender.of is None]
+    tiers = remeasured(config, read(tmp_path))
+    rows = [row for tier in tiers for row in tier.rows if row.candidate.of is None]
     assert rows
-    assert all(row.contender.name == "llamacpp (default)" for row in rows)
-    assert all(row.standing.gap is None for row in rows)
+    assert all(row.candidate.name == "llamacpp (default)" for row in rows)
+    assert all(row.standing.selection_bias is None for row in rows)
 
 
 def test_a_repeat_is_the_trial_with_another_seed_at_the_loads_that_matter(tmp_path: Path) -> None:

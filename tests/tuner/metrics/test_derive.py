@@ -8,8 +8,9 @@ from loadgen.results.metrics import METRICS
 from serving.telemetry.validity import Verdict
 from tuner.config.groups.economics import Economics, Facility
 from tuner.config.groups.hardware import Constant, Estimate, Hardware
-from tuner.metrics.derive import DERIVED, derive, tokens_per_s_per_mw, usd_per_million_tokens
-from tuner.metrics.efficiency import BOUNDARIES, joules_per_token
+from tuner.metrics.catalogue import DERIVED
+from tuner.metrics.catalogue.efficiency import BOUNDARIES, joules_per_token
+from tuner.metrics.derive import derive, tokens_per_s_per_mw, usd_per_million_tokens
 from tuner.metrics.energy import Metering, energy_figures
 
 
@@ -31,20 +32,20 @@ B300 = Hardware(
 BARE = Hardware(name="bare", device="host", devices_per_node=1)
 
 
-def test_by_hand() -> None:
+def test_megawatts_and_dollars_by_hand() -> None:
     # 6,650 tok/s on a GPU of 1.90 kW are 3.5 million tok/s a megawatt.
     assert tokens_per_s_per_mw(6650, B300) == pytest.approx(3.5e6)
     # $2.52 an hour buys 700 · 3,600 = 2.52 million tokens: a dollar a million.
     assert usd_per_million_tokens(700, B300) == pytest.approx(1.0)
 
 
-def test_a_figure_without_its_constant_is_none() -> None:
+def test_a_metric_without_its_constant_is_none() -> None:
     assert tokens_per_s_per_mw(1, BARE) is None
     assert usd_per_million_tokens(1, BARE) is None
     assert usd_per_million_tokens(0, B300) is None
 
 
-def test_every_configured_figure_is_there_or_says_why() -> None:
+def test_every_configured_metric_has_a_value_or_a_reason() -> None:
     measured = {"throughput_output_tok_s": 8000.0, "throughput_total_tok_s": None}
     figures, reasons = derive(measured, 8, B300)
     assert set(figures) <= set(DERIVED)
@@ -63,7 +64,7 @@ def test_the_missing_constant_is_named() -> None:
     assert "power_w_device says why" in reasons["board_output_tok_s_w"]
 
 
-def test_boundaries_stay_apart() -> None:
+def test_no_boundary_stands_in_for_another() -> None:
     """8 boards of 1,000 W in a node of 10,600, 8,000 tok/s out, 16,000 in all."""
     measured = {
         "throughput_output_tok_s": 8000.0,
@@ -88,7 +89,7 @@ def test_boundaries_stay_apart() -> None:
 
 
 @given(st.floats(1, 1e6), st.floats(1, 2000), st.integers(1, 72))
-def test_joules_watts_and_megawatts_say_the_same(rate: float, watts: float, devices: int) -> None:
+def test_joules_watts_and_megawatts_agree(rate: float, watts: float, devices: int) -> None:
     measured = {
         "throughput_output_tok_s": rate * devices,
         "throughput_total_tok_s": 3 * rate * devices,
@@ -109,7 +110,7 @@ def test_joules_watts_and_megawatts_say_the_same(rate: float, watts: float, devi
 
 
 @given(st.floats(0.1, 1e6), st.integers(1, 72))
-def test_one_hour_costs_what_it_costs(rate: float, devices: int) -> None:
+def test_the_tokens_of_an_hour_cost_its_price(rate: float, devices: int) -> None:
     figures, _ = derive({"throughput_output_tok_s": rate * devices}, devices, B300)
     usd = figures["usd_per_m_output_tok"]
     assert usd is not None

@@ -1,4 +1,4 @@
-"""Costs, prices and margins against sums done by hand; what can't be is refused."""
+"""Costs, prices and margins against calculations by hand; impossible inputs are refused."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from tests.tuner.metrics.test_derive import B300, BARE, estimate
 from tuner.config.groups.economics import Economics, Facility, Owned, Premium, Prices, Rented, Zone
 from tuner.config.groups.hardware import Hardware
-from tuner.metrics.derive import DERIVED, derive, earned, unconfigured
+from tuner.metrics.catalogue import DERIVED
+from tuner.metrics.derive import derive, earned, unconfigured
 from tuner.metrics.earnings import HOURS_PER_YEAR, annuity, usd_device_hour
 
 PRICES = Prices(usd_per_m_input=estimate(0.5), usd_per_m_output=estimate(2.0))
@@ -52,7 +53,7 @@ def test_a_rented_hour_by_hand() -> None:
     assert found["facility_revenue_usd_mw_year"] is None
 
 
-def test_an_annuity_pays_its_capital_back() -> None:
+def test_an_annuity_repays_its_capital() -> None:
     for interest, years in ((0.0, 5.0), (0.1, 5.0), (0.06, 7.0)):
         left, due = 1.0, annuity(interest, years)
         for _ in range(round(years)):
@@ -87,8 +88,8 @@ def test_premium_by_steps_and_linearly() -> None:
         for speed, factor in ((20, 0.5), (40, 1.0), (100, 2.5))
     )
     prices = PRICES.model_copy(update={"premium": steps, "tiers": {"bulk": estimate(0.4)}})
-    told = {speed: prices.factor(speed) for speed in (10, 20, 39.9, 40, 99, 100, 500)}
-    assert told == {10: 1.0, 20: 0.5, 39.9: 0.5, 40: 1.0, 99: 1.0, 100: 2.5, 500: 2.5}
+    factors = {speed: prices.factor(speed) for speed in (10, 20, 39.9, 40, 99, 100, 500)}
+    assert factors == {10: 1.0, 20: 0.5, 39.9: 0.5, 40: 1.0, 99: 1.0, 100: 2.5, 500: 2.5}
     between = prices.model_copy(update={"between": "linear"})
     assert [between.factor(speed) for speed in (10, 30, 70, 200)] == [0.5, 0.75, 1.75, 2.5]
     assert prices.factor(70, "bulk") == 0.4
@@ -96,7 +97,7 @@ def test_premium_by_steps_and_linearly() -> None:
     assert prices.factor(None) is None
 
 
-def test_without_a_constant_there_is_no_money_and_a_reason() -> None:
+def test_without_a_constant_there_are_no_earnings_and_a_reason() -> None:
     _, reasons = derive(POINT, 2, BARE, Economics(prices=PRICES))
     assert reasons["margin_usd_device_hour"] == "hardware bare states no usd_per_device_hour"
     assert reasons["provisioned_revenue_usd_mw_year"] == "hardware bare states no kw_per_device"
@@ -113,18 +114,18 @@ def test_without_a_constant_there_is_no_money_and_a_reason() -> None:
     assert set(reasons) == {name for name, value in money.items() if value is None}
 
 
-def test_what_an_objective_needs() -> None:
+def test_the_key_that_a_metric_lacks() -> None:
     assert unconfigured("margin_usd_device_hour", Economics()) == "economics.prices"
     assert unconfigured("cost_usd_device_hour", Economics()) == "economics.capacity"
     assert unconfigured("facility_output_tok_s_mw", Economics()) == "economics.facility"
     assert unconfigured("usd_per_m_output_tok", Economics()) == ""
     bare = Hardware(name="bare", device="host", devices_per_node=1)
-    for metric, lacking in {
+    for metric, missing in {
         "usd_per_m_output_tok": "hardware.usd_per_device_hour",
         "provisioned_output_tok_s_mw": "hardware.kw_per_device",
         "board_output_tok_s_mw": "",
     }.items():
-        assert unconfigured(metric, Economics(), bare) == lacking
+        assert unconfigured(metric, Economics(), bare) == missing
     whole = Economics(prices=PRICES, capacity=RENTED, facility=Facility(pue=estimate(1.2)))
     assert not any(unconfigured(name, whole) for name in DERIVED)
 
@@ -147,11 +148,11 @@ def test_at_break_even_revenue_is_cost(usd: float, sold: float, price: float) ->
 IMPOSSIBLE: list[tuple[type, dict[str, Any], str]] = [
     (Economics, {"utilisation": estimate(0)}, "utilisation: a share above 0"),
     (Economics, {"utilisation": estimate(1.2)}, "utilisation: a share above 0"),
-    (Facility, {"pue": estimate(0.9)}, "pue: at least 1"),
+    (Facility, {"pue": estimate(0.9)}, "pue: must be at least 1"),
     (Zone, {"within": 1.5}, "less than 1"),
     (Economics, {"zone": {"figure": "cost_usd_device_hour"}}, "zone.figure"),
-    (Prices, {**dict(PRICES), "cached_share": estimate(0.1)}, "go together"),
-    (Owned, {**dict(OWNED), "lifetime_years": estimate(0)}, "lifetime_years: more than 0"),
+    (Prices, {**dict(PRICES), "cached_share": estimate(0.1)}, "both or neither"),
+    (Owned, {**dict(OWNED), "lifetime_years": estimate(0)}, "lifetime_years: must be above 0"),
     (
         Prices,
         {
@@ -167,11 +168,11 @@ IMPOSSIBLE: list[tuple[type, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("model", "given_", "said"), IMPOSSIBLE)
-def test_the_impossible_is_refused(model: Any, given_: dict[str, Any], said: str) -> None:
+def test_impossible_inputs_are_refused(model: Any, given_: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         model(**given_)
 
 
-def test_an_estimate_lies_between_its_ends() -> None:
+def test_an_estimate_lies_between_its_bounds() -> None:
     with pytest.raises(ValidationError, match="low ≤ value ≤ high"):
         estimate(1).model_validate({"value": 1, "low": 2, "source": "s", "date": "d"})

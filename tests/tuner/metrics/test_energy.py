@@ -1,14 +1,13 @@
-"""Watts and joules per token against arithmetic, and a reason for each that there is not."""
+"""Watts and joules per token against arithmetic, and a reason for each that is missing."""
 
 import pytest
 
 from serving.telemetry.validity import Verdict
+from tuner.metrics.catalogue.power import ENERGY, POWER
 from tuner.metrics.energy import (
-    ENERGY,
     NO_COMPARISON,
     NOT_ASKED,
     NOT_METERED,
-    POWER,
     Idle,
     Metering,
     energy_figures,
@@ -47,19 +46,19 @@ def test_watts_over_rates_are_joules_per_token() -> None:
     assert not reasons
 
 
-def test_energy_that_was_not_metered_is_none_and_says_so() -> None:
+def test_energy_that_was_not_metered_is_none_with_a_reason() -> None:
     figures, reasons = figures_of(Metering({}))
     assert set(figures) == set(ENERGY)
     assert all(value is None for value in figures.values())
     assert reasons == dict.fromkeys(ENERGY, NOT_METERED)
 
 
-def test_what_breaks_the_contract_is_no_number_with_all_its_reasons() -> None:
+def test_invalid_power_gives_no_joules_and_all_reasons() -> None:
     broken = Verdict(None, ("gpu0: its energy counter went back", "gpu1: no reading for 3 s"))
     figures, reasons = figures_of(Metering({"gpu": broken}, Idle(80.0, ""), Idle(90.0, "")))
     assert figures["power_valid"] == 0.0
-    told = [name for name, value in figures.items() if value is not None]
-    assert sorted(told) == ["power_idle_w_device", "power_loaded_idle_w_device", "power_valid"]
+    known = [name for name, value in figures.items() if value is not None]
+    assert sorted(known) == ["power_idle_w_device", "power_loaded_idle_w_device", "power_valid"]
     assert reasons["energy_j_per_output_tok"] == (
         "gpu0: its energy counter went back; gpu1: no reading for 3 s"
     )
@@ -67,7 +66,7 @@ def test_what_breaks_the_contract_is_no_number_with_all_its_reasons() -> None:
     assert reasons["power_counter_error"] == NO_COMPARISON
 
 
-def test_without_tokens_there_are_watts_alone() -> None:
+def test_without_tokens_there_are_only_watts() -> None:
     rates = {"throughput_output_tok_s": 0.0}
     figures, reasons = figures_of(Metering({"gpu": BOARDS}), rates)
     assert figures["power_w_device"] == 562.5
@@ -83,7 +82,7 @@ def test_net_needs_the_loaded_idle_power_and_is_never_negative() -> None:
     assert "less under load than idle" in reasons["net_energy_j_per_output_tok"]
 
 
-def test_prompts_and_output_on_different_boards_are_kept_apart() -> None:
+def test_prefill_and_decode_on_separate_boards_have_joules_each() -> None:
     apart = Verdict({"a": 8000.0, "b": 2000.0}, by_role={"prefill": 8000.0, "decode": 2000.0})
     figures, _ = figures_of(Metering({"gpu": apart}))
     assert figures["prefill_energy_j_per_input_tok"] == 1.0  # 800 W over 800 prompt tokens a second
@@ -92,7 +91,7 @@ def test_prompts_and_output_on_different_boards_are_kept_apart() -> None:
     assert "prefill_energy_j_per_input_tok" not in together
 
 
-def test_a_node_s_watts_are_of_a_trial_that_has_it_alone() -> None:
+def test_node_watts_need_a_trial_on_all_devices_of_the_node() -> None:
     node, cpu = Verdict({"node": 60_000.0}), Verdict({"package-0": 3000.0, "package-1": 2000.0})
     metering = Metering({"gpu": BOARDS, "node": node, "cpu": cpu, "dram": Verdict(None, ("no",))})
     figures, reasons = energy_figures(RATES, metering, 10.0, 8, 8)

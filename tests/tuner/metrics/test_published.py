@@ -57,7 +57,7 @@ def test_a_published_figure_is_reproduced_to_its_last_digit(row: dict[str, str])
     assert right != ((row["hardware"], rate) in MISPRINTED)
 
 
-def test_the_headline_of_three_and_a_half_million_tokens_a_megawatt() -> None:
+def test_the_published_headline_per_megawatt() -> None:
     """«3.5+ M tok/s/MW on B300» (The Register, 2026-03-07): 7,727 tok/s/GPU, prompts counted, at 2.17 kW.
 
     At the 1.90 kW of July 2026 the same run reads 4.07 M.
@@ -67,7 +67,7 @@ def test_the_headline_of_three_and_a_half_million_tokens_a_megawatt() -> None:
     assert ours({**row, "constant": "1.9"}) == pytest.approx(4.067e6, rel=1e-4)
 
 
-def test_the_sample_covers_what_it_claims() -> None:
+def test_the_sample_covers_all_published_figures() -> None:
     figures = {row["figure"] for row in POINTS}
     assert figures == {
         "usd_per_m_total_tok",

@@ -9,7 +9,8 @@ from tests.tuner.metrics.test_earnings import OWNED, POINT, PRICES, RENTED
 from tuner.config.compose import conf_dir, from_yaml
 from tuner.config.groups.economics import Economics, Facility
 from tuner.config.groups.hardware import Estimate
-from tuner.metrics.catalogue import EARNINGS, SIGNED
+from tuner.metrics.catalogue import CATALOGUE, SIGNED
+from tuner.metrics.catalogue.earnings import EARNINGS
 from tuner.metrics.derive import earned
 from tuner.metrics.sensitivity import band, inputs, moved, uncertain
 
@@ -27,7 +28,7 @@ ECONOMICS = Economics(
 )
 
 
-def test_the_inputs_are_found_wherever_they_are() -> None:
+def test_inputs_are_found_at_every_depth() -> None:
     names = inputs(ECONOMICS)
     assert {"capacity.lifetime_years", "prices.usd_per_m_input", "utilisation"} <= set(names)
     assert len(uncertain(ECONOMICS)) == 4
@@ -50,12 +51,12 @@ METERED = {**POINT, "power_w_device": 900.0}
 
 @pytest.mark.parametrize("economics", [ECONOMICS, DOUBTFUL], ids=["owned", "doubtful"])
 @pytest.mark.parametrize("figure", sorted(set(EARNINGS) - {"cost_usd_per_m_blended_tok"}))
-def test_nothing_lies_beyond_the_corners(figure: str, economics: Economics) -> None:
+def test_no_corner_lies_outside_the_band(figure: str, economics: Economics) -> None:
     def of(case: Economics) -> float | None:
         return earned(METERED, 2, B300, case)[figure]
 
     found = band(economics, of)
-    if figure.startswith("facility") and economics.facility is None:
+    if CATALOGUE[figure].boundary == "facility" and economics.facility is None:
         assert found is None
         return
     assert found is not None
@@ -72,7 +73,7 @@ def test_nothing_lies_beyond_the_corners(figure: str, economics: Economics) -> N
     assert widths == sorted(widths, reverse=True)
 
 
-def test_a_swing_is_one_input_at_its_ends() -> None:
+def test_a_swing_moves_one_input_between_its_bounds() -> None:
     found = band(ECONOMICS, lambda each: earned(POINT, 2, B300, each)["revenue_usd_device_hour"])
     assert found is not None
     by_name = {swing.input: swing for swing in found.swings}
@@ -82,14 +83,14 @@ def test_a_swing_is_one_input_at_its_ends() -> None:
     assert by_name["prices.usd_per_m_output"].at_high == pytest.approx(0.6 * (7.2 + 14.4))
 
 
-def test_what_ships_has_room_in_its_inputs() -> None:
+def test_the_shipped_economics_state_bounds_and_sources() -> None:
     for name in ("llama33_70b",):
         economics = Economics.model_validate(from_yaml(conf_dir() / "economics" / f"{name}.yaml"))
         assert uncertain(economics)
         assert all(estimate.source and estimate.date for estimate in inputs(economics).values())
 
 
-def test_only_margins_fall_below_zero() -> None:
+def test_only_margins_are_negative() -> None:
     poor = moved(ECONOMICS, {("utilisation",): 0, ("prices", "usd_per_m_output"): 0})
     slow: dict[str, float | None] = {
         **POINT,

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from loadgen import Adaptive, Progress
-from tests.tuner.sample import POINTS, sample_config, sample_result, sample_study
+from tests.tuner.samples.study import POINTS, sample_config, sample_result, sample_study
 from tuner.config.resolve import trial_config
+from tuner.metrics import notation
 from tuner.report.progress import Display
 from tuner.results.ledger import results
 from tuner.search import Proposal
@@ -57,7 +58,7 @@ def test_before_anything_is_measured(terminal: Display) -> None:
     assert "best so far" not in text
 
 
-def test_what_is_tried_and_the_best_so_far(terminal: Display) -> None:
+def test_the_running_trial_and_the_best_so_far(terminal: Display) -> None:
     terminal.started(proposal(0))
     end(terminal, 0)
     terminal.started(proposal(3))
@@ -66,7 +67,7 @@ def test_what_is_tried_and_the_best_so_far(terminal: Display) -> None:
     assert "#3  vllm max_num_seqs=16 enable_prefix_caching=false" in text
     assert "best so far (throughput_output_tok_s_device): bulk" in text
     assert "(#0)" in text
-    assert "instant" not in text, "no trial keeps its promises"
+    assert "instant" not in text, "no trial meets its SLO"
 
 
 def test_time_left_is_that_of_the_trials_left(terminal: Display) -> None:
@@ -86,7 +87,7 @@ def test_the_better_trial_becomes_the_best(terminal: Display) -> None:
     assert "(#2)" in line[0]
 
 
-def test_failures_are_counted_and_say_why() -> None:
+def test_failures_are_counted_with_their_reason() -> None:
     screen = console(terminal=True)
     display = Display(CONFIG, 1, screen)
     end(display, 5)
@@ -108,7 +109,7 @@ def test_where_a_trial_is(terminal: Display) -> None:
     assert "level 2 of 4 (closed 2), measure, 7 requests, 3 of 12 s" in shown(terminal)
 
 
-def test_levels_that_are_found_are_a_bound() -> None:
+def test_adaptive_levels_are_shown_as_a_bound() -> None:
     arrival = Adaptive(levels=7)
     workload = CONFIG.workload.model_copy(update={"arrival": arrival})
     display = Display(CONFIG.model_copy(update={"workload": workload}), 1, console(terminal=True))
@@ -125,19 +126,18 @@ def test_figures_that_are_not_valid_are_not_shown() -> None:
     first, *others = result.points
     doubted = tuple(replace(p, invalid_because=("the client was late",)) for p in others)
     display.finished(asked, replace(result, points=(first, *doubted)), NOWHERE)
-    assert (
-        f"up to {first.metrics['throughput_output_tok_s_device']:.1f} tok/s" in screen.export_text()
-    )
+    rate = notation.number(first.metrics["throughput_output_tok_s_device"])
+    assert f"up to {rate} tok/s/host" in screen.export_text()
     display.finished(asked, replace(result, points=doubted), NOWHERE)
-    assert "nothing valid (the client was late)" in screen.export_text()
+    assert "no valid level (the client was late)" in screen.export_text()
 
 
-def test_stopping_is_said(terminal: Display) -> None:
+def test_stopping_is_shown(terminal: Display) -> None:
     terminal.closing()
     assert "Ctrl-C again stops now" in shown(terminal)
 
 
-def test_a_study_that_goes_on_counts_what_was_done(tmp_path: Path) -> None:
+def test_a_resumed_study_counts_earlier_trials(tmp_path: Path) -> None:
     sample_study(tmp_path, CONFIG, range(6))
     display = Display(CONFIG, 1, console(terminal=True))
     display.already(results(tmp_path))
@@ -148,7 +148,7 @@ def test_a_study_that_goes_on_counts_what_was_done(tmp_path: Path) -> None:
     assert "(#2)" in text
 
 
-def test_a_pipe_gets_lines_and_nothing_that_moves() -> None:
+def test_a_pipe_gets_plain_lines() -> None:
     file = io.StringIO()
     with Display(CONFIG, 1, Console(file=file, width=80)) as display:
         for number in (0, 5, 2):
@@ -179,7 +179,7 @@ def test_a_terminal_shows_it_live() -> None:
     assert "trial 1 of 10" in said
 
 
-def test_a_terminal_that_can_move_nothing_gets_lines() -> None:
+def test_a_dumb_terminal_gets_plain_lines() -> None:
     file = io.StringIO()
     dumb = Console(file=file, force_terminal=True, width=200, _environ={"TERM": "dumb"})
     with Display(CONFIG, 1, dumb) as display:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.tuner.sample import FAILED, POINTS, sample_config, sample_result, sample_study
+from tests.tuner.samples.study import FAILED, POINTS, sample_config, sample_result, sample_study
 from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
@@ -39,20 +39,20 @@ def test_a_pipe_gets_plain_text(study: Path) -> None:
 def test_on_eighty_columns_no_cell_is_cut(study: Path) -> None:
     text = told(study, CONFIG)
     assert "…" not in text
-    tables = [line for line in text.splitlines() if not line.startswith(("trial ", "A trial"))]
+    tables = [line for line in text.splitlines() if not line.startswith("trial ")]
     front = tables[tables.index(next(x for x in tables if x.startswith("Pareto"))) :][:12]
     assert all(len(line) <= 80 for line in front)
     assert re.search(r"2  llamacpp +closed 8 +206 +28\.5 ", text)
 
 
-def test_the_front_is_told_with_its_configurations_and_constants(study: Path) -> None:
+def test_the_front_is_shown_with_its_configurations_and_constants(study: Path) -> None:
     text = told(study, CONFIG, width=160)
     assert re.search(r"8 +llamacpp +parallel=1 threads=2", text)
-    assert "0.09 $ per host-hour: an invented price list, 2026-11-01" in text
+    assert "$0.09 per host-hour: an invented price list, 2026-11-01" in text
     assert "0.065 kW per host, provisioned" in text
 
 
-def test_without_constants_there_are_no_figures_of_them(tmp_path: Path) -> None:
+def test_without_constants_no_figure_is_derived_from_them(tmp_path: Path) -> None:
     config = sample_config(priced=False)
     sample_study(tmp_path, config)
     text = told(tmp_path, config)
@@ -60,8 +60,8 @@ def test_without_constants_there_are_no_figures_of_them(tmp_path: Path) -> None:
     assert "MW" not in text
 
 
-def test_a_front_judged_by_joules_shows_them_and_whose_they_are(tmp_path: Path) -> None:
-    joules = ObjectiveConfig(throughput="energy_j_per_output_tok", direction="min")
+def test_a_target_in_joules_has_a_column_and_a_footnote(tmp_path: Path) -> None:
+    joules = ObjectiveConfig(metric="energy_j_per_output_tok", direction="min")
     config = CONFIG.model_copy(update={"objective": joules})
     sample_study(tmp_path, config)
     text = told(tmp_path, config)
@@ -70,7 +70,7 @@ def test_a_front_judged_by_joules_shows_them_and_whose_they_are(tmp_path: Path) 
     assert "J: metered energy of GPU boards, gross, per output token" in " ".join(text.split())
 
 
-def test_failures_tell_why_and_where(study: Path) -> None:
+def test_failures_are_shown_with_class_evidence_and_log(study: Path) -> None:
     text = re.sub(r"\s+", " ", told(study, CONFIG, width=200))
     assert "Failed: 2 of 10 trials" in text
     for failure, evidence in FAILED.values():
@@ -79,10 +79,10 @@ def test_failures_tell_why_and_where(study: Path) -> None:
     assert "engine.log" in text
 
 
-def test_tiers_have_a_winner_or_say_what_came_closest(study: Path) -> None:
+def test_tiers_show_their_best_or_the_closest(study: Path) -> None:
     text = told(study, CONFIG, width=200)
     assert re.search(r"premium .*trial 6, llamacpp, closed 2", text)
-    assert re.search(r"instant .*can't be met; the closest was closed 1: ttft_p99_ms 18\.2", text)
+    assert re.search(r"instant .*not met; the closest level is closed 1: ttft_p99_ms 18\.2", text)
 
 
 def test_the_recommended_command_can_be_copied(study: Path) -> None:
@@ -94,9 +94,9 @@ def test_the_recommended_command_can_be_copied(study: Path) -> None:
     assert "Best for premium alone" in lines
 
 
-def test_timings_leave_the_first_trial_apart(study: Path) -> None:
+def test_the_first_trials_overhead_is_shown_apart(study: Path) -> None:
     text = told(study, CONFIG)
-    assert "overhead 1.9 s; the first trial's overhead was 8.1 s." in text
+    assert "overhead 1.90 s; overhead of the first trial: 8.10 s." in text
 
 
 def test_paths_are_those_of_files(study: Path) -> None:
@@ -106,24 +106,24 @@ def test_paths_are_those_of_files(study: Path) -> None:
         assert (study / name).is_file()
 
 
-def test_nothing_feasible_is_said_and_returned(tmp_path: Path) -> None:
+def test_no_feasible_configuration_is_shown_and_returned(tmp_path: Path) -> None:
     impossible = Slo(tiers={"now": Tier(ttft_p99_ms=0.001)})
     config = CONFIG.model_copy(update={"slo": impossible})
     sample_study(tmp_path, config)
     out = io.StringIO()
     assert not show_report(tmp_path, config, Console(file=out, width=100))
-    assert "No configuration keeps the promises of any tier." in out.getvalue()
+    assert "No configuration meets the SLO of any tier." in out.getvalue()
     assert "Recommended" not in out.getvalue()
 
 
-def test_only_failures_or_nothing_at_all_is_a_report_too(tmp_path: Path) -> None:
+def test_only_failures_or_no_trial_makes_a_report_too(tmp_path: Path) -> None:
     sample_study(tmp_path / "failed", CONFIG, range(4, 6))
     assert "Nothing was measured" in told(tmp_path / "failed", CONFIG)
     (tmp_path / "empty").mkdir()
     assert "Nothing was measured" in told(tmp_path / "empty", CONFIG)
 
 
-def test_what_is_not_valid_is_counted_and_what_is_modelled_marked(tmp_path: Path) -> None:
+def test_invalid_points_are_counted_and_modelled_ones_marked(tmp_path: Path) -> None:
     trial = trial_config(CONFIG, POINTS[0])
     result = sample_result(trial, 0)
     assert isinstance(result, Completed)
@@ -138,17 +138,17 @@ def test_what_is_not_valid_is_counted_and_what_is_modelled_marked(tmp_path: Path
     assert "0 modelled" in text
 
 
-def test_of_one_trial_every_level_is_shown(tmp_path: Path) -> None:
+def test_a_single_trial_is_shown_with_every_level(tmp_path: Path) -> None:
     sample_study(tmp_path, CONFIG, range(1))
     text = told(tmp_path, CONFIG)
-    levels = text[text.index("All levels") : text.index("Configurations on it")]
+    levels = text[text.index("All levels") : text.index("Configurations on the front")]
     assert [line.split()[1] for line in levels.splitlines() if line.startswith("closed ")] == [
         "1", "2", "4", "8",
     ]  # fmt: skip
     assert "All levels" not in told(study_of(tmp_path / "two", range(2)), CONFIG)
 
 
-def test_a_load_that_ended_early_is_said(tmp_path: Path) -> None:
+def test_a_load_that_ended_early_is_shown(tmp_path: Path) -> None:
     trial = trial_config(CONFIG, POINTS[0])
     result = sample_result(trial, 0)
     assert isinstance(result, Completed)

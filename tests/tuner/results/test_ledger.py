@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tuner.sample import POINTS, sample_config, sample_result, sample_study
+from tests.tuner.samples.study import POINTS, sample_config, sample_result, sample_study
 from tuner.config.resolve import trial_config
 from tuner.results.ledger import LEDGER, Ledger, LedgerError, read, results
 from tuner.trial.result import Completed, Measured, OperatingPoint

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.tuner.results import completed, failed, point
+from tests.tuner.samples.points import completed, failed, point
 from tuner.config.groups.objective import Axis, Direction
 from tuner.results.pareto import dominates, hypervolume, non_dominated, pareto_set
 

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loadgen.results.metrics import METRICS
-from tests.tuner.results import completed, failed, point
+from tests.tuner.samples.points import completed, failed, point
 from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
 from tuner.results.tiers import (
     Closest,
     Winner,
     best_per_tier,
+    excess,
+    from_utility,
     in_tier,
-    shortfall,
     tier_values,
-    unworth,
-    worth,
+    utility,
 )
 
-OBJECTIVE = ObjectiveConfig(throughput="tok_s")
+OBJECTIVE = ObjectiveConfig(metric="tok_s")
 TIER = Tier(ttft_p99_ms=100, tpot_p50_ms=10)
 SLO = Slo(tiers={"fast": TIER, "slow": Tier(ttft_p99_ms=1000)})
 
@@ -34,7 +34,7 @@ def test_every_limit_is_on_a_metric_that_exists() -> None:
 
 def test_shortfall_is_relative() -> None:
     far = point(ttft_p99_ms=150, tpot_p50_ms=40, error_rate=0.25)
-    assert shortfall(TIER, far) == {"ttft_p99_ms": 0.5, "tpot_p50_ms": 3.0, "error_rate": 0.25}
+    assert excess(TIER, far) == {"ttft_p99_ms": 0.5, "tpot_p50_ms": 3.0, "error_rate": 0.25}
     assert not in_tier(TIER, far)
 
 
@@ -43,7 +43,7 @@ def test_a_limit_is_still_inside() -> None:
 
 
 def test_what_was_not_measured_can_not_be_promised() -> None:
-    assert shortfall(TIER, point(ttft_p99_ms=50, tpot_p50_ms=None, error_rate=0.0)) == {
+    assert excess(TIER, point(ttft_p99_ms=50, tpot_p50_ms=None, error_rate=0.0)) == {
         "tpot_p50_ms": math.inf
     }
     assert not in_tier(TIER, point(ttft_p99_ms=50, tpot_p50_ms=5))
@@ -88,8 +88,8 @@ def test_best_per_tier() -> None:
     fast, slow = best["fast"], best["slow"]
     assert isinstance(fast, Winner)
     assert isinstance(slow, Winner)
-    assert (fast.index, fast.point.level, fast.throughput) == (1, 0, 50)
-    assert (slow.index, slow.point.level, slow.throughput) == (1, 1, 120)
+    assert (fast.index, fast.point.level, fast.value) == (1, 0, 50)
+    assert (slow.index, slow.point.level, slow.value) == (1, 1, 120)
 
 
 def test_the_closest_of_a_tier_that_can_not_be_met() -> None:
@@ -97,9 +97,9 @@ def test_the_closest_of_a_tier_that_can_not_be_met() -> None:
     closest = best_per_tier(SLO, OBJECTIVE, results)["fast"]
     assert isinstance(closest, Closest)
     assert (closest.index, closest.over) == (1, (("ttft_p99_ms", 130, 100),))
-    assert str(closest) == "can't be met; the closest was closed 1: ttft_p99_ms 130 (100 allowed)"
+    assert str(closest) == "not met; the closest level is closed 1: ttft_p99_ms 130.0 (limit 100)"
     nothing = best_per_tier(SLO, OBJECTIVE, [failed()])["fast"]
-    assert str(nothing) == "can't be met: nothing valid was measured"
+    assert str(nothing) == "not met: no valid level was measured"
 
 
 def test_impossible_objectives() -> None:
@@ -111,8 +111,8 @@ def test_impossible_objectives() -> None:
         ObjectiveConfig(axes=())
 
 
-LEAST = ObjectiveConfig(throughput="j", direction="min")
-EARNED = ObjectiveConfig(throughput="margin_usd_device_hour")
+LEAST = ObjectiveConfig(metric="j", direction="min")
+EARNED = ObjectiveConfig(metric="margin_usd_device_hour")
 
 
 def judged(level: int, name: str, value: float | None, ttft: float = 50, **more: object) -> Any:
@@ -127,14 +127,14 @@ def test_the_fewest_joules_win_and_samplers_see_tokens_a_joule() -> None:
     fast, slow = best["fast"], best["slow"]
     assert isinstance(fast, Winner)
     assert isinstance(slow, Winner)
-    assert (fast.index, fast.throughput) == (1, 0.4)
-    assert (slow.index, slow.throughput) == (0, 0.25)
+    assert (fast.index, fast.value) == (1, 0.4)
+    assert (slow.index, slow.value) == (0, 0.25)
     assert tier_values(SLO, LEAST, one) == {"fast": 2.0, "slow": 4.0}
     assert tier_values(SLO, LEAST, failed()) == {"fast": 0, "slow": 0}
 
 
 def test_a_loss_is_better_than_nothing_and_worse_than_a_gain() -> None:
-    name = EARNED.throughput
+    name = EARNED.metric
     values = [
         tier_values(SLO, EARNED, completed(judged(0, name, usd)))["fast"]
         for usd in (-9e6, -3.0, -0.5, 0.25, 7.0, 9e6)
@@ -154,14 +154,14 @@ def test_what_samplers_maximise_orders_as_the_tier_does(values: list[float]) -> 
         (OBJECTIVE, high, low),
         (EARNED, high, low),
     ):
-        sold = objective.sold
-        assert worth(sold, better) > worth(sold, worse) > 0
-        assert unworth(sold, worth(sold, low)) == pytest.approx(low, rel=1e-6, abs=1e-9)
+        sold = objective.target
+        assert utility(sold, better) > utility(sold, worse) > 0
+        assert from_utility(sold, utility(sold, low)) == pytest.approx(low, rel=1e-6, abs=1e-9)
         best = best_per_tier(
             SLO, objective, [completed(judged(0, sold.metric, v)) for v in (worse, better)]
         )["fast"]
         assert isinstance(best, Winner)
-        assert best.throughput == better
+        assert best.value == better
 
 
 def test_a_tier_whose_metric_is_not_known_says_why() -> None:
@@ -169,6 +169,6 @@ def test_a_tier_whose_metric_is_not_known_says_why() -> None:
     best = best_per_tier(SLO, LEAST, [completed(unmetered)])["fast"]
     assert isinstance(best, Closest)
     assert str(best) == (
-        "can't be judged: j of the points that keep the promises is not known: "
+        "unavailable: j of the points that meet the SLO is not known: "
         "no power source was metered"
     )

@@ -1,4 +1,4 @@
-"""The search on curves as a study makes it: goal, loads, priors."""
+"""The search on curves as a study sets it up: objective, loads, candidates, priors."""
 
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from tuner.config.groups.space import Point
 from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
-from tuner.report.plan import known_trials
 from tuner.results.ledger import Ledger
+from tuner.search import Outcome
 from tuner.search.curve.prior import Prior
-from tuner.search.factory import curve_sampler, goal_of, meanings_of, pool_of, traits_of
-from tuner.search.priors.factory import LEAST_TRIALS, prior_of
+from tuner.search.factory import SearchSetup, meanings_of, objective_of, traits_of
+from tuner.search.priors.factory import MIN_TRIALS
+from tuner.study.estimate import known_trials
 from tuner.study.local_pool import simulate
-from tuner.study.study import Study, outcome_of, proposer
+from tuner.study.study import Study, outcome_of
 from tuner.trial.result import Completed, OperatingPoint, Timings
 
 SPEED, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
@@ -32,21 +33,22 @@ def rows(prior: Prior | None, points: list[Point], loads: list[float]) -> np.nda
     return prior.curves(points, np.array(loads), [SPEED, RATE, "ttft_p99_ms"])
 
 
-def test_a_goal_is_the_front_of_what_keeps_a_tier() -> None:
-    goal = goal_of(b300())
-    assert dict(goal.axes) == {SPEED: 1, RATE: 1}
-    assert goal.limits["premium"] == {"ttft_p99_ms": 1000, "tpot_p50_ms": 10}
-    assert not goal.by_tier
+def test_the_objective_is_the_front_of_what_meets_a_tier() -> None:
+    objective = objective_of(b300())
+    assert dict(objective.axes) == {SPEED: 1, RATE: 1}
+    assert objective.limits["premium"] == {"ttft_p99_ms": 1000, "tpot_p50_ms": 10}
+    assert not objective.by_tier
 
 
-def test_or_what_each_tier_sells_less_joules_too() -> None:
-    goal = goal_of(b300("search.goal=tiers", "objective=energy"))
-    assert goal.by_tier
-    assert list(goal.axes.values()) == [-1]
+def test_or_the_target_metric_of_each_tier_fewer_joules_too() -> None:
+    objective = objective_of(b300("search.goal=tiers", "objective=energy"))
+    assert objective.by_tier
+    assert list(objective.axes.values()) == [-1]
 
 
 def test_a_curve_ends_where_the_scheduler_admits_no_more() -> None:
-    traits = traits_of(b300("workload.arrival.concurrency=[1,8,512]"))
+    config = b300("workload.arrival.concurrency=[1,8,512]")
+    traits = traits_of(config, SearchSetup(config).space)
     few = traits({"topology.tensor_parallel": 4, "engine.vllm.max_num_seqs": 64})
     assert (few.devices, few.lowest, few.highest) == (4, 1 / 4, 64 / 4)
     many = traits({"topology.tensor_parallel": 2, "engine.vllm.max_num_seqs": 1024})
@@ -57,64 +59,87 @@ def test_a_curve_ends_where_the_scheduler_admits_no_more() -> None:
 def test_a_load_without_levels_is_refused() -> None:
     ramp = "workload.arrival={kind: ramp, from_per_s: 1, to_per_s: 9, over_s: 10}"
     with pytest.raises(ConfigError, match="arrival ramp has none: use search=tpe"):
-        curve_sampler(b300(ramp))
+        SearchSetup(b300(ramp)).sampler()
+
+
+def test_the_candidates_are_built_once_and_proposers_do_not_share_their_state() -> None:
+    setup = SearchSetup(b300())
+    assert setup.candidates is setup.candidates
+    before = list(setup.candidates.points)
+    first, second = setup.proposer(), setup.proposer()
+    asked = [proposal.point for _ in range(4) if (proposal := first.ask())]
+    first.tell(0, Outcome(None, failure="OutOfMemory"))
+    sampler = setup.sampler()
+    assert sampler is not None
+    sampler.learn({"topology.tensor_parallel": 16}, None, Outcome(None, failure="OutOfMemory"))
+    assert setup.candidates.points == before
+    again = [proposal.point for _ in range(4) if (proposal := second.ask())]
+    assert again == asked
 
 
 def test_engines_share_the_meaning_of_their_knobs() -> None:
     config = load(["experiment=b300", "search=curve"])
-    groups = pool_of(config).groups
+    groups = SearchSetup(config).candidates.groups
     assert groups.count("max_sequences") == 1
     assert set(meanings_of(config).values()) == {"max_sequences", "step_tokens", "memory_fraction"}
 
 
 @pytest.mark.parametrize("kind", ["twin", "roofline"])
-def test_a_model_tells_of_each_point(kind: str) -> None:
+def test_a_model_predicts_each_point(kind: str) -> None:
     config = b300(f"search.prior.kind={kind}")
     points: list[Point] = [{"topology.tensor_parallel": n} for n in (2, 8)]
-    told = rows(prior_of(config, {}), points, [0.0, 3.0])
-    assert np.isfinite(told).all()
-    assert told[1, 0, 0] > told[0, 0, 0]  # eight GPUs are faster for a user, at one user each
-    assert (told[:, 1, 0] < told[:, 0, 0]).all()
+    predicted = rows(SearchSetup(config).prior, points, [0.0, 3.0])
+    assert np.isfinite(predicted).all()
+    assert (
+        predicted[1, 0, 0] > predicted[0, 0, 0]
+    )  # eight GPUs are faster for a user, at one user each
+    assert (predicted[:, 1, 0] < predicted[:, 0, 0]).all()
 
 
-def test_what_does_not_fit_is_not_foretold() -> None:
+def test_what_does_not_fit_has_no_prediction() -> None:
     config = b300("search.prior.kind=twin", "hardware=h200_twin")
-    told = rows(prior_of(config, {}), [{"topology.tensor_parallel": 1}], [0.0])
-    assert np.isnan(told).all()
+    predicted = rows(SearchSetup(config).prior, [{"topology.tensor_parallel": 1}], [0.0])
+    assert np.isnan(predicted).all()
 
 
-def test_real_hardware_needs_a_system_to_be_like() -> None:
+def test_a_prior_on_real_hardware_needs_a_twin_system() -> None:
     real = ["experiment=b300_vllm", "search.prior.system=null"]
-    with pytest.raises(ConfigError, match=r"is real: say .*search\.prior\.system=b300_sxm"):
-        prior_of(load(real), {})
-    assert prior_of(load(["experiment=b300_vllm"]), {}) is not None
+    with pytest.raises(
+        ConfigError, match=r"is real hardware: name .*search\.prior\.system=b300_sxm"
+    ):
+        SearchSetup(load(real)).recorder()
+    assert SearchSetup(load(["experiment=b300_vllm"])).prior is not None
 
 
-def test_an_older_study_tells_of_this_one(tmp_path: Path) -> None:
+def test_an_older_study_predicts_this_one(tmp_path: Path) -> None:
     old = b300(*SHORT, "search=qmc", "search.trials=9")
     with Ledger.open(tmp_path) as ledger:
         simulate(Study(old, ledger, []), workers=1)
         measured = [e for e in ledger.results() if e.result.status == "completed"]
-    assert len(measured) >= LEAST_TRIALS
+    assert len(measured) >= MIN_TRIALS
     config = b300(*SHORT, "search.prior.kind=ledger", f"search.prior.study={tmp_path}")
     gpus = [each.result.config.devices for each in measured]
-    told = rows(prior_of(config, {}), [each.point for each in measured], [-3.0, -2.0, -1.0, 0.0])
-    alone = [told[i, 3 - int(np.log2(n)), 0] for i, n in enumerate(gpus)]  # one user in all
+    predicted = rows(
+        SearchSetup(config).prior, [each.point for each in measured], [-3.0, -2.0, -1.0, 0.0]
+    )
+    alone = [predicted[i, 3 - int(np.log2(n)), 0] for i, n in enumerate(gpus)]  # one user in all
     speeds = [e.result.points[0].metrics[SPEED] for e in measured]
     assert np.corrcoef(alone, np.log(speeds))[0, 1] > 0.8
 
 
-def test_a_study_that_says_nothing_is_no_prior(tmp_path: Path) -> None:
+def test_a_study_without_enough_trials_is_no_prior(tmp_path: Path) -> None:
     config = b300("search.prior.kind=ledger", f"search.prior.study={tmp_path}")
-    with pytest.raises(ConfigError, match="has 0 completed trials: 5 at least"):
-        prior_of(config, {})
+    with pytest.raises(ConfigError, match="has 0 completed trials: a prior needs at least 5"):
+        SearchSetup(config).recorder()
     with pytest.raises(ConfigError, match=r"there is no folder .*/gone"):
-        prior_of(b300("search.prior.kind=ledger", f"search.prior.study={tmp_path}/gone"), {})
-    with pytest.raises(ConfigError, match="which study"):
-        prior_of(b300("search.prior.kind=ledger"), {})
+        SearchSetup(
+            b300("search.prior.kind=ledger", f"search.prior.study={tmp_path}/gone")
+        ).recorder()
+    with pytest.raises(ConfigError, match="name the folder of a study"):
+        SearchSetup(b300("search.prior.kind=ledger")).recorder()
 
 
-def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_stopped_search_resumes(tmp_path: Path) -> None:
     config = b300(*SHORT, "search.trials=7", "search.startup_trials=4")
     with Ledger.open(tmp_path / "whole") as ledger:
         simulate(Study(config, ledger, []), workers=1)
@@ -125,13 +150,13 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "cut") as ledger:
         simulate(Study(config, ledger, []), workers=1)
         resumed = [each.point for each in ledger.results()]
-    # Two trials are asked for at once: by the cut some were told that the whole run had not heard of.
+    # Two trials are asked for at once: by the cut some came from results that the whole run did not have yet.
     assert resumed[:4] == whole[:4]
     assert len(resumed) == 7
     assert len({str(point) for point in resumed}) == 7
 
 
-def test_a_plan_names_the_trials_before_curves_decide_and_no_more(tmp_path: Path) -> None:
+def test_a_plan_names_the_initial_design_and_no_more(tmp_path: Path) -> None:
     config = b300(*SHORT, "search.trials=8", "search.startup_trials=6")
     known = known_trials(config)
     assert len(known) == 6  # the default among them
@@ -142,7 +167,7 @@ def test_a_plan_names_the_trials_before_curves_decide_and_no_more(tmp_path: Path
 
 
 def test_a_proposer_over_curves_takes_the_default_first() -> None:
-    first = proposer(b300()).ask()
+    first = SearchSetup(b300()).proposer().ask()
     assert first is not None
     assert first.point == {}
 
@@ -154,5 +179,5 @@ def test_a_level_with_errors_is_no_part_of_the_curve() -> None:
         OperatingPoint(i, f"closed {i + 1}", {SPEED: 9.0, RATE: 9.0, "error_rate": share})
         for i, share in enumerate((0.0, 0.2))
     )
-    told = outcome_of(config, Completed(trial, points, Timings(1, 1, 1), ""))
-    assert told.points == points[:1]
+    outcome = outcome_of(config, Completed(trial, points, Timings(1, 1, 1), ""))
+    assert outcome.points == points[:1]

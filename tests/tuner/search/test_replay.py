@@ -13,11 +13,11 @@ from tests.benchmarks.search.methods import METHODS, Oracle, parsed
 from tests.benchmarks.search.priors import NEAR, distorted, ordered_right
 from tests.benchmarks.search.replay import LEVEL_S, Bench, Outcome, front_of, greedy, replay
 from tuner.config.groups.space import Space
-from tuner.search.space import enumerate_points
+from tuner.search.space import SearchSpace
 
 LOADS = np.array([1.0, 4.0, 16.0, 64.0])
 ENGINES = ("vllm", "sglang", "trtllm")
-SPACE = Space.model_validate(
+PARAMETERS = Space.model_validate(
     {
         "parameters": {
             "topology.tensor_parallel": {"type": "categorical", "choices": (1, 2, 4, 8)},
@@ -26,12 +26,13 @@ SPACE = Space.model_validate(
         }
     }
 )
+SPACE = SearchSpace(PARAMETERS, ENGINES)
 
 
 def small(seed: int = 0, dead: float = 0.2) -> Landscape:
     """72 configurations: faster with more GPUs, more throughput with fewer."""
     rng = np.random.default_rng(seed)
-    points = tuple(enumerate_points(SPACE, ENGINES))
+    points = tuple(SPACE.enumerate_points())
     gpus = np.array([float(point["topology.tensor_parallel"]) for point in points])
     factor = np.exp(0.4 * rng.standard_normal(len(points)))
     itv = 100 * (factor * gpus**0.5)[:, None] / (1 + LOADS / 8)
@@ -42,7 +43,6 @@ def small(seed: int = 0, dead: float = 0.2) -> Landscape:
     return Landscape(
         "small",
         SPACE,
-        ENGINES,
         points,
         LOADS,
         thr * nothing,
@@ -57,17 +57,17 @@ def small(seed: int = 0, dead: float = 0.2) -> Landscape:
 
 
 class Listed:
-    """Asks for these rows, and remembers what it was told."""
+    """Asks for these rows, and remembers the outcomes."""
 
     def __init__(self, rows: Sequence[int]) -> None:
         self._rows = list(rows)
-        self.told: list[tuple[int, Outcome]] = []
+        self.outcomes: list[tuple[int, Outcome]] = []
 
     def ask(self) -> int:
         return self._rows.pop(0)
 
     def tell(self, index: int, outcome: Outcome) -> None:
-        self.told.append((index, outcome))
+        self.outcomes.append((index, outcome))
 
 
 def union(points: np.ndarray) -> float:
@@ -112,48 +112,50 @@ def test_the_score_sees_no_noise() -> None:
     assert list(shares[0]) == sorted(shares[0])
 
 
-def test_noise_is_that_much_and_the_same_for_all() -> None:
+def test_noise_has_the_stated_size_and_is_the_same_for_all() -> None:
     land = small(dead=0.0)
     listed, again = Listed(range(72)), Listed(range(71, -1, -1))
     replay(land, listed, 5, 72, bench=Bench(land, 5, flake=0.0))
     replay(land, again, 5, 72, bench=Bench(land, 5, flake=0.0))
-    logs = np.concatenate([np.log(out.thr / land.thr[row]) for row, out in listed.told])
+    logs = np.concatenate([np.log(out.thr / land.thr[row]) for row, out in listed.outcomes])
     assert np.std(logs) == pytest.approx(0.03, rel=0.15)
     assert all(
         np.array_equal(one.thr, other.thr)
-        for (_, one), (_, other) in zip(listed.told, reversed(again.told), strict=True)
+        for (_, one), (_, other) in zip(listed.outcomes, reversed(again.outcomes), strict=True)
     )
 
 
-def test_a_flake_counts_and_teaches_nothing() -> None:
+def test_a_flake_counts_and_shows_no_values() -> None:
     land = small(dead=0.0)
     listed = Listed(range(20))
     run = replay(land, listed, 0, 20, bench=Bench(land, 0, flake=1.0))
     assert run.shares == (0.0,) * 20
-    for _, outcome in listed.told:
+    for _, outcome in listed.outcomes:
         assert outcome.status == "flake"
         assert not outcome.counted.any()
         assert np.isnan([outcome.thr, outcome.itv, outcome.ttft_s]).all()
     oracle = Oracle(land)
     first = oracle.ask()
-    oracle.tell(first, listed.told[0][1])
+    oracle.tell(first, listed.outcomes[0][1])
     assert oracle.ask() == first
 
 
-def test_flakes_are_as_many_as_said_and_others_than_the_dead() -> None:
+def test_flakes_have_the_stated_rate_and_are_not_the_dead() -> None:
     land = small()
     rows = [*range(72)] * 20
     listed = Listed(rows)
     replay(land, listed, 1, len(rows))
-    status = [outcome.status for _, outcome in listed.told]
+    status = [outcome.status for _, outcome in listed.outcomes]
     assert status.count("flake") / len(rows) == pytest.approx(0.08, abs=0.02)
-    assert {row for row, out in listed.told if out.status == "dead"} == set(
+    assert {row for row, out in listed.outcomes if out.status == "dead"} == set(
         np.flatnonzero(land.dead)
     )
-    assert all(out.why.startswith("OutOfMemory") for _, out in listed.told if out.status == "dead")
+    assert all(
+        out.why.startswith("OutOfMemory") for _, out in listed.outcomes if out.status == "dead"
+    )
 
 
-def test_costs_are_gpus_by_the_time_they_are_held() -> None:
+def test_costs_are_gpu_hours() -> None:
     land = small()
     alive, dead = int(np.flatnonzero(~land.dead)[0]), int(np.flatnonzero(land.dead)[0])
     run = replay(land, Listed([alive, dead]), 0, 2, bench=Bench(land, 0, flake=0.0))
@@ -172,11 +174,11 @@ def test_several_at_once_end_in_their_own_order() -> None:
     one, four = Listed(range(40)), Listed(range(40))
     replay(land, one, 2, 40)
     run = replay(land, four, 2, 40, batch=4)
-    assert [row for row, _ in one.told] == list(range(40))
-    told = [row for row, _ in four.told]
-    assert told != sorted(told)
-    assert sorted(told) == list(range(40))
-    assert max(row - told.index(row) for row in told) <= 3  # none is told before it was asked for
+    assert [row for row, _ in one.outcomes] == list(range(40))
+    ended = [row for row, _ in four.outcomes]
+    assert ended != sorted(ended)
+    assert sorted(ended) == list(range(40))
+    assert max(row - ended.index(row) for row in ended) <= 3  # none ends before it was asked for
     again = replay(land, Listed(range(40)), 2, 40, batch=4)
     assert (run.rows, run.shares) == (again.rows, again.shares)
 
@@ -190,7 +192,7 @@ def test_methods_ask_for_rows_and_are_seeded(name: str) -> None:
     assert all(0 <= row < len(land) for row in runs[0].rows)
 
 
-def test_optuna_asks_for_nothing_twice() -> None:
+def test_optuna_asks_for_no_row_twice() -> None:
     land = small(dead=0.0)
     method = parsed("optuna-tpe")[0](land, 0, 1, None)
     run = replay(land, method, 0, 72, bench=Bench(land, 0, flake=0.0))

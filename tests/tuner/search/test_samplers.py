@@ -8,7 +8,7 @@ import pytest
 from tuner.config.load import load
 from tuner.config.study import StudyConfig
 from tuner.search import Outcome, Proposal, Proposer
-from tuner.study.study import proposer
+from tuner.search.factory import SearchSetup
 
 KINDS = ["grid", "random", "qmc", "tpe", "nsga2", "curve"]
 
@@ -17,7 +17,11 @@ def study(kind: str, *more: str) -> StudyConfig:
     return load(["experiment=laptop", f"search.kind={kind}", *more])
 
 
-def worth(proposal: Proposal) -> Mapping[str, float]:
+def proposer(config: StudyConfig) -> Proposer:
+    return SearchSetup(config).proposer()
+
+
+def values_of(proposal: Proposal) -> Mapping[str, float]:
     """An invented landscape: more slots are better for bulk, fewer for premium."""
     slots = getattr(proposal.config.engine, "parallel", 1) or 1
     return {"bulk": float(slots), "standard": 8.0 / slots, "premium": 1.0 / slots}
@@ -31,7 +35,7 @@ def drive(source: Proposer, count: int) -> list[Proposal]:
             break
         proposals.append(proposal)
         failed = proposal.number % 5 == 4
-        source.tell(proposal.number, Outcome(None if failed else worth(proposal)))
+        source.tell(proposal.number, Outcome(None if failed else values_of(proposal)))
     return proposals
 
 
@@ -63,7 +67,7 @@ def test_the_default_configuration_is_first() -> None:
     assert first.config.engine == config.engine["llamacpp"]
 
 
-def test_a_replay_of_asks_and_tells_goes_on_alike() -> None:
+def test_a_replay_of_asks_and_tells_gives_the_same_proposals() -> None:
     """What resuming rests on: any interleaving, replayed, leaves the search where it was."""
     script = ["ask", "ask", "tell0", "ask", "tell2", "tell1", "ask", "ask", "tell4", "tell3", "ask"]
 
@@ -75,13 +79,13 @@ def test_a_replay_of_asks_and_tells_goes_on_alike() -> None:
                 assert proposal is not None
                 asked.append(proposal)
             else:
-                source.tell(int(step[4:]), Outcome(worth(asked[int(step[4:])])))
+                source.tell(int(step[4:]), Outcome(values_of(asked[int(step[4:])])))
         return [p.point for p in asked]
 
     assert replay() == replay()
 
 
-def test_a_space_that_is_used_up_ends_the_search() -> None:
+def test_an_exhausted_space_ends_the_search() -> None:
     config = load(
         [
             "experiment=laptop",

@@ -1,7 +1,7 @@
 """Sampling, conditions and constraints of search spaces."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tuner.config.groups.space import Space, ordered
-from tuner.search.space import active, enumerate_points, sample, size, violated
+from tuner.config.groups.space import Point, Space, ordered
+from tuner.search.space import SearchSpace
 
 SPACE = Space.model_validate(
     {
@@ -32,7 +32,8 @@ SPACE = Space.model_validate(
         },
     }
 )
-ENGINES = ["a", "b"]
+BOTH, ONE = SearchSpace(SPACE, ("a", "b")), SearchSpace(SPACE, ("a",))
+ENGINES = BOTH.engines
 
 
 class Dice:
@@ -62,66 +63,77 @@ class Dice:
 @given(st.integers())
 def test_a_sample_holds_what_is_active_and_nothing_else(seed: int) -> None:
     dice = Dice(seed)
-    point = sample(SPACE, ENGINES, dice)
+    point = BOTH.sample(dice)
     assert dice.asked == list(point)
-    assert set(point) - {"engine"} == set(active(SPACE, ENGINES, point))
+    assert set(point) - {"engine"} == set(BOTH.active(point))
     assert ("engine.b.slots" in point) == (point["engine"] == "b")
     assert ("engine.a.depth" in point) == bool(point.get("engine.a.spec"))
 
 
 @given(st.integers())
-def test_a_sample_without_faults_is_a_point_of_the_grid(seed: int) -> None:
-    point = sample(SPACE, ["a"], Dice(seed))
-    grid = list(enumerate_points(SPACE, ["a"]))
-    assert (point in grid) == (not violated(SPACE, ["a"], point))
+def test_a_possible_sample_is_a_point_of_the_grid(seed: int) -> None:
+    point = ONE.sample(Dice(seed))
+    grid = list(ONE.enumerate_points())
+    assert (point in grid) == (ONE.possible(point))
 
 
 def test_one_engine_is_no_dimension() -> None:
-    assert "engine" not in sample(SPACE, ["a"], Dice(0))
+    assert "engine" not in ONE.sample(Dice(0))
 
 
 def test_an_optuna_trial_suggests() -> None:
     import optuna
 
-    point = sample(SPACE, ENGINES, optuna.create_study().ask())
+    point = BOTH.sample(optuna.create_study().ask())
     assert point["engine"] in ENGINES
 
 
 def test_the_grid_by_hand() -> None:
     a = sum(2 * (micro <= batch) for batch in (8, 16, 32) for micro in range(4, 33, 4)) * (1 + 3)
     b = 2 * len([1, 2, 4, 8, 16, 20])
-    assert size(SPACE, ENGINES) == a + b == len(list(enumerate_points(SPACE, ENGINES)))
-    assert size(SPACE, ENGINES, limit=a) is None
-    assert len({tuple(p.items()) for p in enumerate_points(SPACE, ENGINES)}) == a + b
+    points = list(BOTH.enumerate_points())
+    assert len({tuple(p.items()) for p in points}) == len(points) == a + b
+    assert BOTH.all_points(a + b) == points
+    assert BOTH.all_points(a + b - 1) is None
 
 
 def test_a_condition_on_a_value_that_the_study_fixes() -> None:
     space = Space.model_validate(
         {"parameters": {"x.y": {"type": "bool", "when": {"model.name": ["m", "n"]}}}}
     )
-    assert sample(space, ["a"], Dice(0), {"model.name": "n"}).keys() == {"x.y"}
-    assert sample(space, ["a"], Dice(0), {"model.name": "o"}) == {}
+    assert SearchSpace(space, ("a",), {"model.name": "n"}).sample(Dice(0)).keys() == {"x.y"}
+    assert SearchSpace(space, ("a",), {"model.name": "o"}).sample(Dice(0)) == {}
 
 
 def test_floats() -> None:
     stepped = {"parameters": {"x": {"type": "float", "low": 0.85, "high": 0.95, "step": 0.05}}}
-    points = enumerate_points(Space.model_validate(stepped), ["a"])
+    points = SearchSpace(Space.model_validate(stepped), ("a",)).enumerate_points()
     assert [point["x"] for point in points] == [0.85, 0.9, 0.95]
-    continuous = Space.model_validate({"parameters": {"x": {"type": "float", "low": 0, "high": 1}}})
-    assert size(continuous, ["a"]) is None
+    plain = Space.model_validate({"parameters": {"x": {"type": "float", "low": 0, "high": 1}}})
+    continuous = SearchSpace(plain, ("a",))
+    assert continuous.all_points(100) is None
     with pytest.raises(ValueError, match="x is continuous"):
-        list(enumerate_points(continuous, ["a"]))
+        list(continuous.enumerate_points())
 
 
 def test_choices_keep_their_types() -> None:
     choices = [1, "1", 1.5, True, "on"]
     space = Space.model_validate({"parameters": {"x": {"type": "categorical", "choices": choices}}})
-    values = [point["x"] for point in enumerate_points(space, ["a"])]
+    values = [point["x"] for point in SearchSpace(space, ("a",)).enumerate_points()]
     assert [(type(v), v) for v in values] == [(type(v), v) for v in choices]
 
 
 def constrained(**constraint: Any) -> Space:
     return Space.model_validate({"constraints": {"c": {"reason": "why", **constraint}}})
+
+
+def violated(
+    space: Space,
+    point: Point,
+    fixed: Mapping[str, Any] | None = None,
+    engines: tuple[str, ...] = ("a",),
+) -> list[str]:
+    return SearchSpace(space, engines, fixed or {}).violated(point)
 
 
 @pytest.mark.parametrize(
@@ -130,26 +142,26 @@ def constrained(**constraint: Any) -> Space:
 )
 def test_operators(op: str, holds: str) -> None:
     for name, left in (("lt", 1), ("eq", 2), ("gt", 3)):
-        broken = violated(constrained(left="p", op=op, right=2), ["a"], {"p": left})
+        broken = violated(constrained(left="p", op=op, right=2), {"p": left})
         assert broken == ([] if name in holds.split() else ["why"])
 
 
 def test_factors() -> None:
     space = constrained(left="p", left_times=["q", 2], op="<=", right=8, right_times=["r"])
-    assert violated(space, ["a"], {"p": 2, "q": 4}, {"r": 2}) == []
-    assert violated(space, ["a"], {"p": 2, "q": 5}, {"r": 2}) == ["why"]
+    assert violated(space, {"p": 2, "q": 4}, {"r": 2}) == []
+    assert violated(space, {"p": 2, "q": 5}, {"r": 2}) == ["why"]
 
 
 def test_what_is_unset_or_conditional_or_of_another_engine_is_not_judged() -> None:
     space = constrained(left="engine.a.p", op="<", right="engine.a.q")
-    assert violated(space, ["a"], {"engine.a.p": 3}) == []
-    assert violated(space, ["a"], {"engine.a.p": 3, "engine.a.q": 2}) == ["why"]
+    assert violated(space, {"engine.a.p": 3}) == []
+    assert violated(space, {"engine.a.p": 3, "engine.a.q": 2}) == ["why"]
     fixed = {"engine.a.p": 3, "engine.a.q": 2}
-    assert violated(space, ["a", "b"], {"engine": "b"}, fixed) == []
-    assert violated(space, ["a", "b"], {"engine": "a"}, fixed) == ["why"]
+    assert violated(space, {"engine": "b"}, fixed, ENGINES) == []
+    assert violated(space, {"engine": "a"}, fixed, ENGINES) == ["why"]
     conditional = constrained(left="p", op="<", right=1, when={"q": True})
-    assert violated(conditional, ["a"], {"p": 3, "q": False}) == []
-    assert violated(conditional, ["a"], {"p": 3, "q": True}) == ["why"]
+    assert violated(conditional, {"p": 3, "q": False}) == []
+    assert violated(conditional, {"p": 3, "q": True}) == ["why"]
 
 
 def test_nested_parameters_are_kept_by_path() -> None:
@@ -162,7 +174,7 @@ def test_nested_parameters_are_kept_by_path() -> None:
 def test_conditions_order_the_parameters() -> None:
     order = ordered(SPACE)
     assert order.index("engine.a.spec") < order.index("engine.a.depth")
-    with pytest.raises(ValidationError, match="wait for each other"):
+    with pytest.raises(ValidationError, match="depend on each other"):
         Space.model_validate(
             {
                 "parameters": {

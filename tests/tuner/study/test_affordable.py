@@ -5,11 +5,12 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.tuner.landscape import landscape
+from tests.tuner.samples.landscape import landscape
 from tuner.config.groups.search import Budget, ConfirmConfig, SearchConfig
-from tuner.report.plan import bought, confirmation, known_trials, show_plan
-from tuner.study.affordable import affordable, confirmation_starts
-from tuner.study.ray_cluster import Capacity
+from tuner.report.plan import show_plan
+from tuner.study.budget import affordable, confirmation_starts
+from tuner.study.capacity import Capacity
+from tuner.study.estimate import affordable_trials, confirmation_cost, known_trials
 
 CHEAP, DEAR = [3600.0] * 10, [7200.0] * 10  # device-seconds of each trial
 
@@ -51,16 +52,16 @@ def test_the_plan_tells_what_the_budget_buys_and_what_confirming_takes() -> None
         kind="random",
         trials=10,
         budget=Budget(device_hours=0.2),
-        confirm=ConfirmConfig(contenders=2, repeats_min=3, repeats_max=5),
+        confirm=ConfirmConfig(candidates=2, repeats_min=3, repeats_max=5),
     )
     config, out = landscape(search), io.StringIO()
     known, one = known_trials(config), Capacity(((0, 2),))
     # A trial: 3 s of overhead, 3 s of start, four levels of 2 + 10 to 2 + 60 s, of 720 s.
-    assert bought(config, one, known).trials == (720 // 254, 10)
-    starts, hours = confirmation(config, known)
+    assert affordable_trials(config, one, known).trials == (720 // 254, 10)
+    starts, hours = confirmation_cost(config, known)
     assert starts == (6, (2 * 2 + 1) * 5)
     assert hours == pytest.approx((6 * (6 + 12) / 3600, 25 * 254 / 3600))
     show_plan(config, Console(file=out, width=200))
     assert "budget: enough for 2 to 10 of 10 trials" in out.getvalue()
     assert "search.budget.device_hours (0.2) or search.trials (10)" in out.getvalue()
-    assert "on top, to confirm the best: 6 to 25 engine starts" in out.getvalue()
+    assert "in addition, to re-measure the best: 6 to 25 engine starts" in out.getvalue()

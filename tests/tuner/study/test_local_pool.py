@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.tuner.cli.test_studies import Captured, bare_machine, one_line
+from tests.tuner.cli.fixtures import Captured, bare_machine, one_line
 from tuner.cli.parser import main
 from tuner.results.ledger import results
 from tuner.trial.result import Completed
@@ -93,7 +93,7 @@ def test_real_hardware_is_not_simulated(capsys: Captured) -> None:
                 "space=none",
                 "engine.external.url=http://127.0.0.1:1",
             ),
-            "can't stand in for it",
+            "an engine that runs already can't be",
         ),
         (
             ("experiment=b300", "+space.parameters.hardware.twin.noise={type: bool}"),

@@ -6,7 +6,8 @@ import pytest
 
 from serving.topology import Topology
 from tuner.config.groups.cluster import ClusterConfig
-from tuner.study.ray_cluster import Capacity, ClusterError, absent, connected, local_capacity
+from tuner.study.capacity import Capacity, ClusterError
+from tuner.study.ray_cluster import absent, connected, local_capacity
 
 TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
 

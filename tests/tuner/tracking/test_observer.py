@@ -18,7 +18,7 @@ import mlflow
 import pytest
 from rich.console import Console
 
-from tests.tuner.sample import POINTS, sample_config, sample_study
+from tests.tuner.samples.study import POINTS, sample_config, sample_study
 from tuner.config.load import save
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import results

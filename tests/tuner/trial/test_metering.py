@@ -15,17 +15,17 @@ import pytest
 
 from loadgen import Progress
 from serving.endpoint import Endpoint
-from serving.launch import Order, launched
+from serving.launch import LaunchSpec, launched
 from serving.telemetry import power_file
 from serving.telemetry.base import SW_POWER_CAP, Device, Reading
-from serving.telemetry.recorded import dump
-from serving.telemetry.sources import PowerConfig
+from serving.telemetry.sources.config import PowerConfig
 from serving.topology import Topology
 from serving.twin.config import Pools, TwinConfig
 from tests.loadgen.fake_server import fake_server
 from tests.serving.fake_nvml import LOST, NO_PERMISSION, State
 from tests.serving.nvml_fixtures import library, load, nvml, state
-from tests.tuner.results import CONFIG
+from tests.serving.telemetry.sources.recordings import to_jsonl
+from tests.tuner.samples.points import CONFIG
 from tests.tuner.trial.test_simulate import trial as virtual_trial
 from tuner.config.errors import ConfigError
 from tuner.config.load import load as load_study
@@ -51,7 +51,7 @@ class Standing:
         return ("0", "1")
 
     @contextmanager
-    def engine(self, order: Order) -> Iterator[Endpoint]:
+    def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
         self.draw(LOADED_W)
         self.limits_w = [gpu.limit_mw / 1000 for gpu in self._gpus.gpus[:2]]
         yield Endpoint(self._url, "m", "1", os.getpid(), self.devices(), 0.5, ("serve",), ())
@@ -221,7 +221,7 @@ def test_a_recorded_trace_stands_for_boards(nvml: State, tmp_path: Path) -> None
         for i in range(200)
         for name, watts in (("a", 200.0), ("b", 400.0))
     ]
-    path.write_bytes(dump(("instant", devices, rows), {"date": "2026-11-26"}))
+    path.write_bytes(to_jsonl(("instant", devices, rows), {"date": "2026-11-26"}))
     found, _ = measured(trial(sources={"gpu": {"kind": "recorded", "path": str(path)}}), nvml)
     assert isinstance(found.result, Completed)
     [point] = found.result.points
@@ -256,8 +256,8 @@ class Emulated:
         pytest.fail("no GPU of this machine is asked for")
 
     @contextmanager
-    def engine(self, order: Order) -> Iterator[Endpoint]:
-        with launched(order, devices=("0", "1")) as running:
+    def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
+        with launched(spec, devices=("0", "1")) as running:
             yield running.endpoint
 
     def confirm(self, endpoint: Endpoint) -> None: ...
@@ -306,8 +306,8 @@ def test_one_knob_caps_emulated_and_real_gpus() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["power.limit_w=500"], "the trial runs on no GPU"),
-        (["hardware=b300_twin", "topology=tp8", "power.sm_clock_mhz=1500"], "know no clocks"),
+        (["power.limit_w=500"], "the trial uses no GPU"),
+        (["hardware=b300_twin", "topology=tp8", "power.sm_clock_mhz=1500"], "have no clocks"),
         (
             [
                 "hardware=b300_twin",
@@ -315,7 +315,7 @@ def test_one_knob_caps_emulated_and_real_gpus() -> None:
                 "power.limit_w=700",
                 "hardware.twin.power.cap_w=600",
             ],
-            "leave one out",
+            "set only one",
         ),
         (["power.sources.node={kind: redfsh}"], "redfish"),
         (["power.limit=500"], "limit_w"),

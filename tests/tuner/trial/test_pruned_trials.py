@@ -10,8 +10,8 @@ from rich.console import Console
 
 from loadgen import Adaptive, Closed, Poisson, Ramp, Workload
 from tests.loadgen.fake_server import Behaviour, fake_server
-from tests.tuner.results import CONFIG, completed, failed, point
-from tests.tuner.sample import POINTS, sample_config, sample_result
+from tests.tuner.samples.points import CONFIG, completed, failed, point
+from tests.tuner.samples.study import POINTS, sample_config, sample_result
 from tests.tuner.trial.test_run import Standing
 from tests.tuner.trial.test_run import trial as real_trial
 from tests.tuner.trial.test_simulate import trial as twin_trial
@@ -21,9 +21,8 @@ from tuner.report.progress import Display
 from tuner.report.summary import show_report
 from tuner.results.ledger import LEDGER, Finished, Ledger, results
 from tuner.search import Proposal
-from tuner.search.pruning_baseline import hurdle_of, shape_of
-from tuner.trial.looks import possible_loads
-from tuner.trial.pruner import FEWEST, Curve, Hurdle, TierBar
+from tuner.search.pruning_baseline import curves_of, pruning_baseline
+from tuner.trial.pruner import TRIALS_MIN, Curve, PruningBaseline, TierBest, possible_loads
 from tuner.trial.result import Completed, Measured
 from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
@@ -32,19 +31,19 @@ USER, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
 STUDY = sample_config()
 
 
-def out_of_reach(first: float) -> Hurdle:
+def out_of_reach(first: float) -> PruningBaseline:
     """Others were a thousand times as fast; they slow down evenly."""
     curve: Curve = {
         USER: ((1.0, 9e6), (64.0, 1e6)),
         RATE: ((1.0, 9e6), (64.0, 6e7)),
     }
-    return Hurdle(
-        axes=((USER, "max"), (RATE, "max")), front=((1e6, 6e7), (9e6, 9e6)), sold=(RATE, "max"),
-        tiers=(), curves=(curve,) * FEWEST, first_load=first,
+    return PruningBaseline(
+        axes=((USER, "max"), (RATE, "max")), front=((1e6, 6e7), (9e6, 9e6)), target=(RATE, "max"),
+        tiers=(), curves=(curve,) * TRIALS_MIN, first_load=first,
     )  # fmt: skip
 
 
-GIVEN_UP = "after 1 of 3 levels: can't reach the front (risk 5 %)"
+PRUNED = "after 1 of 3 levels: can't reach the front (risk 5 %)"
 
 
 def test_on_the_virtual_clock_the_first_look_is_enough() -> None:
@@ -52,13 +51,13 @@ def test_on_the_virtual_clock_the_first_look_is_enough() -> None:
     result = simulate_trial(config, out_of_reach(4)).result
     assert isinstance(result, Completed)
     assert [each.load for each in result.points] == ["closed 4"]
-    assert result.given_up == GIVEN_UP
+    assert result.pruned == PRUNED
     assert result.cut_short == ""
     assert result.config.fingerprint == config.fingerprint
     whole = simulate_trial(config).result
     assert isinstance(whole, Completed)
     assert len(whole.points) == 3
-    assert whole.given_up == ""
+    assert whole.pruned == ""
     assert whole.timings.load_s > 2 * result.timings.load_s
 
 
@@ -69,7 +68,7 @@ def test_a_trial_that_gets_over_is_measured_to_its_end_from_the_load_named() -> 
     assert [(each.load, each.level) for each in result.points] == [
         ("closed 1", 1), ("closed 4", 2), ("closed 16", 0),
     ]  # fmt: skip
-    assert result.given_up == ""
+    assert result.pruned == ""
 
 
 def test_on_the_wall_clock_too() -> None:
@@ -82,7 +81,7 @@ def test_on_the_wall_clock_too() -> None:
         if result.points[-1].valid:
             break
     assert [each.load for each in result.points] == ["closed 2"]
-    assert result.given_up == GIVEN_UP
+    assert result.pruned == PRUNED
 
 
 def test_the_loads_that_there_may_be() -> None:
@@ -114,18 +113,18 @@ def sample(number: int) -> Completed:
 
 def test_a_studys_results_are_the_hurdle() -> None:
     found = [sample(0), sample_result(trial_config(STUDY, POINTS[4]), 4), sample(2), sample(1)]
-    given_up = replace(sample(3), given_up="after 2 of 4 levels", points=sample(3).points[:2])
-    hurdle = hurdle_of([*found, given_up], STUDY.slo, STUDY.objective, 0.1)
-    assert hurdle.axes == ((USER, "max"), (RATE, "max"))
-    assert hurdle.sold == (RATE, "max")
-    assert len(hurdle.curves) == 3
-    assert hurdle.risk == 0.1
-    assert hurdle.first_load in (1, 2, 4, 8)
-    users = [user for user, _ in hurdle.front]
-    rates = [rate for _, rate in hurdle.front]
+    pruned = replace(sample(3), pruned="after 2 of 4 levels", points=sample(3).points[:2])
+    baseline = pruning_baseline([*found, pruned], STUDY.slo, STUDY.objective, 0.1)
+    assert baseline.axes == ((USER, "max"), (RATE, "max"))
+    assert baseline.sold == (RATE, "max")
+    assert len(baseline.curves) == 3
+    assert baseline.risk == 0.1
+    assert baseline.first_load in (1, 2, 4, 8)
+    users = [user for user, _ in baseline.front]
+    rates = [rate for _, rate in baseline.front]
     assert users == sorted(users, reverse=True)
     assert rates == sorted(rates)
-    bars = dict(zip(STUDY.slo.tiers, hurdle.tiers, strict=True))
+    bars = dict(zip(STUDY.slo.tiers, baseline.tiers, strict=True))
     assert bars["instant"].best is None
     assert bars["bulk"].best == max(
         p.metrics[RATE] or 0 for f in found if isinstance(f, Completed) for p in f.points
@@ -134,10 +133,10 @@ def test_a_studys_results_are_the_hurdle() -> None:
 
 
 def test_nothing_measured_is_no_hurdle() -> None:
-    hurdle = hurdle_of([failed()], STUDY.slo, ObjectiveConfig(), 0.05)
-    assert hurdle.front == hurdle.curves == ()
-    assert hurdle.first_load is None
-    assert all(bar == TierBar(bar.limits, None) for bar in hurdle.tiers)
+    baseline = pruning_baseline([failed()], STUDY.slo, ObjectiveConfig(), 0.05)
+    assert baseline.front == baseline.curves == ()
+    assert baseline.first_load is None
+    assert all(bar == TierBest(bar.limits, None) for bar in baseline.tiers)
 
 
 def test_a_shape_is_of_whole_curves_and_trusted_levels() -> None:
@@ -147,13 +146,13 @@ def test_a_shape_is_of_whole_curves_and_trusted_levels() -> None:
     )  # fmt: skip
     late = completed(point(0, invalid_because=("late",), a=1.0), point(1, a=1.0))
     short = replace(whole, cut_short="EndpointErrors: no")
-    (curve,) = shape_of([whole, late, short, failed()], ["a", "b", "c", "b"])
+    (curve,) = curves_of([whole, late, short, failed()], ["a", "b", "c", "b"])
     assert curve == {"a": ((1, 1.0),), "b": ((1, 2.0), (2, 3.0))}
 
 
 def stopped() -> Completed:
     return replace(
-        sample(0), given_up="after 2 of 4 levels: can't reach the front (risk 5 %)",
+        sample(0), pruned="after 2 of 4 levels: can't reach the front (risk 5 %)",
         points=sample(0).points[:2],
     )  # fmt: skip
 
@@ -164,18 +163,19 @@ def test_the_ledger_says_it_and_reads_lines_from_before_it_could(tmp_path: Path)
         ledger.finished(2, POINTS[2], Measured(sample(2), {}))
     path = tmp_path / LEDGER
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[0]["result"]["given_up"].startswith("after 2 of 4 levels")
+    assert lines[0]["result"]["pruned"].startswith("after 2 of 4 levels")
     assert [each["load"] for each in lines[0]["result"]["points"]] == ["closed 1", "closed 2"]
-    del lines[1]["result"]["given_up"]
+    lines[0]["result"]["given_up"] = lines[0]["result"].pop("pruned")  # the key of version 0.1.0
+    del lines[1]["result"]["pruned"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     first, second = results(tmp_path)
-    assert given_up(first) == stopped().given_up
-    assert given_up(second) == ""
+    assert pruned(first) == stopped().pruned
+    assert pruned(second) == ""
 
 
-def given_up(entry: Finished) -> str:
+def pruned(entry: Finished) -> str:
     assert isinstance(entry.result, Completed)
-    return entry.result.given_up
+    return entry.result.pruned
 
 
 def test_the_report_counts_it_apart_from_failures(tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_the_report_counts_it_apart_from_failures(tmp_path: Path) -> None:
     out = io.StringIO()
     show_report(tmp_path, STUDY, Console(file=out, width=160))
     text = out.getvalue()
-    assert "1 of 2 measured trials were given up early" in text
-    assert "trial 0: given up after 2 of 4 levels: can't reach the front (risk 5 %)" in text
+    assert "1 of 2 measured trials was pruned" in text
+    assert "trial 0: pruned after 2 of 4 levels: can't reach the front (risk 5 %)" in text
     assert "Failed" not in text
 
 
@@ -196,13 +196,13 @@ def test_the_display_counts_it_apart_from_failures() -> None:
     config = trial_config(STUDY, POINTS[0])
     display.finished(Proposal(0, POINTS[0], config), stopped(), Path("trials"))
     assert "○ llamacpp as configured" in out.getvalue()
-    assert "given up after 2 of 4 levels: can't reach the front (risk 5 %)" in out.getvalue()
+    assert "pruned after 2 of 4 levels: can't reach the front (risk 5 %)" in out.getvalue()
     screen = Console(file=io.StringIO(), record=True, force_terminal=True, width=140)
     screen.print(display._render())
     shown = screen.export_text()
-    assert "1 given up" in shown
+    assert "1 pruned" in shown
     assert "failed" not in shown
 
 
 def test_a_configuration_is_the_same_however_far_it_is_measured() -> None:
-    assert "hurdle" not in CONFIG.model_dump_json()
+    assert "baseline" not in CONFIG.model_dump_json()

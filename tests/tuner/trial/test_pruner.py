@@ -1,4 +1,4 @@
-"""The stated risk against simulated studies, and the verdict's edges."""
+"""The stated risk against simulated studies, and the edges of the decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from tuner.trial.pruner import (
-    FEWEST,
+    TRIALS_MIN,
     Curve,
-    Hurdle,
-    Seen,
-    TierBar,
+    MeasuredLevel,
+    PruningBaseline,
+    TierBest,
     from_json,
-    over,
-    reach_chance,
+    improves,
+    prune_reason,
+    reach_probability,
     to_json,
-    verdict,
 )
 
 USER, RATE, WAIT = "interactivity_tok_s_user", "throughput_output_tok_s_device", "ttft_p99_ms"
@@ -62,27 +62,27 @@ class Study:
     """Draws configurations blindly, and gives those up that can't reach its front."""
 
     def __init__(self, risk: float, first: float) -> None:
-        self._hurdle = Hurdle(
+        self._hurdle = PruningBaseline(
             axes=((USER, "max"), (RATE, "max")),
             front=(),
-            sold=(RATE, "max"),
-            tiers=tuple(TierBar(limits, None) for limits in LIMITS),
+            target=(RATE, "max"),
+            tiers=tuple(TierBest(limits, None) for limits in LIMITS),
             curves=(),
             risk=risk,
             first_load=first,
         )
 
     def trial(self, levels: Levels, count: Count) -> None:
-        hurdle = self._hurdle
-        order = sorted(range(len(LOADS)), key=lambda i: LOADS[i] != hurdle.first_load)
-        seen: list[Seen] = []
+        baseline = self._hurdle
+        order = sorted(range(len(LOADS)), key=lambda i: LOADS[i] != baseline.first_load)
+        seen: list[MeasuredLevel] = []
         why = ""
         for turn, at in enumerate(order):
-            seen.append(Seen(LOADS[at], levels[at]))
-            if why := verdict(hurdle, seen, [LOADS[i] for i in order[turn + 1 :]]):
+            seen.append(MeasuredLevel(LOADS[at], levels[at]))
+            if why := prune_reason(baseline, seen, [LOADS[i] for i in order[turn + 1 :]]):
                 break
-        whole = [Seen(load, level) for load, level in zip(LOADS, levels, strict=True)]
-        would = not hurdle.front or over(hurdle, whole)
+        whole = [MeasuredLevel(load, level) for load, level in zip(LOADS, levels, strict=True)]
+        would = not baseline.front or improves(baseline, whole)
         count.trials += 1
         count.levels += len(seen)
         count.stopped += bool(why)
@@ -90,26 +90,29 @@ class Study:
         count.lost += bool(why) and would
         self._learn(seen, finished=not why)
 
-    def _learn(self, seen: Sequence[Seen], *, finished: bool) -> None:
-        hurdle = self._hurdle
-        points = [*hurdle.front, *((e.metrics[USER] or 0.0, e.metrics[RATE] or 0.0) for e in seen)]
+    def _learn(self, seen: Sequence[MeasuredLevel], *, finished: bool) -> None:
+        baseline = self._hurdle
+        points = [
+            *baseline.front,
+            *((e.metrics[USER] or 0.0, e.metrics[RATE] or 0.0) for e in seen),
+        ]
         front = [p for p in points if not any(q[0] > p[0] and q[1] > p[1] for q in points)]
         bars = []
-        for tier in hurdle.tiers:
+        for tier in baseline.tiers:
             inside = [
                 e.metrics[RATE] or 0.0
                 for e in seen
                 if all((e.metrics[m] or 0.0) <= limit for m, limit in tier.limits.items())
             ]
             best = max([*inside, tier.best or 0.0])
-            bars.append(TierBar(tier.limits, best or None))
+            bars.append(TierBest(tier.limits, best or None))
         new = (curve(seen),) if finished else ()
         self._hurdle = replace(
-            hurdle, front=tuple(front), tiers=tuple(bars), curves=(*hurdle.curves, *new)
+            baseline, front=tuple(front), tiers=tuple(bars), curves=(*baseline.curves, *new)
         )
 
 
-def curve(seen: Sequence[Seen]) -> Curve:
+def curve(seen: Sequence[MeasuredLevel]) -> Curve:
     ordered = sorted(seen, key=lambda each: each.load)
     return {
         metric: tuple((each.load, each.metrics[metric] or 0.0) for each in ordered)
@@ -136,7 +139,7 @@ def test_fewer_trials_are_lost_than_the_risk_says_and_levels_are_saved(first: fl
     assert 1 - count.levels / count.trials / len(LOADS) > 0.1
 
 
-def known(count: int, *, first: float = 64.0, risk: float = 0.05) -> Hurdle:
+def known(count: int, *, first: float = 64.0, risk: float = 0.05) -> PruningBaseline:
     """Curves of one kind, whose front none of a tenth of their speed can reach."""
     random = np.random.default_rng(1)
     curves = []
@@ -149,34 +152,37 @@ def known(count: int, *, first: float = 64.0, risk: float = 0.05) -> Hurdle:
         ]
         curves.append({USER: tuple(users), RATE: tuple(rates)})
     front = tuple((100 / (1 + load / 64), load * 100 / (1 + load / 64)) for load in LOADS)
-    return Hurdle(
-        axes=((USER, "max"), (RATE, "max")), front=front, sold=(RATE, "max"), tiers=(),
+    return PruningBaseline(
+        axes=((USER, "max"), (RATE, "max")), front=front, target=(RATE, "max"), tiers=(),
         curves=tuple(curves), risk=risk, first_load=first,
     )  # fmt: skip
 
 
-SLOW, FAST = Seen(64.0, {USER: 25.0, RATE: 1600.0}), Seen(64.0, {USER: 55.0, RATE: 3500.0})
+SLOW, FAST = (
+    MeasuredLevel(64.0, {USER: 25.0, RATE: 1600.0}),
+    MeasuredLevel(64.0, {USER: 55.0, RATE: 3500.0}),
+)
 REST = tuple(load for load in LOADS if load != 64)
 
 
 def test_half_as_fast_is_stopped_and_says_the_risk() -> None:
-    assert verdict(known(8), [SLOW], REST) == "can't reach the front (risk 5 %)"
-    assert verdict(known(8, risk=0.005), [SLOW], REST).endswith("(risk 0.5 %)")
+    assert prune_reason(known(8), [SLOW], REST) == "can't reach the front (risk 5 %)"
+    assert prune_reason(known(8, risk=0.005), [SLOW], REST).endswith("(risk 0.5 %)")
 
 
 @pytest.mark.parametrize(
-    ("hurdle", "seen", "left"),
+    ("baseline", "seen", "left"),
     [
-        (known(FEWEST - 1), [SLOW], REST),
+        (known(TRIALS_MIN - 1), [SLOW], REST),
         (known(8), [FAST], REST),  # on the front
-        (known(8), [Seen(64.0, {USER: 49.0, RATE: 3150.0})], REST),  # within the noise of it
+        (known(8), [MeasuredLevel(64.0, {USER: 49.0, RATE: 3150.0})], REST),  # within the noise of it
         (known(8), [SLOW], ()),
-        (known(8), [Seen(64.0, {})], REST),
-        (known(8), [Seen(64.0, {USER: 25.0, RATE: None})], REST),
+        (known(8), [MeasuredLevel(64.0, {})], REST),
+        (known(8), [MeasuredLevel(64.0, {USER: 25.0, RATE: None})], REST),
         (replace(known(8), front=()), [SLOW], REST),
-        (replace(known(8), tiers=(TierBar({}, -2.0),)), [SLOW], REST),  # a loss has no ratio
-        (replace(known(8), tiers=(TierBar({WAIT: 500.0}, None),)), [SLOW], REST),  # nobody is in it
-        (replace(known(8), tiers=(TierBar({USER: 1e9}, 1700.0),)), [SLOW], REST),
+        (replace(known(8), tiers=(TierBest({}, -2.0),)), [SLOW], REST),  # a loss has no ratio
+        (replace(known(8), tiers=(TierBest({WAIT: 500.0}, None),)), [SLOW], REST),  # nobody is in it
+        (replace(known(8), tiers=(TierBest({USER: 1e9}, 1700.0),)), [SLOW], REST),
     ],
     ids=[
         "too few curves", "on the front", "near it", "nothing left", "not valid", "not known",
@@ -184,53 +190,57 @@ def test_half_as_fast_is_stopped_and_says_the_risk() -> None:
     ],
 )  # fmt: skip
 def test_who_may_still_matter_goes_on(
-    hurdle: Hurdle, seen: list[Seen], left: Sequence[float]
+    baseline: PruningBaseline, seen: list[MeasuredLevel], left: Sequence[float]
 ) -> None:
-    assert verdict(hurdle, seen, left) == ""
+    assert prune_reason(baseline, seen, left) == ""
 
 
 def test_a_later_look_may_spend_less_of_the_risk() -> None:
-    hurdle, near = known(40, risk=0.2), Seen(64.0, {USER: 45.0, RATE: 2880.0})
-    chance = reach_chance(hurdle, [near], REST)
+    baseline, near = known(40, risk=0.2), MeasuredLevel(64.0, {USER: 45.0, RATE: 2880.0})
+    chance = reach_probability(baseline, [near], REST)
     assert chance is not None
-    unseen = [Seen(2.0**-k, {}) for k in range(1, 12)]  # levels that were not valid are looks too
-    assert verdict(hurdle, [SLOW], REST)
-    assert reach_chance(hurdle, [SLOW, *unseen], REST) == reach_chance(hurdle, [SLOW], REST)
-    assert (verdict(hurdle, [near], REST) != "") == (chance <= 0.1)
-    assert verdict(hurdle, [near, *unseen], REST) == ""
+    unseen = [
+        MeasuredLevel(2.0**-k, {}) for k in range(1, 12)
+    ]  # levels that were not valid are looks too
+    assert prune_reason(baseline, [SLOW], REST)
+    assert reach_probability(baseline, [SLOW, *unseen], REST) == reach_probability(
+        baseline, [SLOW], REST
+    )
+    assert (prune_reason(baseline, [near], REST) != "") == (chance <= 0.1)
+    assert prune_reason(baseline, [near, *unseen], REST) == ""
 
 
 def test_less_is_better_on_an_axis_of_cost() -> None:
-    hurdle = known(8)
+    baseline = known(8)
     costs = tuple(
         {USER: c[USER], "usd": tuple((load, 1e3 / rate) for load, rate in c[RATE])}
-        for c in hurdle.curves
+        for c in baseline.curves
     )
     cheap = replace(
-        hurdle,
+        baseline,
         axes=((USER, "max"), ("usd", "min")),
-        front=tuple((user, 1e3 / rate) for user, rate in hurdle.front),
+        front=tuple((user, 1e3 / rate) for user, rate in baseline.front),
         curves=costs,
-        sold=("usd", "min"),
-        tiers=(TierBar({}, 0.2),),
+        target=("usd", "min"),
+        tiers=(TierBest({}, 0.2),),
     )
-    assert verdict(cheap, [Seen(64.0, {USER: 25.0, "usd": 1e3 / 1600})], REST)
-    assert not verdict(cheap, [Seen(64.0, {USER: 55.0, "usd": 1e3 / 3500})], REST)
+    assert prune_reason(cheap, [MeasuredLevel(64.0, {USER: 25.0, "usd": 1e3 / 1600})], REST)
+    assert not prune_reason(cheap, [MeasuredLevel(64.0, {USER: 55.0, "usd": 1e3 / 3500})], REST)
 
 
 def test_one_earlier_curve_that_would_carry_it_over_is_enough_to_go_on() -> None:
     """However far it is from the others: ratios come in kinds, and the mean of two kinds is neither."""
-    hurdle = known(20)
+    baseline = known(20)
     steep: Curve = {
         USER: ((1.0, 500.0), (64.0, 50.0), (256.0, 20.0)),
         RATE: ((1.0, 500.0), (64.0, 3200.0), (256.0, 5000.0)),
     }
-    assert verdict(hurdle, [SLOW], REST)
-    assert not verdict(replace(hurdle, curves=(*hurdle.curves, steep)), [SLOW], REST)
+    assert prune_reason(baseline, [SLOW], REST)
+    assert not prune_reason(replace(baseline, curves=(*baseline.curves, steep)), [SLOW], REST)
 
 
 def test_it_crosses_to_another_machine_as_text() -> None:
-    hurdle = replace(known(6), tiers=(TierBar({WAIT: 5.0}, None),))
-    again = from_json(to_json(hurdle))
-    assert again == hurdle
-    assert verdict(again, [SLOW], REST) == verdict(hurdle, [SLOW], REST)
+    baseline = replace(known(6), tiers=(TierBest({WAIT: 5.0}, None),))
+    again = from_json(to_json(baseline))
+    assert again == baseline
+    assert prune_reason(again, [SLOW], REST) == prune_reason(baseline, [SLOW], REST)

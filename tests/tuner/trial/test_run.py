@@ -8,9 +8,9 @@ import pytest
 
 from loadgen import Progress
 from serving.endpoint import Endpoint
-from serving.launch import Order
+from serving.launch import LaunchSpec
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
-from tests.tuner.results import CONFIG
+from tests.tuner.samples.points import CONFIG
 from tuner.config.trial import TrialConfig
 from tuner.trial.result import Completed, Failed, TrialResult
 from tuner.trial.run import run_trial
@@ -23,8 +23,8 @@ class Standing:
         self._url = server.url
 
     @contextmanager
-    def engine(self, order: Order) -> Iterator[Endpoint]:
-        order.log.write_text("ready\n")
+    def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
+        spec.log.write_text("ready\n")
         yield Endpoint(self._url, "m", "1", 0, ("cores 0",), 0.5, ("serve",), ())
 
     def confirm(self, endpoint: Endpoint) -> None: ...

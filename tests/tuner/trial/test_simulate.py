@@ -9,12 +9,12 @@ import pytest
 from loadgen.prompts.build import build
 from serving.engines import ENGINES
 from serving.topology import Model, Topology
+from serving.twin.api import read_prompt
 from serving.twin.config import TwinConfig
-from serving.twin.server.asks import prompt_of
 from tuner.config.groups.hardware import Hardware
 from tuner.config.trial import TrialConfig
 from tuner.trial.result import Completed, Failed, Measured
-from tuner.trial.simulate import coalesced, simulate_trial, stand
+from tuner.trial.simulate import assemble_twin, coalesced, simulate_trial
 
 LLAMA = "meta-llama/Llama-3.3-70B-Instruct"
 
@@ -201,7 +201,7 @@ def test_pools_of_data_parallel_engines_emulate_all_their_gpus() -> None:
     )
     twin = wide.hardware.twin
     assert twin is not None
-    _, assembled = stand(wide, twin)
+    _, assembled = assemble_twin(wide, twin)
     assert assembled.emulation.gpus == wide.devices == 12
 
 
@@ -216,14 +216,14 @@ def test_text_is_counted_as_on_the_wall_clock() -> None:
     }
     config = trial(workload=load, users=(1,))
     source = build(config.workload, 128256)
-    ask = source.first(0)
-    tokens, blocks = prompt_of(ask.prompt, chat=True, block_tokens=16)
-    said = json.loads(ask.prompt)[0]["content"]
+    request = source.first(0)
+    tokens, blocks = read_prompt(request.prompt, chat=True, block_tokens=16)
+    said = json.loads(request.prompt)[0]["content"]
     assert tokens == -(-len(said) // 4)
     assert len(blocks) == tokens // 16
-    following = source.next(ask, " tok" * 60)
+    following = source.next(request, " tok" * 60)
     assert following is not None
-    longer, more = prompt_of(following.prompt, chat=True, block_tokens=16)
+    longer, more = read_prompt(following.prompt, chat=True, block_tokens=16)
     assert longer >= tokens + 60
     assert list(more[: len(blocks)]) == list(blocks)
     assert all(point.valid for point in completed(simulate_trial(config)).points)

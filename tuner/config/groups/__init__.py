@@ -1,0 +1,1 @@
+"""One model per group of `conf/`: what each YAML may say. Pure."""

@@ -7,18 +7,31 @@ from pydantic import Field
 from serving.topology import Strict
 
 Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class ClusterConfig(Strict):
-    """`local` starts Ray here; `existing` joins the cluster at `address` (default: the one Ray finds).
+    """The Ray cluster, and how much of it the trials may use."""
 
-    `cpus`, `gpus`: what trials may use of each node; None = all it has. `nodes` > 1 starts as many Ray
-    nodes in this one machine, each with that much. `trials_at_once` bounds what the devices would allow.
-    """
-
-    kind: Literal["local", "existing"] = "local"
-    address: str | None = None
-    cpus: Count | None = None
-    gpus: Count | None = None
-    nodes: Annotated[int, Field(ge=1)] = 1
-    trials_at_once: Annotated[int, Field(ge=1)] | None = None
+    kind: Literal["local", "existing"] = Field(
+        default="local",
+        description="local: start Ray on this machine; existing: join a cluster that runs",
+    )
+    address: str | None = Field(
+        default=None,
+        description="HOST:PORT of an existing cluster; null: the one that Ray finds",
+    )
+    cpus: Count | None = Field(
+        default=None, description="CPU cores of each node that trials may use; null: all"
+    )
+    gpus: Count | None = Field(
+        default=None, description="GPUs of each node that trials may use; null: all"
+    )
+    nodes: Positive = Field(
+        default=1,
+        description="Ray nodes to start on this machine, each with `cpus` and `gpus` (kind local)",
+    )
+    trials_at_once: Positive | None = Field(
+        default=None,
+        description="most trials that run at the same time; null: as many as the devices allow",
+    )

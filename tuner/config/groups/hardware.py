@@ -1,4 +1,4 @@
-"""Figures that were not measured here, each with its source and date, and the hardware that has them. Pure."""
+"""The hardware of a study, and constants that were not measured here, each with source and date. Pure."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,18 +11,18 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class Constant(Strict):
-    """A figure that was not measured here: it always travels with where it came from, and when."""
+    """A value that was not measured here, with its source."""
 
-    value: NonNegative
-    source: str
-    date: str
+    value: NonNegative = Field(description="the value, in the unit of the key that holds it")
+    source: str = Field(description="where the value is from")
+    date: str = Field(description="when the source stated it")
 
 
 class Estimate(Constant):
-    """A constant that is known within bounds. What is left out is as certain as `value`."""
+    """A constant with bounds. A bound that is not stated is `value` itself."""
 
-    low: NonNegative | None = None
-    high: NonNegative | None = None
+    low: NonNegative | None = Field(default=None, description="lower bound; null: `value`")
+    high: NonNegative | None = Field(default=None, description="upper bound; null: `value`")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -33,6 +33,7 @@ class Estimate(Constant):
 
     @property
     def ends(self) -> tuple[float, float]:
+        """The bounds, (low, high)."""
         return (
             self.value if self.low is None else self.low,
             self.value if self.high is None else self.high,
@@ -40,14 +41,21 @@ class Estimate(Constant):
 
 
 class Hardware(Strict):
-    """`kw_per_device`: provisioned, all-in. Of a constant that is None no figure is made.
+    """A kind of node, real or emulated. Metrics that need a constant which is null are not calculated."""
 
-    `twin`: engines are not started but emulated, as if they ran on this machine.
-    """
-
-    name: str
-    device: Literal["GPU", "host"]
-    devices_per_node: Annotated[int, Field(ge=1)]
-    kw_per_device: Constant | None = None
-    usd_per_device_hour: Constant | None = None
-    twin: TwinConfig | None = None
+    name: str = Field(description="name in reports")
+    device: Literal["GPU", "host"] = Field(
+        description="what metrics per device divide by: GPUs, or hosts for engines on CPU cores"
+    )
+    devices_per_node: Annotated[int, Field(ge=1)] = Field(description="devices in a node")
+    kw_per_device: Constant | None = Field(
+        default=None,
+        description="provisioned all-in power (IT, cooling, conversion), kW per device",
+    )
+    usd_per_device_hour: Constant | None = Field(
+        default=None, description="price of a device-hour, $"
+    )
+    twin: TwinConfig | None = Field(
+        default=None,
+        description="emulate the engines as if they ran on this hardware; null: start them",
+    )

@@ -1,4 +1,4 @@
-"""How a study searches: which sampler, how long, from what knowledge."""
+"""How a study searches: which sampler, for how long, with which prior. Pure."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -13,16 +13,20 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Screening(Strict):
-    """What a screened workload is brought down to; None leaves it as the workload says.
+    """Shorter measurements for the trials of a search. null: as in the workload. None makes a level longer."""
 
-    None of it makes a level longer: `precision` counts only for workloads that ask for one.
-    """
-
-    warmup_s: NonNegativeFloat | None = None
-    level_s: PositiveFloat | None = None
-    level_max_s: PositiveFloat | None = None
-    min_requests: Annotated[int, Field(ge=0)] | None = None
-    precision: Annotated[float, Field(gt=0, lt=1)] | None = None
+    warmup_s: NonNegativeFloat | None = Field(default=None, description="longest warm-up, s")
+    level_s: PositiveFloat | None = Field(default=None, description="longest level, s")
+    level_max_s: PositiveFloat | None = Field(
+        default=None, description="longest level while requests or precision are missing, s"
+    )
+    min_requests: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="most requests that a level waits for"
+    )
+    precision: Share | None = Field(
+        default=None,
+        description="precision that ends a level, as a share; only where the workload states one",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -33,61 +37,90 @@ class Screening(Strict):
 
 
 class Budget(Strict):
-    """What the trials of a search may take, besides their number; what is None has no limit.
+    """What the trials of a search may take in total, besides their number. null: no limit.
 
-    `wall_h`: hours in which trials run. What confirms the best comes on top (`search.confirm`).
+    Re-measuring the best (`search.confirm`) comes on top.
     """
 
-    device_hours: Limit = None
-    usd: Limit = None
-    wall_h: Limit = None
+    device_hours: Limit = Field(default=None, description="device-hours of all trials")
+    usd: Limit = Field(
+        default=None, description="cost of all trials, $ (hardware.usd_per_device_hour)"
+    )
+    wall_h: Limit = Field(default=None, description="hours in which trials run")
 
     @property
     def limited(self) -> bool:
+        """Whether there is any limit."""
         return any(limit is not None for _, limit in self)
 
 
 class StopRule(Strict):
-    """Ends a search before its budget does. Off where nothing is set.
+    """When a search ends before its budget does; off where nothing is set.
 
-    `gain`: ends it where the next trial is expected to add less than this share to the front.
-    `payback_devices`, `payback_days`: ends it where that share, of so many devices in so many days, is less
-    than the device-hours that the trial takes. Either must hold at `patience` asks in a row.
+    `gain` or the two of `payback` must call for it before `patience` trials in a row.
     """
 
-    gain: Annotated[float, Field(gt=0, lt=1)] | None = None
-    payback_devices: Annotated[int, Field(ge=1)] | None = None
-    payback_days: Limit = None
-    patience: Annotated[int, Field(ge=1)] = 3
+    gain: Share | None = Field(
+        default=None,
+        description="stop where the next trial is expected to add less than this share to the front",
+    )
+    payback_devices: Positive | None = Field(
+        default=None,
+        description="stop where the expected gain of the next trial, on so many devices over "
+        "`payback_days`, is less than the device-hours that the trial takes",
+    )
+    payback_days: Limit = Field(
+        default=None, description="days over which `payback_devices` run the winner"
+    )
+    patience: Positive = Field(
+        default=3, description="how many times in a row the rule has to hold before the search ends"
+    )
 
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.payback_devices is None) != (self.payback_days is None):
-            lacking = "payback_devices" if self.payback_devices is None else "payback_days"
-            raise ValueError(f"payback needs devices and days: {lacking} is not stated")
+            missing = "payback_devices" if self.payback_devices is None else "payback_days"
+            raise ValueError(f"payback needs devices and days: {missing} is not stated")
         return self
 
     @property
     def on(self) -> bool:
+        """Whether the search may end early."""
         return self.gain is not None or self.payback_devices is not None
 
 
 class ConfirmConfig(Strict):
-    """How the best of a search are measured again. `contenders`: the most of a tier, defaults apart; 0 is off.
+    """How the best trials of a search are re-measured, from fresh starts and in random order.
 
-    `equivalence`: a difference that does not matter, as a share. `noise`: standard deviation between
-    starts, as a share, that chooses who may still be best before there are repeats. `loads`: those at which
-    the search found the tiers' best, or all.
+    Beside the candidates of every tier stand the engines' defaults; the rounds end once each tier is decided.
     """
 
-    contenders: Annotated[int, Field(ge=0)] = 0
-    repeats_min: Annotated[int, Field(ge=2)] = 3
-    repeats_max: Annotated[int, Field(ge=2)] = 16
-    equivalence: Share = 0.015
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.97
-    noise: Share = 0.03
-    loads: Literal["tier", "all"] = "tier"
-    seed: Annotated[int, Field(ge=0)] = 0
+    candidates: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="most candidates of a tier, defaults not counted; 0: no re-measurement",
+    )
+    repeats_min: Annotated[int, Field(ge=2)] = Field(
+        default=3, description="measurements of each candidate before the first decision"
+    )
+    repeats_max: Annotated[int, Field(ge=2)] = Field(
+        default=16, description="most measurements of each candidate"
+    )
+    equivalence: Share = Field(
+        default=0.015, description="relative difference below which two candidates count as equal"
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        default=0.97, description="confidence of a decision"
+    )
+    noise: Share = Field(
+        default=0.03,
+        description="relative standard deviation between starts, assumed to choose the candidates before any "
+        "repeat is measured",
+    )
+    loads: Literal["tier", "all"] = Field(
+        default="tier",
+        description="loads that repeats measure: those of the tiers' best points, or the whole ladder",
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the order in a round")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -101,37 +134,65 @@ Kind = Literal["list", "grid", "random", "qmc", "tpe", "nsga2", "gp", "curve"]
 
 
 class PriorConfig(Strict):
-    """`twin`: its closed form; `roofline`: bandwidth and arithmetic alone. Real hardware is taken for `system`.
-    `ledger`: the folder of an older `study`."""
+    """What the search on curves knows before its first trial."""
 
-    kind: Literal["none", "twin", "roofline", "ledger"] = "none"
-    system: System | None = None
-    study: str | None = None
+    kind: Literal["none", "twin", "roofline", "ledger"] = Field(
+        default="none",
+        description="what predicts the first trials: twin: the emulator's closed form; roofline: bandwidth "
+        "and arithmetic; ledger: an older study",
+    )
+    system: System | None = Field(
+        default=None,
+        description="the emulated system that stands for real hardware (twin, roofline)",
+    )
+    study: str | None = Field(default=None, description="folder of the older study (ledger)")
 
 
 class SearchConfig(Strict):
-    """`trials` counts finished trials, failures included. `points` are tried before any sampler is asked:
-    of kind `list` they are all that there is.
+    """How configurations are chosen, and when the search ends."""
 
-    Of kind `curve`: `goal` is the volume under the front of all that keeps a tier, or the best of each tier;
-    `cost` is what is to be saved.
-
-    `give_up_risk`: a trial is stopped between two loads once it reaches the front, or betters a tier, with no
-    more than this probability; None measures every curve whole. `screening` shortens the search's
-    measurements, and leaves the confirmation's as they are.
-    """
-
-    kind: Kind = "tpe"
-    trials: Positive = 10
-    seed: Annotated[int, Field(ge=0)] = 0
-    startup_trials: Positive = 4
-    default_first: bool = True
-    points: tuple[dict[str, Any], ...] = ()
-    goal: Literal["front", "tiers"] = "front"
-    cost: Literal["trials", "device_hours"] = "trials"
-    prior: PriorConfig = PriorConfig()
-    give_up_risk: Annotated[float, Field(gt=0, lt=0.5)] | None = None
-    screening: Screening | None = None
-    budget: Budget = Budget()
-    stop: StopRule = StopRule()
-    confirm: ConfirmConfig = ConfirmConfig()
+    kind: Kind = Field(
+        default="tpe",
+        description="the sampler; list: `points` only; grid: every combination; curve: a surrogate "
+        "model of whole load curves",
+    )
+    trials: Positive = Field(
+        default=10, description="finished trials after which the search ends, failed ones included"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the sampler")
+    startup_trials: Positive = Field(
+        default=4, description="trials at random, or by the prior, before the sampler chooses"
+    )
+    default_first: bool = Field(
+        default=True,
+        description="whether each engine's configuration as it stands is the first trial",
+    )
+    points: tuple[dict[str, Any], ...] = Field(
+        default=(), description="points to try before the sampler: dotted path → value"
+    )
+    goal: Literal["front", "tiers"] = Field(
+        default="front",
+        description="what kind curve improves: the hypervolume of the front, or the best of each tier",
+    )
+    cost: Literal["trials", "device_hours"] = Field(
+        default="trials", description="what kind curve saves: trials, or device-hours"
+    )
+    prior: PriorConfig = Field(
+        default=PriorConfig(), description="what kind curve knows before its first trial"
+    )
+    prune_risk: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None,
+        description="stop a trial between two loads once the probability that it still reaches the front, or "
+        "improves a tier, is at most this; null: measure every load",
+    )
+    screening: Screening | None = Field(
+        default=None,
+        description="shorter measurements while searching; re-measurement uses the whole workload",
+    )
+    budget: Budget = Field(default=Budget(), description="limits on what the search takes in total")
+    stop: StopRule = Field(
+        default=StopRule(), description="when the search ends early (kind curve)"
+    )
+    confirm: ConfirmConfig = Field(
+        default=ConfirmConfig(), description="re-measurement of the best after the search"
+    )

@@ -1,7 +1,7 @@
 """What a search may vary: typed parameters with conditions, and constraints between them. Pure.
 
-A point maps dotted config paths to values. A parameter under `engine.X.` counts only where engine X
-is the chosen one; with several engines the choice is itself the first dimension, `engine`.
+A point maps dotted configuration paths to values. A parameter under `engine.X.` is active only where engine X
+is chosen; with several engines that choice is itself a parameter, `engine`.
 """
 
 import math
@@ -27,31 +27,42 @@ ENGINE = "engine"
 
 
 class Suggest(Protocol):
-    """Draws one value. An Optuna trial is one; so is any seeded generator with these methods."""
+    """Chooses the value of a parameter, as an Optuna trial does."""
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int: ...
+    ) -> int:
+        """An integer from `low` to `high`."""
+        ...
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+    ) -> float:
+        """A number from `low` to `high`."""
+        ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        ...
 
 
 class _Parameter(Strict):
-    """`when`: other path → the value, or values, with which this parameter matters."""
+    """What all kinds of parameter have."""
 
-    when: Condition = Field(default_factory=dict)
+    when: Condition = Field(
+        default_factory=dict,
+        description="other path → the value, or list of values, for which this parameter is active",
+    )
 
 
 class Int(_Parameter):
-    type: Literal["int"]
-    low: int
-    high: int
-    step: Annotated[int, Field(ge=1)] = 1
-    log: bool = False
+    """Integers of a range."""
+
+    type: Literal["int"] = Field(description="an integer")
+    low: int = Field(description="lowest value")
+    high: int = Field(description="highest value")
+    step: Annotated[int, Field(ge=1)] = Field(default=1, description="distance between values")
+    log: bool = Field(default=False, description="whether the scale is logarithmic")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -59,10 +70,11 @@ class Int(_Parameter):
         return self
 
     def suggest(self, name: str, suggest: Suggest) -> int:
+        """A value that `suggest` chooses."""
         return suggest.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
 
     def grid(self) -> list[Scalar]:
-        """Every step; on a log scale every doubling, and `high`."""
+        """Every step; on a log scale the powers of two times `low`, and `high`."""
         if not self.log:
             return list(range(self.low, self.high + 1, self.step))
         doublings = (self.low << i for i in range(self.high.bit_length() + 1))
@@ -70,11 +82,15 @@ class Int(_Parameter):
 
 
 class Float(_Parameter):
-    type: Literal["float"]
-    low: float
-    high: float
-    step: Annotated[float, Field(gt=0)] | None = None
-    log: bool = False
+    """Numbers of a range."""
+
+    type: Literal["float"] = Field(description="a number")
+    low: float = Field(description="lowest value")
+    high: float = Field(description="highest value")
+    step: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="distance between values; null: continuous"
+    )
+    log: bool = Field(default=False, description="whether the scale is logarithmic")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -82,9 +98,11 @@ class Float(_Parameter):
         return self
 
     def suggest(self, name: str, suggest: Suggest) -> float:
+        """A value that `suggest` chooses."""
         return suggest.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     def grid(self) -> list[Scalar] | None:
+        """Every step; None without a step."""
         if self.step is None:
             return None
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
@@ -92,8 +110,10 @@ class Float(_Parameter):
 
 
 class Categorical(_Parameter):
-    type: Literal["categorical"]
-    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+    """Values of a list."""
+
+    type: Literal["categorical"] = Field(description="one of a list of values")
+    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)] = Field(description="the values")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -102,20 +122,26 @@ class Categorical(_Parameter):
         return self
 
     def suggest(self, name: str, suggest: Suggest) -> Scalar:
+        """A value that `suggest` chooses."""
         chosen: Scalar = suggest.suggest_categorical(name, list(self.choices))
         return chosen
 
     def grid(self) -> list[Scalar]:
+        """Every choice."""
         return list(self.choices)
 
 
 class Bool(_Parameter):
-    type: Literal["bool"]
+    """True or false."""
+
+    type: Literal["bool"] = Field(description="true or false")
 
     def suggest(self, name: str, suggest: Suggest) -> bool:
+        """A value that `suggest` chooses."""
         return bool(suggest.suggest_categorical(name, [False, True]))
 
     def grid(self) -> list[Scalar]:
+        """Both values."""
         return [False, True]
 
 
@@ -135,30 +161,36 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 Operand = int | float | str  # a number, or a path
 
 
-_SAID = {"type", "low", "high", "choices", "step", "log", "when"}
+# A mapping with one of these keys is a parameter; any other is a part of a path.
+_PARAMETER_KEYS = {"type", "low", "high", "choices", "step", "log", "when"}
 
 
 class Constraint(Strict):
-    """`left` × `left_times` `op` `right` × `right_times`: each a number or the path of one.
+    """A condition that points have to meet: `left` × `left_times` `op` `right` × `right_times`.
 
-    A side with an unset path (the engine's own default) can't be judged, and passes. `when`: as of
-    a parameter.
+    Operands are numbers, or paths of settings. Where a path is not set (the engine's own default applies), the
+    constraint is taken to hold.
     """
 
-    left: Operand
-    op: Literal["<=", "<", ">=", ">", "==", "!="]
-    right: Operand
-    left_times: tuple[Operand, ...] = ()
-    right_times: tuple[Operand, ...] = ()
-    reason: str
-    when: Condition = Field(default_factory=dict)
+    left: Operand = Field(description="left side: a number, or the path of one")
+    op: Literal["<=", "<", ">=", ">", "==", "!="] = Field(description="the comparison")
+    right: Operand = Field(description="right side: a number, or the path of one")
+    left_times: tuple[Operand, ...] = Field(default=(), description="factors of the left side")
+    right_times: tuple[Operand, ...] = Field(default=(), description="factors of the right side")
+    reason: str = Field(description="why a point that fails it can't run")
+    when: Condition = Field(
+        default_factory=dict,
+        description="path → the value, or list of values, for which the constraint applies",
+    )
 
     def paths(self) -> set[str]:
+        """All paths that it names."""
         sides = (self.left, self.right, *self.left_times, *self.right_times)
         return {side for side in sides if isinstance(side, str)} | set(self.when)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        if not _met(self.when, values):
+        """Whether the values, by their paths, meet it."""
+        if not condition_met(self.when, values):
             return True
         left = _product((self.left, *self.left_times), values)
         right = _product((self.right, *self.right_times), values)
@@ -166,13 +198,15 @@ class Constraint(Strict):
 
 
 class Space(Strict):
-    """Mappings, not lists, so that spaces merge: a later one adds, and overrides by name.
+    """Parameters and constraints by name, so that spaces merge: a later one adds, and overrides by name."""
 
-    `parameters` may be written nested as the config is; they are kept by their whole paths.
-    """
-
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
-    constraints: dict[str, Constraint] = Field(default_factory=dict)
+    parameters: dict[str, Parameter] = Field(
+        default_factory=dict,
+        description="path of a setting → its values; may be nested as the configuration is",
+    )
+    constraints: dict[str, Constraint] = Field(
+        default_factory=dict, description="name → a condition between settings"
+    )
 
     @field_validator("parameters", mode="before")
     @classmethod
@@ -186,7 +220,7 @@ class Space(Strict):
 
 
 def ordered(space: Space) -> list[str]:
-    """The parameters in their own order, save that each comes after those its `when` names."""
+    """The parameters in their own order, but each after those that its `when` names."""
     waiting, order = list(space.parameters), list[str]()
     while waiting:
         for name in waiting:
@@ -194,13 +228,14 @@ def ordered(space: Space) -> list[str]:
             if not needs:
                 break
         else:
-            raise ValueError(f"the conditions of {', '.join(waiting)} wait for each other")
+            raise ValueError(f"the conditions of {', '.join(waiting)} depend on each other")
         waiting.remove(name)
         order.append(name)
     return order
 
 
-def _met(when: Condition, values: Mapping[str, Any]) -> bool:
+def condition_met(when: Condition, values: Mapping[str, Any]) -> bool:
+    """Whether each path that `when` names has one of the values that it wants."""
     return all(
         values.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
         for path, wanted in when.items()
@@ -208,16 +243,16 @@ def _met(when: Condition, values: Mapping[str, Any]) -> bool:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """A mapping that says nothing of a parameter holds further ones."""
+    """The parameters of nested mappings, by their whole paths."""
     for key, value in tree.items():
-        if isinstance(value, Mapping) and not _SAID & set(value):
+        if isinstance(value, Mapping) and not _PARAMETER_KEYS & set(value):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
 def _product(factors: Sequence[Operand], values: Mapping[str, Any]) -> Any:
-    """None if a path has no value. A lone factor may be a string: `==` compares those as well."""
+    """The product; None if a path has no value. A single factor may be a string, for `==` and `!=`."""
     resolved = [values.get(factor) if isinstance(factor, str) else factor for factor in factors]
     if any(value is None for value in resolved):
         return None

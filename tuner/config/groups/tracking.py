@@ -1,13 +1,20 @@
-"""Where a study is mirrored to. Pure."""
+"""Where the results of a study are mirrored. Pure."""
 
 from typing import Literal
+
+from pydantic import Field
 
 from serving.topology import Strict
 
 
 class TrackingConfig(Strict):
-    """`uri` None: SQLite beside the studies. An http(s) URI: a tracking server."""
+    """Where the results of a study are mirrored, besides its ledger."""
 
-    kind: Literal["mlflow", "none"] = "mlflow"
-    uri: str | None = None
-    experiment: str = "wattfront"
+    kind: Literal["mlflow", "none"] = Field(
+        default="mlflow", description="mlflow: as MLflow runs; none: the ledger only"
+    )
+    uri: str | None = Field(
+        default=None,
+        description="tracking URI: http(s) of a server, or a database; null: SQLite in the output directory",
+    )
+    experiment: str = Field(default="wattfront", description="name of the MLflow experiment")

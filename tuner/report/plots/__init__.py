@@ -1,0 +1,1 @@
+"""What people see: Pareto front, Goldilocks zone, a fleet's day."""

@@ -1,40 +1,45 @@
-"""Draws the Pareto plot: an interactive page, and a PNG. The only file of plotly and matplotlib."""
+"""Draws the Pareto plot: an interactive page with plotly, and a PNG with matplotlib."""
 
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.config.groups.objective import Axis
 from tuner.config.study import StudyConfig
-from tuner.report.plots.pareto_data import Curve, Mark, Picture, picture
+from tuner.metrics.notation import number
+from tuner.report.plots.pareto_data import ParetoData, PlottedCurve, PlottedPoint, pareto_data
+from tuner.report.plots.style import (
+    FONT,
+    GRID,
+    INK,
+    MUTED,
+    engine_colours,
+    frame,
+    new_figure,
+    png,
+    title,
+)
 from tuner.results.ledger import Finished
 
 HTML, PNG = "pareto.html", "pareto.png"
-INK, MUTED, GRID = "#111827", "#6b7280", "#e5e7eb"
-ENGINE_COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04")
-FONT = "Inter, 'Helvetica Neue', Helvetica, Arial, sans-serif"
+DEFAULT = "as configured (default)"
 
 
 def write_plots(study: StudyConfig, entries: Sequence[Finished], folder: Path) -> tuple[Path, Path]:
     """The page and the PNG, written into `folder`."""
-    drawn = picture(study, entries)
-    page, png = folder / HTML, folder / PNG
-    page.write_text(page_of(drawn), encoding="utf-8")
-    png.write_bytes(png_of(drawn))
-    return page, png
+    drawn = pareto_data(study, entries)
+    page, image = folder / HTML, folder / PNG
+    page.write_text(pareto_html(drawn), encoding="utf-8")
+    image.write_bytes(pareto_png(drawn))
+    return page, image
 
 
-def _colours(drawn: Picture) -> dict[str, str]:
-    return {name: ENGINE_COLOURS[i % len(ENGINE_COLOURS)] for i, name in enumerate(drawn.engines)}
-
-
-def page_of(drawn: Picture) -> str:
-    """A page that needs no network: hover for knobs, click the legend to leave an engine out."""
+def pareto_html(drawn: ParetoData) -> str:
+    """A page that needs no network: hover for knobs, click the legend to hide an engine."""
     import plotly.graph_objects as go
 
-    figure, colours = go.Figure(), _colours(drawn)
+    figure, colours = go.Figure(), engine_colours(drawn.engines)
     for engine, colour in colours.items():
         figure.add_scatter(
             x=[None], y=[None], mode="lines+markers", name=engine, legendgroup=engine,
@@ -43,14 +48,14 @@ def page_of(drawn: Picture) -> str:
     for curve in drawn.curves:
         colour = colours[curve.engine]
         figure.add_scatter(
-            **_data(drawn, curve.marks),
+            **_data(drawn, curve.points),
             mode="lines+markers",
             name=curve.name,
             legendgroup=curve.engine,
             showlegend=False,
             opacity=0.9 if curve.is_default else 0.4,
             line={"color": colour, "width": 1.8, "dash": "dash" if curve.is_default else "solid"},
-            marker={"size": 7, "symbol": [_symbol(curve, mark) for mark in curve.marks]},
+            marker={"size": 7, "symbol": [_symbol(curve, point) for point in curve.points]},
         )
     _add_front(figure, drawn, colours)
     _add_tiers(figure, drawn)
@@ -64,11 +69,11 @@ def page_of(drawn: Picture) -> str:
     return str(page).replace("<head>", head, 1)
 
 
-def _add_front(figure: Any, drawn: Picture, colours: dict[str, str]) -> None:
+def _add_front(figure: Any, drawn: ParetoData, colours: dict[str, str]) -> None:
     if any(curve.is_default for curve in drawn.curves):
         dashed = {"color": MUTED, "width": 1.8, "dash": "dash"}
         figure.add_scatter(
-            x=[None], y=[None], mode="lines+markers", name="as configured (default)",
+            x=[None], y=[None], mode="lines+markers", name=DEFAULT,
             line=dashed, marker={"symbol": "diamond", "size": 7}, hoverinfo="skip",
         )  # fmt: skip
     figure.add_scatter(
@@ -78,56 +83,56 @@ def _add_front(figure: Any, drawn: Picture, colours: dict[str, str]) -> None:
         line={"color": INK, "width": 3, "shape": "vh" if drawn.x.direction == "max" else "hv"},
         marker={
             "size": 12,
-            "color": [colours[mark.engine] for mark in drawn.front],
+            "color": [colours[point.engine] for point in drawn.front],
             "line": {"color": INK, "width": 2},
         },
     )
 
 
-def _add_tiers(figure: Any, drawn: Picture) -> None:
-    for name, limit in drawn.visible_promises:
+def _add_tiers(figure: Any, drawn: ParetoData) -> None:
+    for name, limit in drawn.visible_slo_limits:
         figure.add_vline(
             x=limit, line={"color": MUTED, "width": 1, "dash": "dot"},
             annotation={"text": html.escape(name), "textangle": -90, "yanchor": "top", "y": 1,
                         "xanchor": "left" if drawn.x.direction == "max" else "right",
                         "font": {"size": 12, "color": MUTED}},
         )  # fmt: skip
-    for mark, tiers in drawn.best:
-        where = f"trial {mark.number}, {html.escape(mark.load)}"
+    for point, tiers in drawn.best:
+        where = f"trial {point.number}, {html.escape(point.load)}"
         figure.add_annotation(
-            x=mark.x, y=mark.y, text=f"<b>best for {html.escape(tiers)}</b><br>{where}",
+            x=point.x, y=point.y, text=f"<b>best for {html.escape(tiers)}</b><br>{where}",
             ax=46, ay=-42, arrowhead=0, arrowcolor=INK, align="left", xanchor="left",
             font={"size": 12, "color": INK}, bgcolor="rgba(255,255,255,0.85)",
         )  # fmt: skip
 
 
-def _data(drawn: Picture, marks: Sequence[Mark]) -> dict[str, Any]:
+def _data(drawn: ParetoData, points: Sequence[PlottedPoint]) -> dict[str, Any]:
     return {
-        "x": [mark.x for mark in marks],
-        "y": [mark.y for mark in marks],
-        "text": [_hover(drawn, mark) for mark in marks],
+        "x": [point.x for point in points],
+        "y": [point.y for point in points],
+        "text": [_hover(drawn, point) for point in points],
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _hover(drawn: Picture, mark: Mark) -> str:
+def _hover(drawn: ParetoData, point: PlottedPoint) -> str:
     lines = [
-        f"<b>trial {mark.number}: {html.escape(mark.engine)}</b>, {html.escape(mark.load)}",
-        f"{mark.x:.4g} {html.escape(drawn.x_label)}",
-        f"{mark.y:.4g} {html.escape(drawn.y_label)}",
-        html.escape(mark.detail),
-        *html.escape(mark.knobs).split(),
+        f"<b>trial {point.number}: {html.escape(point.engine)}</b>, {html.escape(point.load)}",
+        f"{number(point.x, 4)} {html.escape(drawn.x_label)}",
+        f"{number(point.y, 4)} {html.escape(drawn.y_label)}",
+        html.escape(point.detail),
+        *html.escape(point.knobs).split(),
     ]
     return "<br>".join(line for line in lines if line)
 
 
-def _symbol(curve: Curve, mark: Mark) -> str:
-    if not mark.valid:
+def _symbol(curve: PlottedCurve, point: PlottedPoint) -> str:
+    if not point.valid:
         return "x-thin-open"
     return "diamond" if curve.is_default else "circle"
 
 
-def _layout(drawn: Picture) -> dict[str, Any]:
+def _layout(drawn: ParetoData) -> dict[str, Any]:
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": MUTED, "showline": True}
     subtitle = f"<span style='font-size:14px;color:{MUTED}'>{html.escape(drawn.subtitle)}</span>"
     return {
@@ -157,28 +162,24 @@ def _axis_title(label: str, axis: Axis) -> str:
     return f"{label}  ({'more' if axis.direction == 'max' else 'less'} is better)"
 
 
-def png_of(drawn: Picture) -> bytes:
-    """The same picture, for a README, or where no browser is."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 6.6), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes, colours = figure.add_subplot(), _colours(drawn)
+def pareto_png(drawn: ParetoData) -> bytes:
+    """The same plot as an image."""
+    figure = new_figure(11, 6.6)
+    axes, colours = figure.add_subplot(), engine_colours(drawn.engines)
     for curve in drawn.curves:
         _draw_curve(axes, curve, colours[curve.engine])
     _draw_front(axes, drawn, colours)
     _draw_tiers(axes, drawn)
-    _draw_frame(figure, axes, drawn)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return buffer.getvalue()
+    _draw_legend(figure, drawn, colours)
+    title(figure, drawn.title)
+    _draw_axes(axes, drawn)
+    return png(figure)
 
 
-def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Any, curve: PlottedCurve, colour: str) -> None:
     axes.plot(
-        [mark.x for mark in curve.marks],
-        [mark.y for mark in curve.marks],
+        [point.x for point in curve.points],
+        [point.y for point in curve.points],
         color=colour,
         alpha=0.9 if curve.is_default else 0.35,
         linewidth=1.4,
@@ -187,33 +188,33 @@ def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
         markersize=4.5,
         markeredgewidth=0,
     )
-    broken = [mark for mark in curve.marks if not mark.valid]
+    broken = [point for point in curve.points if not point.valid]
     axes.scatter([m.x for m in broken], [m.y for m in broken], marker="x", color=colour, zorder=4)
 
 
-def _draw_front(axes: Any, drawn: Picture, colours: dict[str, str]) -> None:
-    xs, ys = [mark.x for mark in drawn.front], [mark.y for mark in drawn.front]
+def _draw_front(axes: Any, drawn: ParetoData, colours: dict[str, str]) -> None:
+    xs, ys = [point.x for point in drawn.front], [point.y for point in drawn.front]
     step = "pre" if drawn.x.direction == "max" else "post"
     axes.step(xs, ys, where=step, color=INK, linewidth=2.4, zorder=5)
     axes.scatter(
         xs, ys, s=70, zorder=6, edgecolors=INK, linewidths=1.6,
-        color=[colours[mark.engine] for mark in drawn.front],
+        color=[colours[point.engine] for point in drawn.front],
     )  # fmt: skip
 
 
-def _draw_tiers(axes: Any, drawn: Picture) -> None:
-    for name, limit in drawn.visible_promises:
+def _draw_tiers(axes: Any, drawn: ParetoData) -> None:
+    for name, limit in drawn.visible_slo_limits:
         axes.axvline(limit, color=MUTED, linewidth=0.9, linestyle=":", zorder=1)
         axes.annotate(
             name, (limit, 1), xycoords=("data", "axes fraction"), xytext=(4, -6),
             textcoords="offset points", rotation=90, va="top", color=MUTED, fontsize=9,
         )  # fmt: skip
-    furthest = max((mark.x for mark, _ in drawn.best), default=0.0)
-    for place, (mark, tiers) in enumerate(drawn.best):
+    furthest = max((point.x for point, _ in drawn.best), default=0.0)
+    for place, (point, tiers) in enumerate(drawn.best):
         # One above, one below, so that neighbours stay legible; the last ones towards the middle.
-        side, above = (-1 if mark.x > 0.7 * furthest else 1), place % 2 == 0
+        side, above = (-1 if point.x > 0.7 * furthest else 1), place % 2 == 0
         axes.annotate(
-            f"best for {tiers}\ntrial {mark.number}, {mark.load}", (mark.x, mark.y),
+            f"best for {tiers}\ntrial {point.number}, {point.load}", (point.x, point.y),
             xytext=(26 * side, 18 if above else -40), textcoords="offset points",
             ha="left" if side > 0 else "right", fontsize=9.5, color=INK, zorder=7,
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.8},
@@ -221,31 +222,28 @@ def _draw_tiers(axes: Any, drawn: Picture) -> None:
         )  # fmt: skip
 
 
-def _draw_frame(figure: Any, axes: Any, drawn: Picture) -> None:
+def _draw_legend(figure: Any, drawn: ParetoData, colours: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], color=colour, marker="o", markersize=5, linewidth=1.4, label=name)
-        for name, colour in _colours(drawn).items()
+        for name, colour in colours.items()
     ]
     if any(curve.is_default for curve in drawn.curves):
-        label = "as configured (default)"
         dashed = Line2D(
-            [], [], color=MUTED, marker="D", markersize=4.5, linestyle="--", label=label
+            [], [], color=MUTED, marker="D", markersize=4.5, linestyle="--", label=DEFAULT
         )
         handles.append(dashed)
     handles.append(Line2D([], [], color=INK, linewidth=2.4, label="Pareto front"))
     figure.legend(
         handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=10
     )
-    figure.suptitle(drawn.title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
+
+
+def _draw_axes(axes: Any, drawn: ParetoData) -> None:
     axes.set_title(drawn.subtitle, loc="left", fontsize=10.5, color=MUTED)
     axes.set_xlabel(_axis_title(drawn.x_label, drawn.x), color=INK)
     axes.set_ylabel(_axis_title(drawn.y_label, drawn.y), color=INK)
     axes.set_xlim(0, drawn.reach[0])
     axes.set_ylim(drawn.depth, drawn.reach[1])
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED)
+    frame(axes)

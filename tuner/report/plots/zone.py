@@ -1,36 +1,45 @@
-"""Draws what operating points earn: the front with the Goldilocks zone. matplotlib alone."""
+"""Draws what operating points earn: the front with the Goldilocks zone, with matplotlib."""
 
-import io
 from collections.abc import Sequence
 from math import log10
 from typing import Any
 
 from tuner.analysis.goldilocks import AXES, GoldilocksZone, Spot, TierEarnings
 from tuner.config.study import StudyConfig
-from tuner.report.plots.pareto import ENGINE_COLOURS, GRID, INK, MUTED
+from tuner.metrics.catalogue import CATALOGUE, axis_label
+from tuner.metrics.catalogue.earnings import USD_MW_YEAR
+from tuner.metrics.notation import number, stated
+from tuner.report.plots.style import (
+    GOLD,
+    INK,
+    LOSS,
+    LOSS_TEXT,
+    MUTED,
+    PALE_GOLD,
+    SUBTITLE,
+    engine_colours,
+    frame,
+    new_figure,
+    png,
+    title,
+)
 from tuner.results.ledger import Finished
 from tuner.results.pareto import pareto_set
 
 PNG = "goldilocks.png"
-GOLD, PALE = "#f59e0b", "#fef3c7"
-LOSS = "#fee2e2"
+TICKS = (2, 5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500)  # tok/s per user
 
 
-def zone_picture(
+def zone_png(
     study: StudyConfig,
     measured: Sequence[Finished],
     found: GoldilocksZone,
     tiers: dict[str, TierEarnings | None],
 ) -> bytes:
-    """Above: speed against throughput, the front bold. Below: what each point earns, on the same speeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 8.2), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
+    """Above: throughput over speed, the front in bold. Below: what each point earns, over the same speeds."""
+    figure = new_figure(11, 8.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.15, 1))
-    names = list(dict.fromkeys(entry.engine for entry in measured))
-    colours = {name: ENGINE_COLOURS[i % len(ENGINE_COLOURS)] for i, name in enumerate(names)}
+    colours = engine_colours(entry.engine for entry in measured)
     for axes in (upper, lower):
         _shade(axes, found)
         frame(axes)
@@ -44,10 +53,10 @@ def zone_picture(
 
 
 def _shade(axes: Any, found: GoldilocksZone) -> None:
-    """The zone gold; paler where single prices can move the best point to."""
+    """The zone in gold; in pale gold where a single price or cost can move the best point to."""
     low, high = found.reach
     slow, fast = found.speeds
-    axes.axvspan(min(low, slow) * 0.985, max(high, fast) * 1.015, color=PALE, zorder=0)
+    axes.axvspan(min(low, slow) * 0.985, max(high, fast) * 1.015, color=PALE_GOLD, zorder=0)
     axes.axvspan(slow * 0.985, fast * 1.015, color=GOLD, alpha=0.32, zorder=0.5, linewidth=0)
 
 
@@ -100,7 +109,7 @@ def _draw_earnings(
         axes.axhspan(low - 0.12 * room, 0, color=LOSS, alpha=0.45, zorder=0.1, linewidth=0)
         axes.annotate(
             "a loss", (0.995, 0), xycoords=("axes fraction", "data"), xytext=(0, -5),
-            textcoords="offset points", ha="right", va="top", color="#b91c1c", fontsize=9,
+            textcoords="offset points", ha="right", va="top", color=LOSS_TEXT, fontsize=9,
         )  # fmt: skip
 
 
@@ -123,17 +132,17 @@ def _scatter(
 
 
 def _envelope(spots: Sequence[Spot]) -> list[Spot]:
-    """What the best point of each speed earns: of every stretch of equal width on the logarithmic axis."""
+    """The point that earns most in each of 16 equal bins per decade of speed."""
     best: dict[int, Spot] = {}
     for spot in spots:
-        stretch = int(log10(spot.tok_s_user) * 16)
-        if stretch not in best or spot.earns > best[stretch].earns:
-            best[stretch] = spot
-    return [best[stretch] for stretch in sorted(best)]
+        bucket = int(log10(spot.tok_s_user) * 16)
+        if bucket not in best or spot.earns > best[bucket].earns:
+            best[bucket] = spot
+    return [best[bucket] for bucket in sorted(best)]
 
 
 def _mark_tiers(axes: Any, found: GoldilocksZone, tiers: dict[str, TierEarnings | None]) -> None:
-    """What each tier's best earns at the tier's own price, with its band."""
+    """What the best point of each tier earns at the tier's own price, with its range."""
     scale = _scale(found)
     low, high = axes.get_ylim()
     for name, tier in tiers.items():
@@ -157,12 +166,11 @@ def _mark_tiers(axes: Any, found: GoldilocksZone, tiers: dict[str, TierEarnings 
 
 
 def _usd(value: float) -> str:
-    sign, size = "−" if value < 0 else "", abs(value)
-    return f"{sign}${size / 1e6:.3g}M" if size >= 1e5 else f"{sign}${size:.3g}"
+    return f"{'−' if value < 0 else ''}${number(abs(value))}"
 
 
 def _mark_prices(axes: Any, study: StudyConfig) -> None:
-    """From which speed on tokens sell at how many times the list price."""
+    """The speeds from which tokens sell at a multiple of the list price."""
     prices = study.economics.prices
     for step in () if prices is None else prices.premium:
         left, right = axes.get_xlim()
@@ -172,13 +180,13 @@ def _mark_prices(axes: Any, study: StudyConfig) -> None:
         if step.from_tok_s_user > left:
             axes.axvline(start, color=MUTED, linewidth=0.9, linestyle=":", zorder=1)
         axes.annotate(
-            f"× {step.factor.value:g}", (start, 1), xycoords=("data", "axes fraction"), xytext=(4, -4),
+            f"× {stated(step.factor.value)}", (start, 1), xycoords=("data", "axes fraction"), xytext=(4, -4),
             textcoords="offset points", va="top", color=MUTED, fontsize=9,
         )  # fmt: skip
 
 
 def _scale(found: GoldilocksZone) -> float:
-    return 1e6 if found.figure.endswith("mw_year") else 1.0
+    return 1e6 if CATALOGUE[found.figure].unit == USD_MW_YEAR else 1.0
 
 
 def _label(
@@ -190,36 +198,24 @@ def _label(
 ) -> None:
     upper, lower = both
     slow, fast = found.speeds
-    figure.suptitle(
-        f"{study.model.name} on {study.hardware.name}: where it pays to be",
-        x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK,
-    )  # fmt: skip
+    title(figure, f"{study.model.name} on {study.hardware.name}: the Goldilocks zone")
     modelled = any(entry.modelled for entry in measured)
-    kind = "MODELLED by an emulator, not measured · " if modelled else ""
+    mark = "MODELLED by an emulator, not measured · " if modelled else ""
     upper.set_title(
-        f"{kind}{study.economics.name}\n"
-        f"gold: within {found.within:.0%} of the best, {slow:.3g} to {fast:.3g} tok/s/user; "
-        "pale: where the best goes when one price or cost is at an end of its range",
-        loc="left", fontsize=9.5, color=MUTED,
+        f"{mark}{study.economics.name}\n"
+        f"gold: within {found.within:.0%} of the best, {number(slow)} to {number(fast)} tok/s/user; "
+        "pale: where the best point moves with one price or cost at an end of its range",
+        loc="left", fontsize=SUBTITLE, color=MUTED,
     )  # fmt: skip
     upper.set_ylabel(f"output tok/s per {study.hardware.device}", color=INK)
-    kind = "margin" if "margin" in found.figure else "revenue"
-    per = (
-        f"$M {kind} a year per {found.figure.partition('_')[0]} MW"
-        if found.figure.endswith("mw_year")
-        else f"$ {kind} per {study.hardware.device}-hour"
-    )
-    lower.set_ylabel(per, color=INK)
+    label = axis_label(found.figure, study.hardware.device)
+    lower.set_ylabel(label.replace("$", "$M") if _scale(found) > 1 else label, color=INK)
     lower.set_xlabel("tok/s per user  (more is better)", color=INK)
     speeds = [spot.tok_s_user for spot in found.spots]
     lower.set_xscale("log")
     lower.set_xlim(min(speeds) * 0.93, max(speeds) * 1.07)
-    ticks = [
-        t
-        for t in (2, 5, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500)
-        if min(speeds) <= t <= max(speeds)
-    ]
-    lower.set_xticks(ticks, [str(t) for t in ticks])
+    ticks = [tick for tick in TICKS if min(speeds) <= tick <= max(speeds)]
+    lower.set_xticks(ticks, [str(tick) for tick in ticks])
     lower.set_xticks([], minor=True)
 
 
@@ -232,7 +228,7 @@ def _legend(figure: Any, colours: dict[str, str]) -> None:
         for name, colour in colours.items()
     ]
     handles += [
-        Line2D([], [], color=INK, linewidth=2.2, label="front; best of each speed"),
+        Line2D([], [], color=INK, linewidth=2.2, label="front; most at each speed"),
         Line2D(
             [], [], color=GOLD, marker="*", linestyle="none", markersize=14, markeredgecolor=INK,
             label="earns most",
@@ -240,25 +236,9 @@ def _legend(figure: Any, colours: dict[str, str]) -> None:
         Patch(color=GOLD, alpha=0.5, label="Goldilocks zone"),
         Line2D(
             [], [], color="white", marker="D", linestyle="none", markersize=6, markeredgecolor=INK,
-            label="tier at its own price, and band",
+            label="tier at its own price",
         ),
     ]  # fmt: skip
     figure.legend(
         handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9.5
     )
-
-
-def frame(axes: Any) -> None:
-    """As all pictures here look."""
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED)
-
-
-def png(figure: Any) -> bytes:
-    """The figure as the bytes of a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return buffer.getvalue()

@@ -1,52 +1,57 @@
-"""What a person reads of a confirmation: who is best when measured again, how surely, and what luck added."""
+"""The section of the candidates that were re-measured: who is best, how surely, and the selection bias."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from tuner.config.study import StudyConfig
-from tuner.confirm.results import ConfirmedTier, Row
+from tuner.confirm.results import RemeasuredCandidate, RemeasuredTier
+from tuner.metrics.notation import UNKNOWN, number
+from tuner.report.console import say, show, table, words
+from tuner.report.points import MODELLED
 from tuner.results.ledger import Finished, knobs
 from tuner.results.tiers import Winner, best_per_tier
 
-HEADERS = (
-    "contender",
+DEFAULT = " (default)"  # ends the name of a default configuration
+COLUMNS = (
+    words("candidate"),
     "search",
-    "measured\nagain",
+    "re-measured",
     "repeats",
     "P(best)",
     "against\nthe default",
-    "gap",
+    "bias",
 )
 
 
-def show_confirmed(
-    study: StudyConfig, tiers: Mapping[str, ConfirmedTier], console: Console
+def show_remeasured(
+    study: StudyConfig, tiers: Mapping[str, RemeasuredTier], console: Console
 ) -> None:
+    """Silent where nothing was re-measured."""
     for tier in tiers.values():
         _show_tier(tier, study, console)
     if tiers:
         confidence = study.search.confirm.confidence
-        _say(
+        say(
             console,
-            f"Measured again: each repeat on a fresh start with other prompts and arrivals; geometric "
-            f"means, intervals at {confidence:.0%}, those of differences all at once. gap: what the "
-            "search's score was above the mean.\n",
+            "Re-measured: every repeat on a fresh server start with other prompts and arrivals; geometric "
+            f"means with intervals at {confidence:.0%}, those of differences simultaneous. bias: how far the "
+            "search's score is above the re-measured mean (selection bias, the winner's curse). out in N: "
+            "eliminated after round N.",
         )
+        console.print()
 
 
 def chosen_winners(
-    study: StudyConfig, measured: Sequence[Finished], tiers: Mapping[str, ConfirmedTier]
+    study: StudyConfig, measured: Sequence[Finished], tiers: Mapping[str, RemeasuredTier]
 ) -> dict[str, Winner]:
-    """Tier → the trial whose repeats were best, as the search measured it."""
+    """Tier → the trial that is best when re-measured, with the point that the search measured."""
     found = {}
     places = {entry.number: index for index, entry in enumerate(measured)}
     for name, tier in tiers.items():
-        of = None if tier.chosen is None else tier.chosen.contender.of
+        of = None if tier.chosen is None else tier.chosen.candidate.of
         place = None if of is None else places.get(of)
         if place is None:
             continue
@@ -56,77 +61,72 @@ def chosen_winners(
     return found
 
 
-def again_text(tier: ConfirmedTier | None) -> Text | None:
-    """For the table of tiers; None where nothing was decided."""
+def remeasured_text(tier: RemeasuredTier | None) -> Text | None:
+    """A tier's best for the table of tiers; None where nothing was decided."""
     row = None if tier is None else tier.chosen
     if tier is None or row is None:
         return None
     kind = "best" if tier.verdict.kind == "best" else "no difference to others"
-    told = f"  {row.contender.name}{_mark(row)}, {row.contender.engine}: {kind} when measured again"
-    return Text.assemble((_mean(row), "bold green"), told)
+    mean = " ".join([number(row.standing.mean, 4), *(f"({each})" for each in _interval(row))])
+    return Text.assemble((mean, "bold green"), f"  {_name(row)}: {kind} when re-measured")
 
 
-def _show_tier(tier: ConfirmedTier, study: StudyConfig, console: Console) -> None:
-    table = Table(
-        title=f"Confirmed, {escape(tier.tier)}: {study.objective.throughput}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    for header in HEADERS:
-        left = header == "contender"
-        table.add_column(header, justify="left" if left else "right", no_wrap=True)
+def _show_tier(tier: RemeasuredTier, study: StudyConfig, console: Console) -> None:
+    rows = []
     for row in tier.rows:
-        table.add_row(*_cells(row), style="bold" if row is tier.chosen else "")
-    console.print(table)
+        style = "bold" if row is tier.chosen else ""
+        rows.append([Text(cell, style=style) for cell in _cells(row)])
+    title = f"Candidates re-measured, {tier.tier}: {study.objective.metric}"
+    show(console, table(title, COLUMNS, rows), gap=False)
     style = "green" if tier.verdict.kind == "best" else "yellow"
-    _say(console, f"{tier.tier}: {tier.verdict.text}", style)
+    say(console, f"{tier.tier}: {tier.verdict.text}", style)
     for row in tier.rows:
-        told = f"{row.contender.name}{_mark(row)}, {row.contender.engine}"
-        _say(console, f"{told}: {knobs(row.contender.point)}")
+        say(console, f"{_name(row)}: {knobs(row.candidate.point)}")
     console.print()
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: RemeasuredCandidate) -> list[str]:
     each, over = row.standing, row.standing.over_default
-    repeats = [str(each.repeats)]
+    repeats = [f"{each.repeats}"]
     repeats += [f"{each.failed} failed"] if each.failed else []
     repeats += [f"out in {each.out_after}"] if each.out_after else []
     against = "" if over is None else f"{over.share:+.1%}\n{over.low:+.1%} to {over.high:+.1%}"
     return [
-        escape(f"{row.contender.name}{_mark(row)}".replace(" (", "\n(").replace(" m", "\nm")),
-        _number(each.searched),
-        "\n".join(_mean(row).replace(")", "").split(" (")),
+        _name_lines(row),
+        number(each.searched, 4),
+        "\n".join([number(each.mean, 4), *_interval(row)]),
         "\n".join(repeats),
-        "–" if each.chance is None else _chance(each.chance),
+        UNKNOWN if each.p_best is None else _probability(each.p_best),
         against,
-        "–" if each.gap is None else f"{each.gap:+.1%}",
+        UNKNOWN if each.selection_bias is None else f"{each.selection_bias:+.1%}",
     ]
 
 
-def _mean(row: Row) -> str:
-    mean, low, high = row.standing.mean, row.standing.low, row.standing.high
-    interval = "" if low is None or high is None else f" ({_number(low)} to {_number(high)})"
-    return f"{_number(mean)}{interval}"
+def _interval(row: RemeasuredCandidate) -> list[str]:
+    """Of the mean; empty where it is not known."""
+    low, high = row.standing.low, row.standing.high
+    return [] if low is None or high is None else [f"{number(low, 4)} to {number(high, 4)}"]
 
 
-def _mark(row: Row) -> str:
-    return " modelled" if row.example.provenance.get("modelled") else ""
+def _name(row: RemeasuredCandidate) -> str:
+    mark = f" {MODELLED}" if _modelled(row) else ""
+    return f"{row.candidate.name}{mark}, {row.candidate.engine}"
 
 
-def _chance(chance: float) -> str:
-    """No simulated draw is certainty."""
-    if chance < 0.005:
+def _name_lines(row: RemeasuredCandidate) -> str:
+    """The name on lines of its own parts, for a narrow column."""
+    name = row.candidate.name
+    default = [DEFAULT.strip()] if name.endswith(DEFAULT) else []
+    mark = [MODELLED] if _modelled(row) else []
+    return "\n".join([name.removesuffix(DEFAULT), *default, *mark])
+
+
+def _modelled(row: RemeasuredCandidate) -> bool:
+    return bool(row.example.provenance.get("modelled"))
+
+
+def _probability(share: float) -> str:
+    """Estimated from random draws, so none is shown as certain."""
+    if share < 0.005:
         return "< 1%"
-    return "> 99%" if chance > 0.995 else f"{chance:.0%}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(
-        text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal
-    )
+    return "> 99%" if share > 0.995 else f"{share:.0%}"

@@ -1,30 +1,35 @@
-"""What a study's operating points cost and earn: the section of the report, and its picture."""
+"""The section of energy and money: what operating points draw, cost and earn."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from tuner.analysis.goldilocks import GoldilocksZone, Spot, TierEarnings, knee, tier_earnings, zone
 from tuner.config.groups.economics import Economics
 from tuner.config.study import StudyConfig
+from tuner.metrics.catalogue import axis_label
+from tuner.metrics.catalogue.efficiency import joules_per_token, tok_s_per_megawatt
 from tuner.metrics.derive import derive
-from tuner.metrics.efficiency import joules_per_token, watts
+from tuner.metrics.efficiency import watts
+from tuner.metrics.notation import UNKNOWN, counted, number, stated
 from tuner.metrics.sensitivity import Band
-from tuner.report.plots.zone import PNG, zone_picture
+from tuner.report.console import Column, say, show, table, words
+from tuner.report.plots.zone import PNG, zone_png
+from tuner.report.points import trial_name
 from tuner.results.ledger import Finished
-from tuner.trial.result import Completed
+from tuner.trial.result import Completed, OperatingPoint
 
-SWINGS = 5  # inputs that matter less are not listed
-NEAR = 0.05  # a best point this little above a price step is said to stand on it
+SWINGS = 5  # inputs in the sensitivity table; the figure depends less on the others
+NEAR = 0.05  # a best point less than this share above a price step is flagged
+HEADER = 14  # columns that a long header is wrapped to
 
 
-def show_economy(
+def show_economics(
     folder: Path, study: StudyConfig, measured: Sequence[Finished], console: Console
 ) -> None:
-    """Prints what is earned where; without prices the knee alone. Writes the picture into `folder`."""
+    """What is earned where; without prices only the knee. Writes the picture into `folder`."""
     results = [entry.result for entry in measured]
     _show_boundaries(study, measured, console)
     if study.economics.prices is None:
@@ -34,19 +39,18 @@ def show_economy(
     if found is None:
         figure = study.economics.zone.figure
         points = (p for each in results if isinstance(each, Completed) for p in each.points)
-        why = next((why for p in points if (why := p.reasons.get(figure))), "")
-        told = (
-            f"No point can be priced by {figure} (economics.zone.figure){': ' if why else ''}{why}"
-        )
-        console.print(told, style="yellow", markup=False, soft_wrap=not console.is_terminal)
+        why = next((f": {why}" for p in points if (why := p.reasons.get(figure))), "")
+        nothing = f"no point can be priced by {figure} (economics.zone.figure){why}"
+        say(console, f"Goldilocks zone unavailable: {nothing}", "yellow")
         return
     tiers = tier_earnings(results, study.slo, study.economics)
     _show_tiers(study, measured, tiers, console)
     _show_zone(study, measured, found, console)
-    _show_inputs(study.economics, console)
+    economics = study.economics.name
+    say(console, f"economics: {economics}; sources of all inputs: economics in study.yaml")
     path = folder / PNG
-    path.write_bytes(zone_picture(study, measured, found, tiers))
-    _say(console, f"zone:    {path}")
+    path.write_bytes(zone_png(study, measured, found, tiers))
+    say(console, f"zone:    {path}", whole=True)
     console.print()
 
 
@@ -55,18 +59,17 @@ def _show_knee(measured: Sequence[Finished], console: Console) -> None:
     if found is None:
         return
     entry, (user, rate) = measured[found.index], found.values
-    console.print("Where the curve bends", style="bold")
-    _say(
+    say(console, "Knee of the front", "bold")
+    say(
         console,
-        f"trial {_name(entry)}, {entry.engine}, {found.point.load}: {user:.4g} tok/s/user at {rate:.4g} output "
-        "tok/s per device. No prices are stated (economics): the knee of the front stands in for the "
-        "point that earns most.",
+        f"{_where(entry, found.point)}: {number(user)} tok/s/user at {number(rate)} output tok/s per "
+        "device. No prices are configured (economics), so the knee stands in for the point that earns most.",
     )
     console.print()
 
 
 def _show_boundaries(study: StudyConfig, measured: Sequence[Finished], console: Console) -> None:
-    """Each boundary in a row of its own, for the point of the fewest joules that was measured."""
+    """A row for each boundary, for the point with the fewest measured joules per token."""
     points = [
         (entry, point)
         for entry in measured
@@ -81,32 +84,33 @@ def _show_boundaries(study: StudyConfig, measured: Sequence[Finished], console: 
     derived, _ = derive(point.metrics, config.devices, config.hardware, study.economics)
     figures = {**point.metrics, **derived}
     drawn, unknown = watts(point.metrics, config.hardware, facility)
-    table = _table(f"Energy by boundary: trial {_name(entry)}, {entry.engine}, {point.load}")
-    for header in ("boundary", "W per device", "J/output tok", "J/total tok"):
-        table.add_column(header, justify="left" if header == "boundary" else "right")
-    table.add_column("output\ntok/s/MW", justify="right")
-    table.add_column("total\ntok/s/MW", justify="right")
-    table.add_column("what it is", overflow="fold")
     how = "modelled" if entry.modelled else "metered"
-    said = {
+    counts = {
         "board": f"GPU boards, {how}",
-        "node": f"the node, {how}",
-        "provisioned": "constant, all-in",
+        "node": f"whole node, {how}",
+        "provisioned": "all-in constant",
         "facility": "" if facility is None else _facility(study.economics),
     }
+    rows = []
     for boundary, watt in drawn.items():
         if watt is not None:
-            names = (
-                joules_per_token(boundary, "output"),
-                joules_per_token(boundary, "total"),
-                f"{boundary}_output_tok_s_mw",
-                f"{boundary}_total_tok_s_mw",
-            )
-            cells = [_number(figures.get(name)) for name in names]
-            table.add_row(boundary, _number(watt), *cells, said[boundary])
-    console.print(table)
+            names = [joules_per_token(boundary, tokens) for tokens in ("output", "total")]
+            names += [tok_s_per_megawatt(boundary, tokens) for tokens in ("output", "total")]
+            shown = [number(figures.get(name)) for name in names]
+            rows.append([boundary, number(watt), *shown, counts[boundary]])
+    headers = (
+        "W per\ndevice",
+        "J/output\ntok",
+        "J/total\ntok",
+        "output\ntok/s/MW",
+        "total\ntok/s/MW",
+    )
+    what = words("what is counted", wraps=True)
+    columns: tuple[Column | str, ...] = (words("boundary"), *headers, what)
+    title = f"Energy by boundary: {_where(entry, point)}"
+    show(console, table(title, columns, rows), gap=False)
     for boundary, why in unknown.items():
-        _say(console, f"{boundary}: {why}")
+        say(console, f"{boundary}: unavailable: {why}")
     console.print()
 
 
@@ -114,8 +118,8 @@ def _facility(economics: Economics) -> str:
     facility = economics.facility
     assert facility is not None
     host = facility.host_w_per_device
-    inner = "node" if host is None else f"board + {host.value:g} W"
-    return f"PUE {facility.pue.value:g} × ({inner})"
+    inner = "node" if host is None else f"board + {stated(host.value)} W"
+    return f"PUE {stated(facility.pue.value)} × ({inner})"
 
 
 def _show_tiers(
@@ -125,37 +129,33 @@ def _show_tiers(
     console: Console,
 ) -> None:
     figure, device = study.economics.zone.figure, study.hardware.device
-    table = _table(f"What each tier earns, by {figure}")
-    table.add_column("tier")
-    table.add_column("who earns most", overflow="fold", ratio=1)
+    names = (
+        figure,
+        "margin_usd_device_hour",
+        "cost_usd_per_m_output_tok",
+        "break_even_utilisation",
+    )
+    rows = []
+    for name, found in tiers.items():
+        if found is None:
+            rows.append([name, "no configuration meets the SLO", *[""] * len(names)])
+            continue
+        entry, spot = measured[found.spot.index], found.spot
+        where = f"{_where(entry, spot.point)}: {number(spot.tok_s_user)} tok/s/user, "
+        where += f"{number(spot.tok_s_device)} tok/s/{device}"
+        rows.append([name, where, *(_band(found.bands[each]) for each in names)])
     headers = (
-        _unit(figure, device),
+        "\n".join(textwrap.wrap(axis_label(figure, device), HEADER)),
         f"margin\n$/{device}-h",
         "cost\n$/M output",
         "break-even\nutilisation",
     )
-    for header in headers:
-        table.add_column(header, justify="right")
-    for name, found in tiers.items():
-        if found is None:
-            table.add_row(escape(name), "nobody keeps its promises")
-            continue
-        entry, spot = measured[found.spot.index], found.spot
-        who = (
-            f"trial {_name(entry)}, {entry.engine}, {spot.point.load}: {spot.tok_s_user:.3g} tok/s/user, "
-            f"{_number(spot.tok_s_device)} tok/s/{device}"
-        )
-        bands = (
-            found.bands[figure],
-            found.bands["margin_usd_device_hour"],
-            found.bands["cost_usd_per_m_output_tok"],
-            found.bands["break_even_utilisation"],
-        )
-        table.add_row(escape(name), escape(who), *(_band(each) for each in bands))
-    console.print(table)
-    _say(
+    point = words("point that earns most", wraps=True)
+    columns: tuple[Column | str, ...] = (words("tier"), point, *headers)
+    show(console, table(f"What each tier earns, by {figure}", columns, rows), gap=False)
+    say(
         console,
-        "each figure: as stated, and from all inputs at once at their worst to all at their best ends",
+        "each figure: with inputs as stated; below it, with all inputs at their worst and at their best ends",
     )
     console.print()
 
@@ -164,112 +164,83 @@ def _show_zone(
     study: StudyConfig, measured: Sequence[Finished], found: GoldilocksZone, console: Console
 ) -> None:
     device, (slow, fast) = study.hardware.device, found.speeds
-    console.print("The Goldilocks zone", style="bold")
-    _say(console, f"best by {found.figure}: {_spot(measured, found.best, device)}")
+    say(console, "The Goldilocks zone", "bold")
+    say(console, f"best by {found.figure}: {_spot(measured, found.best, device)}")
     if found.band is not None:
-        _say(console, f"{_unit(found.figure, device).replace(chr(10), ' ')}: {_inline(found.band)}")
-    _say(
+        say(console, f"{axis_label(found.figure, device)}: {_inline(found.band)}")
+    points = counted(len(found.members), "point")
+    trials = counted(len({spot.index for spot in found.members}), "trial")
+    say(
         console,
-        f"within {found.within:.0%} of it: {_count(len(found.members), 'point')} of "
-        f"{_count(len({spot.index for spot in found.members}), 'trial')}, {slow:.3g} to {fast:.3g} "
+        f"within {found.within:.0%} of the best: {points} of {trials}, {number(slow)} to {number(fast)} "
         "tok/s/user",
     )
     if edge := _edge(study.economics, found.best.tok_s_user):
-        _say(console, edge)
+        say(console, edge)
     low, high = found.reach
-    others = [f"{name} at {value:g} → {spot.tok_s_user:.3g}" for name, value, spot in found.moves]
-    if others:
-        _say(
+    moves = [
+        f"{name} at {stated(value)} → {number(spot.tok_s_user)}"
+        for name, value, spot in found.moves
+    ]
+    if moves:
+        say(
             console,
-            f"with one price or cost at an end the best moves between {low:.3g} and {high:.3g} tok/s/user: "
-            f"{'; '.join(others)}",
+            "with one price or cost at an end of its range, the best point is at "
+            f"{number(low)} to {number(high)} tok/s/user: {'; '.join(moves)}",
         )
     else:
-        _say(console, "no single price or cost at either end moves the best point")
+        say(console, "no single price or cost at an end of its range moves the best point")
     console.print()
     if found.band is not None and found.band.swings:
-        _show_swings(found, device, console)
+        _show_sensitivity(found, console)
 
 
 def _edge(economics: Economics, tok_s_user: float) -> str:
-    """What a best point owes to a step of the price that it just reaches."""
+    """Whether the best point is just above a step of the price."""
     prices = economics.prices
     for step in () if prices is None or prices.between == "linear" else prices.premium:
         above = tok_s_user / step.from_tok_s_user - 1 if step.from_tok_s_user else NEAR
         if 0 <= above < NEAR:
             return (
-                f"it is {above:.1%} above the price step at {step.from_tok_s_user:g} tok/s/user: "
-                "somewhat slower, and it earns the lower price"
+                f"the best point is {above:.1%} above the price step at {stated(step.from_tok_s_user)} "
+                "tok/s/user; below the step it earns the lower price"
             )
     return ""
 
 
-def _show_swings(found: GoldilocksZone, device: str, console: Console) -> None:
+def _show_sensitivity(found: GoldilocksZone, console: Console) -> None:
     assert found.band is not None
-    table = _table("What it hangs on")
-    for header in ("input", "from", "to", "it is then", "and"):
-        table.add_column(header, justify="left" if header == "input" else "right")
-    for swing in found.band.swings[:SWINGS]:
-        ends = f"{swing.low:g}", f"{swing.high:g}"
-        table.add_row(swing.input, *ends, _number(swing.at_low), _number(swing.at_high))
-    console.print(table)
-    console.print()
+    columns = words("input"), "low", "high", "figure\nat low", "figure\nat high"
+    rows = [
+        (
+            swing.input,
+            stated(swing.low),
+            stated(swing.high),
+            number(swing.at_low),
+            number(swing.at_high),
+        )
+        for swing in found.band.swings[:SWINGS]
+    ]
+    show(console, table(f"Sensitivity of {found.figure}", columns, rows))
 
 
-def _show_inputs(economics: Economics, console: Console) -> None:
-    _say(
-        console,
-        f"economics: {economics.name}; every input with its source: economics in study.yaml",
-    )
+def _where(entry: Finished, point: OperatingPoint) -> str:
+    return f"trial {trial_name(entry)}, {entry.engine}, {point.load}"
 
 
 def _spot(measured: Sequence[Finished], spot: Spot, device: str) -> str:
     entry = measured[spot.index]
     return (
-        f"trial {_name(entry)}, {entry.engine}, {spot.point.load}: {spot.tok_s_user:.3g} tok/s/user, "
-        f"{_number(spot.tok_s_device)} output tok/s/{device}; {entry.knobs}"
+        f"{_where(entry, spot.point)}: {number(spot.tok_s_user)} tok/s/user, "
+        f"{number(spot.tok_s_device)} output tok/s/{device}; {entry.knobs}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _unit(figure: str, device: str) -> str:
-    kind = next(name for name in ("revenue", "margin") if name in figure)
-    if figure.endswith("usd_device_hour"):
-        return f"{kind}\n$/{device}-h"
-    return f"{kind}, $/year\nper {figure.partition('_')[0]} MW"
 
 
 def _band(found: Band | None) -> str:
     if found is None:
-        return "–"
-    return f"{_number(found.base)}\n{_number(found.low)} … {_number(found.high)}"
+        return UNKNOWN
+    return f"{number(found.base)}\n{number(found.low)}…{number(found.high)}"
 
 
 def _inline(found: Band) -> str:
-    return f"{_number(found.base)} ({_number(found.low)} to {_number(found.high)})"
-
-
-def _name(entry: Finished) -> str:
-    return f"{entry.number} modelled" if entry.modelled else str(entry.number)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    size = abs(value)
-    if size >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if size >= 1e4:
-        return f"{value / 1e3:.3g}k"
-    return f"{value:.0f}" if size >= 100 else f"{value:.3g}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    return f"{number(found.base)} ({number(found.low)} to {number(found.high)})"

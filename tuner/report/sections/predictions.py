@@ -1,19 +1,21 @@
-"""How far predictions were from what was measured: the section of the report."""
+"""The section of predictions: how far they were from what was measured."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from tuner.analysis.prediction_error import kept_pairs, prediction_report
 from tuner.config.study import StudyConfig
+from tuner.metrics.notation import UNKNOWN
+from tuner.report.console import say, show, table, words
 from tuner.results.ledger import Finished
 
-BY = {
-    "none": "the twin's closed form",  # of the hardware itself
+COLUMNS = words("metric"), "points", "median\nerror", "bias", "rank\ncorrelation"
+SOURCES = {
+    "none": "the twin's closed form",  # for the hardware itself
     "twin": "the twin's closed form",
-    "roofline": "a roofline, which knows an order and no level",
-    "ledger": "the older study that the search began with",
+    "roofline": "a roofline, which predicts an order and no level",
+    "ledger": "the earlier study that the search began with",
 }
 
 
@@ -22,24 +24,15 @@ def show_predictions(study: StudyConfig, entries: Sequence[Finished], console: C
     errors = prediction_report(kept_pairs(entries))
     if not errors:
         return
-    table = Table(
-        title="Predicted against measured",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    for header in ("metric", "points", "median\nerror", "bias", "rank\ncorrelation"):
-        left = header == "metric"
-        table.add_column(header, justify="left" if left else "right", no_wrap=True)
+    rows = []
     for each in errors:
-        order = "–" if each.correlation is None else f"{each.correlation:.2f}"
+        correlation = UNKNOWN if each.correlation is None else f"{each.correlation:.2f}"
         error, bias = f"{each.median_error:.1%}", f"{each.bias:+.1%}"
-        table.add_row(each.metric, str(each.pairs), error, bias, order)
-    console.print(table)
-    console.print(
-        f"By {BY[study.search.prior.kind]}; ranks are compared between configurations under the same load.",
-        highlight=False,
-        soft_wrap=not console.is_terminal,
+        rows.append((each.metric, f"{each.pairs:,}", error, bias, correlation))
+    show(console, table("Predicted against measured", COLUMNS, rows), gap=False)
+    say(
+        console,
+        f"Predicted by {SOURCES[study.search.prior.kind]}; rank correlation is between configurations "
+        "at the same load.",
     )
     console.print()

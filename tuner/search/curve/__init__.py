@@ -1,1 +1,1 @@
-"""Search on curves: a Gaussian process over (configuration × load), and the gain of whole curves."""
+"""Search on curves: a Gaussian process over (configuration × load), and the expected gain of whole curves."""

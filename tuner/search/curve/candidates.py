@@ -1,6 +1,7 @@
 """The points that a search chooses among, as the search sees them: vectors, loads, costs."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,8 @@ Floats = NDArray[np.float64]
 class Traits:
     """What is known of a point before it is measured.
 
-    `lowest`, `highest`: the loads of its curve that are of use, on each device; above what its scheduler
-    admits, requests only queue. `device_s`: what a trial of it takes, roughly.
+    `lowest`, `highest`: load per device (users or requests/s) at the ends of its useful curve: above what its
+    scheduler admits, requests only queue. `device_s`: device-seconds of a trial, roughly.
     """
 
     devices: int
@@ -29,8 +30,12 @@ class Traits:
 TraitsOf = Callable[[Point], Traits]
 
 
-class Pool:
-    """Grows, never shrinks: an index stays that of its point."""
+class Candidates:
+    """Points with their vectors and traits. It grows and never shrinks: the index of a point stays its own.
+
+    `x`: (n, d), the encoded points, log₂ of their devices in the last column; `lowest`, `highest`: (n,), loads
+    per device (log₂); `devices`, `device_s`: (n,).
+    """
 
     def __init__(self, encoder: Encoder, traits_of: TraitsOf) -> None:
         self._encoder, self._traits_of = encoder, traits_of
@@ -41,14 +46,23 @@ class Pool:
 
     @property
     def groups(self) -> tuple[str, ...]:
+        """The name of each column's dimension, (d,)."""
         return (*self._encoder.groups, "devices")
 
+    def copied(self) -> "Candidates":
+        """The same candidates, which may grow apart from these."""
+        other = copy(self)
+        # The arrays are replaced when they grow, never written to: they may be shared.
+        other.points, other._known = list(self.points), dict(self._known)
+        return other
+
     def index(self, point: Point) -> int:
-        """Of a point that is taken in if it is new."""
+        """The index of a point; a new point is added."""
         self.add([point])
         return self._known[_key(point)]
 
     def add(self, points: Sequence[Point]) -> None:
+        """Adds the points that are not there yet."""
         fresh = {_key(point): point for point in points if _key(point) not in self._known}
         if not fresh:
             return

@@ -1,8 +1,8 @@
-"""Points of a space as vectors: what is alike is near. Pure.
+"""Points of a space as vectors: similar points are near each other. Pure.
 
-Numbers lie on [0, 1], those that span a factor of four or more by their logarithm. Words become one column
-each; words that name a precision also share one column with its bits. Knobs of several engines that mean
-the same share columns, so that what one engine shows of a knob is known of the others.
+Numbers are scaled to [0, 1], those that span a factor of four or more by their logarithm. Words are one-hot;
+words that name a precision also share one column with its bits. Knobs of several engines that mean the same
+share columns, so that the model learns about a knob from every engine that has it.
 """
 
 import math
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.groups.space import ENGINE, Bool, Categorical, Parameter, Point, Scalar, Space
+from tuner.config.groups.space import ENGINE, Bool, Categorical, Parameter, Point, Scalar
+from tuner.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
 
-MIDDLE = 0.5  # of a knob that has no value, or no meaning for this engine
-LOG_SPAN = 4.0
+MIDDLE = 0.5  # the column of a knob that has no value, or no meaning for this engine
+LOG_SPAN = 4.0  # high / low from which on a number is scaled by its logarithm
 _BITS: tuple[tuple[str, float], ...] = (
     (r"fp4|int4|w4|q4", 4.0),
     (r"fp8|int8|w8|q8|e4m3|e5m2", 8.0),
@@ -29,27 +30,28 @@ _BITS: tuple[tuple[str, float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """A column; `low` and `high` after the logarithm, where it is taken."""
+class Scale:
+    """Maps a number to [0, 1]; `low` and `high` are logarithms (log₂) if `log`."""
 
     low: float
     high: float
     log: bool
 
     def of(self, value: float) -> float:
+        """The value on the scale; outside of `low` to `high` it is extrapolated."""
         scaled = math.log2(value) if self.log else float(value)
         return (scaled - self.low) / (self.high - self.low)
 
 
 @dataclass(slots=True)
 class _Group:
-    """What one dimension of the search becomes. `paths`: of the knobs that share its meaning."""
+    """The columns of one dimension of the search. `paths`: of the knobs that share its meaning."""
 
     name: str
     paths: list[str]
-    numbers: Numbers | None = None
+    numbers: Scale | None = None
     words: list[Scalar] = field(default_factory=list)
-    bits: Numbers | None = None
+    bits: Scale | None = None
 
     @property
     def width(self) -> int:
@@ -58,7 +60,7 @@ class _Group:
 
 
 def bits_of(word: Scalar) -> float | None:
-    """Of a precision that a word names: `fp8`, `nvfp4`, `…-Instruct-FP8`; None if it names none."""
+    """The bits of the precision that a word names: `fp8`, `nvfp4`, `…-Instruct-FP8`; None if it names none."""
     for pattern, bits in _BITS:
         if re.search(pattern, str(word).lower()):
             return bits
@@ -66,24 +68,19 @@ def bits_of(word: Scalar) -> float | None:
 
 
 class Encoder:
-    """`meanings`: path of a knob → what it means; a knob that is not named means only itself.
+    """Points of one search space → vectors of d columns.
 
-    `groups` holds the name of each column's dimension, (d,).
+    `meanings`: path of a knob → what it means in all engines' terms; a knob that is not named shares its
+    columns with no other. `groups`: the name of each column's dimension, (d,).
     """
 
-    def __init__(
-        self,
-        space: Space,
-        engines: Sequence[str],
-        fixed: Mapping[str, Any],
-        meanings: Mapping[str, str] | None = None,
-    ) -> None:
-        self._fixed = fixed
-        self._groups = [*_engine_group(engines), *_groups(space, meanings or {})]
+    def __init__(self, space: SearchSpace, meanings: Mapping[str, str] | None = None) -> None:
+        self._fixed = space.fixed
+        self._groups = [*_engine_group(space.engines), *_groups(space, meanings or {})]
         self.groups = tuple(group.name for group in self._groups for _ in range(group.width))
 
     def encode(self, points: Sequence[Point]) -> Floats:
-        """(n, d)"""
+        """(n, d); a value that a point leaves open is the fixed one, or in the middle."""
         rows = [self._row(point) for point in points]
         return np.array(rows, np.float64).reshape(len(points), len(self.groups))
 
@@ -118,7 +115,7 @@ def _engine_group(engines: Sequence[str]) -> list[_Group]:
     return [_Group(ENGINE, [ENGINE], words=list(engines))] if len(engines) > 1 else []
 
 
-def _groups(space: Space, meanings: Mapping[str, str]) -> list[_Group]:
+def _groups(space: SearchSpace, meanings: Mapping[str, str]) -> list[_Group]:
     shared: dict[str, list[str]] = {}
     for path in space.parameters:
         shared.setdefault(meanings.get(path, path), []).append(path)
@@ -126,7 +123,7 @@ def _groups(space: Space, meanings: Mapping[str, str]) -> list[_Group]:
     return [group for group in found if group.width]
 
 
-def _group(name: str, paths: list[str], space: Space) -> _Group:
+def _group(name: str, paths: list[str], space: SearchSpace) -> _Group:
     values = [value for path in paths for value in _ends(space.parameters[path])]
     if all(isinstance(value, int | float) for value in values):
         log = any(getattr(space.parameters[path], "log", False) for path in paths)
@@ -148,9 +145,9 @@ def _ends(parameter: Parameter) -> Sequence[Scalar]:
     return (parameter.low, parameter.high)
 
 
-def _scale(values: Sequence[float], log: bool) -> Numbers | None:
+def _scale(values: Sequence[float], log: bool) -> Scale | None:
     low, high = min(values), max(values)
     if low == high:
         return None
     log = log or (low > 0 and high / low >= LOG_SPAN)
-    return Numbers(math.log2(low), math.log2(high), True) if log else Numbers(low, high, False)
+    return Scale(math.log2(low), math.log2(high), True) if log else Scale(low, high, False)

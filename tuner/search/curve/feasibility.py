@@ -1,4 +1,4 @@
-"""Which points will probably work at all, by those that failed. Pure."""
+"""How probable it is that a point's trial completes, learnt from the trials that failed. Pure."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 TREES = 25
-DOUBT = 0.2  # failures that it takes to believe the forest half: what dies once by its log mostly dies again
-LEAST = 0.005  # no point is ruled out
+PRIOR_FAILURES = (
+    0.2  # failures after which forest and plain rate weigh the same: few, as most repeat
+)
+MIN_PROBABILITY = 0.005  # no point is ruled out
 
 
-def likely(x: Floats, failed: Mapping[int, bool], of: NDArray[np.int64]) -> Floats:
-    """(n,) the probability that a trial of each point completes. `failed`: what trials of points came to.
+def completion_probability(x: Floats, failed: Mapping[int, bool], of: NDArray[np.int64]) -> Floats:
+    """(n,): the probability that a trial of each point `of` completes.
 
-    A forest, as what does not work is a box in the space (this engine with that precision), not a slope.
+    `x`: (points, d), encoded; `failed`: index of a tried point → whether its trial failed. A random forest, as
+    what does not work is a box in the space (this engine with that precision) rather than a slope.
     """
     if not any(failed.values()):
         return np.ones(len(of))
@@ -27,6 +30,6 @@ def likely(x: Floats, failed: Mapping[int, bool], of: NDArray[np.int64]) -> Floa
     forest = RandomForestClassifier(TREES, random_state=0, min_samples_leaf=1, max_features=None)
     forest.fit(x[known], [failed[i] for i in known])
     failures = sum(failed.values())
-    belief, plain = failures / (failures + DOUBT), 1 - failures / len(failed)
-    odds = belief * forest.predict_proba(x[of])[:, 0] + (1 - belief) * plain
-    return np.asarray(np.maximum(odds, LEAST))
+    weight, plain = failures / (failures + PRIOR_FAILURES), 1 - failures / len(failed)
+    probability = weight * forest.predict_proba(x[of])[:, 0] + (1 - weight) * plain
+    return np.asarray(np.maximum(probability, MIN_PROBABILITY))

@@ -1,8 +1,8 @@
-"""What is believed of curves nobody measured: a Gaussian process over (configuration × load). Pure.
+"""A Gaussian process over (configuration × load): estimates of curves that were not measured. Pure.
 
-All outputs share the covariance `kernel` describes; each has a noise of its own. Curves are drawn jointly for
-measured and unmeasured configurations, by Matheron's rule (Wilson et al., Efficiently sampling functions from
-Gaussian process posteriors, 2020), so that what a candidate gains is told from what noise only seems to give.
+All outputs share the covariance of `kernel`; each has a noise of its own. Curves are drawn jointly for measured
+and unmeasured configurations by Matheron's rule (Wilson et al., Efficiently sampling functions from Gaussian
+process posteriors, 2020), so that a draw of a candidate's gain accounts for the noise of what was measured.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.search.curve import kernel
-from tuner.search.curve.kernel import Dimensions, Floats, Hyper, Ints
+from tuner.search.curve.kernel import Dimensions, Floats, Hyperparameters, Ints
 
-NOISE_GRID = np.geomspace(1e-4, 3.0, 40)  # of an output, as a share of its signal
+NOISE_GRID = np.geomspace(
+    1e-4, 3.0, 40
+)  # variance of an output's noise, as a share of its signal's
 FITTED_ROWS = 240  # observations that hyperparameters are fitted to; all count for predictions
-ALIKE = 0.95  # the most that the outputs of a curve are held to move together
-# Of the logarithms between configurations; and how many trials that counts as.
-SPREAD, SUPPOSED = 0.4, 4
-LEAST_SPREAD = 0.02  # of an output: what can't be told from noise
+CORRELATION = 0.95  # factor by which the outputs' correlations are shrunk
+# Prior of an output's standard deviation between configurations (of logarithms), and its weight in trials.
+PRIOR_SD, PRIOR_TRIALS = 0.4, 4
+JITTER_SD = 0.02  # of the noise that keeps nearly constant outputs from correlating
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Observed:
-    """`x` (t, d): trials; `trial`, `loads` (n,): of each observation; `y` (n, outputs): logarithms."""
+class Observations:
+    """Measured load levels of t trials, n in all.
+
+    `x`: (t, d), encoded configurations; `trial`, `loads`: (n,), the trial and the load per device (log₂) of
+    each level; `y`: (n, outputs), logarithms.
+    """
 
     x: Floats
     trial: Ints
@@ -32,41 +38,40 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Process:
-    """A fitted belief. `scale`: of each output; its `level` is added. Load is in units of log₂."""
+class GaussianProcess:
+    """A process fitted to observations. An output is `mean` + `scale` × its standardised value."""
 
     dimensions: Dimensions
-    hyper: Hyper
-    seen: Observed
-    u: Floats  # scaled loads of the observations
-    z: Floats  # standardised outputs
-    vectors: Floats  # of the signal's covariance
-    values: Floats
-    noise: Floats  # of each output
-    span: tuple[float, float]
-    level: Floats
-    scale: Floats
-    together: (
-        Floats  # (outputs, outputs): mixes independent outputs into ones that move as those seen do
-    )
-    evidence: float  # the log likelihood of the leading outputs
+    hyper: Hyperparameters
+    seen: Observations
+    u: Floats  # (n,): loads of the observations, scaled to [0, 1]
+    z: Floats  # (n, outputs): standardised
+    eigenvectors: Floats  # (n, n): of the observations' covariance without noise
+    eigenvalues: Floats  # (n,)
+    noise: Floats  # (outputs,): variances
+    span: tuple[float, float]  # the loads (log₂) at u = 0 and 1
+    mean: Floats  # (outputs,)
+    scale: Floats  # (outputs,)
+    mixing: Floats  # (outputs, outputs): turns independent outputs into ones correlated as those observed
+    log_likelihood: float  # of the leading outputs
 
     def means(self, x: Floats, loads: Floats) -> Floats:
-        """(n, loads, outputs)"""
-        return self.means_and_doubts(x, loads)[0]
+        """(n, loads, outputs): the posterior means of x (n, d) at these loads (log₂)."""
+        return self.means_and_sds(x, loads)[0]
 
-    def means_and_doubts(self, x: Floats, loads: Floats) -> tuple[Floats, Floats]:
-        """The means, and (n,) roughly a standard deviation, in units of `scale`, by the nearest trial."""
-        alike = self._alike(x)
-        means = self._crossed(x, alike, loads, self._solved(self.z)[:, None])[0]
-        most = self.hyper.most
-        doubts = np.sqrt(np.clip(1 - (alike.max(1) / most) ** 2, 0, 1) * most)
-        return means * self.scale + self.level, doubts
+    def means_and_sds(self, x: Floats, loads: Floats) -> tuple[Floats, Floats]:
+        """The means, and (n,) approximate standard deviations in units of `scale`, by the nearest trial."""
+        over_x = self._over_x(x)
+        means = self._cross(x, over_x, loads, self._solve(self.z)[:, None])[0]
+        variance = self.hyper.variance
+        sds = np.sqrt(np.clip(1 - (over_x.max(1) / variance) ** 2, 0, 1) * variance)
+        return means * self.scale + self.mean, sds
 
     def draws(
         self, x: Floats, loads: Floats, count: int, rng: np.random.Generator
     ) -> tuple[Floats, Floats]:
-        """Whole curves, drawn together: (count, n, loads, outputs), and those of the trials seen."""
+        """Whole curves from the posterior, drawn jointly: (count, n, loads, outputs) of x (n, d), and
+        (count, t, loads, outputs) of the observed trials."""
         grid = np.unique(np.concatenate([loads, self.seen.loads]))
         everyone = np.concatenate([x, self.seen.x])
         prior = self._prior_draws(everyone, self._scaled(grid), count, rng)
@@ -74,17 +79,17 @@ class Process:
         noise = rng.standard_normal(rows.shape) * np.sqrt(self.noise)
         starts = rng.standard_normal((count, len(self.seen.x), rows.shape[-1]))
         noise += np.sqrt(self.hyper.tail.start) * starts[:, self.seen.trial]
-        weights = self._solved((self.z[None] - rows - noise).transpose(1, 0, 2))
-        update = self._crossed(everyone, self._alike(everyone), loads, weights)
+        weights = self._solve((self.z[None] - rows - noise).transpose(1, 0, 2))
+        update = self._cross(everyone, self._over_x(everyone), loads, weights)
         drawn = prior[:, :, np.searchsorted(grid, loads)] + update
-        drawn = drawn * self.scale + self.level
+        drawn = drawn * self.scale + self.mean
         return drawn[:, : len(x)], drawn[:, len(x) :]
 
-    def _alike(self, x: Floats) -> Floats:
-        """(n, trials)"""
+    def _over_x(self, x: Floats) -> Floats:
+        """(n, t): the kernel's first bracket between x and the observed trials."""
         return kernel.configurations(self.dimensions.distances2(x, self.seen.x), self.hyper)
 
-    def _crossed(self, x: Floats, alike: Floats, loads: Floats, weights: Floats) -> Floats:
+    def _cross(self, x: Floats, over_x: Floats, loads: Floats, weights: Floats) -> Floats:
         """The covariance of new curves with the observations, times weights (n, draws, outputs)."""
         u, count = self._scaled(loads), weights.shape[1] * weights.shape[2]
         flat = weights.reshape(len(self.u), count)
@@ -98,7 +103,7 @@ class Process:
             by_trial = np.zeros((len(self.seen.x), count))
             np.add.at(by_trial, self.seen.trial, over_load[index][:, None] * flat)
             here = np.full(len(x), at)
-            out[:, index] = alike @ by_trial + kernel.linear(x, here) @ linear
+            out[:, index] = over_x @ by_trial + kernel.linear(x, here) @ linear
             out[:, index] += kernel.trend(here[:1]) @ trend
         shaped = out.reshape(len(x), len(u), *weights.shape[1:])
         return np.asarray(shaped.transpose(2, 0, 1, 3))
@@ -107,9 +112,9 @@ class Process:
         """Exact: the covariance is a Kronecker product, and a linear part."""
         outputs = len(self.scale)
         apart = self.dimensions.distances2(x, x)
-        over_x = _root(kernel.configurations(apart, self.hyper))
-        over_u = _root(kernel.loads(u, u, self.hyper))
-        curves = over_x @ rng.standard_normal((count, outputs, len(x), len(u))) @ over_u.T
+        root_x = _root(kernel.configurations(apart, self.hyper))
+        root_u = _root(kernel.loads(u, u, self.hyper))
+        curves = root_x @ rng.standard_normal((count, outputs, len(x), len(u))) @ root_u.T
         slopes = rng.standard_normal((count, outputs, 2 * x.shape[1], 1))
         slopes *= np.sqrt(self.hyper.tail.slope)
         for index, at in enumerate(u):
@@ -117,14 +122,14 @@ class Process:
             curves[..., index] += (phi @ slopes)[..., 0]
         bend = rng.standard_normal((count, outputs, 3, 1))
         curves += (kernel.trend(u) @ bend)[:, :, None, :, 0]
-        return np.asarray(np.einsum("op,spnu->snuo", self.together, curves))
+        return np.asarray(np.einsum("op,spnu->snuo", self.mixing, curves))
 
-    def _solved(self, y: Floats) -> Floats:
-        """(n, …, outputs): the covariance of the observations, inverted, times y."""
-        turned = np.tensordot(self.vectors.T, y, axes=1)
-        shape = (len(self.values),) + (1,) * (y.ndim - 2) + (len(self.noise),)
-        damped = (self.values[:, None] + self.noise).reshape(shape)
-        return np.asarray(np.tensordot(self.vectors, turned / damped, axes=1))
+    def _solve(self, y: Floats) -> Floats:
+        """(n, …, outputs): the inverse of the observations' covariance, noise included, times y."""
+        turned = np.tensordot(self.eigenvectors.T, y, axes=1)
+        shape = (len(self.eigenvalues),) + (1,) * (y.ndim - 2) + (len(self.noise),)
+        damped = (self.eigenvalues[:, None] + self.noise).reshape(shape)
+        return np.asarray(np.tensordot(self.eigenvectors, turned / damped, axes=1))
 
     def _scaled(self, loads: Floats) -> Floats:
         low, high = self.span
@@ -133,63 +138,66 @@ class Process:
 
 def fit(
     dimensions: Dimensions,
-    seen: Observed,
+    seen: Observations,
     span: tuple[float, float],
-    start: Hyper,
+    start: Hyperparameters,
     steps: int,
     leading: int = 2,
-) -> Process:
-    """`span`: loads (log₂) from which to which curves are of interest. `leading`: outputs, from the first on,
-    that hyperparameters are fitted to. Raises ValueError without observations."""
+) -> GaussianProcess:
+    """A process given the observations. Raises ValueError without any.
+
+    `span`: lowest and highest load of interest (log₂). Hyperparameters are fitted by `steps` from `start`, to
+    the first `leading` outputs alone.
+    """
     if not len(seen.loads):
         raise ValueError("nothing was observed")
     span = (span[0], max(span[1], span[0] + 1e-9))
     u = (seen.loads - span[0]) / (span[1] - span[0])
-    level, scale, rest = _standard(u, seen.y, len(seen.x))
-    z = (seen.y - level) / scale
+    mean, scale, residual = _standardised(u, seen.y, len(seen.x))
+    z = (seen.y - mean) / scale
     apart = dimensions.distances2(seen.x, seen.x)
     some = _thinned(len(u), FITTED_ROWS)
     rows = (seen.trial[some], u[some])
     hyper = kernel.fitted(start, apart, seen.x, rows, z[some][:, :leading], steps)
-    values, vectors = _signal(hyper, apart, seen, u)
-    turned = vectors.T @ z
-    noise = _noises(values, turned)
-    damped = values[:, None] + noise
-    likely = -0.5 * (turned**2 / damped + np.log(damped)).sum(0) - len(u) * np.log(scale)
-    together = _together(rest)
-    return Process(
+    eigenvalues, eigenvectors = _signal(hyper, apart, seen, u)
+    turned = eigenvectors.T @ z
+    noise = _noises(eigenvalues, turned)
+    damped = eigenvalues[:, None] + noise
+    likelihoods = -0.5 * (turned**2 / damped + np.log(damped)).sum(0) - len(u) * np.log(scale)
+    return GaussianProcess(
         dimensions,
         hyper,
         seen,
         u,
         z,
-        vectors,
-        values,
+        eigenvectors,
+        eigenvalues,
         noise,
         span,
-        level,
+        mean,
         scale,
-        together,
-        float(likely[:leading].sum()),
+        _mixing(residual),
+        float(likelihoods[:leading].sum()),
     )
 
 
-def _standard(u: Floats, y: Floats, trials: int) -> tuple[Floats, Floats, Floats]:
-    """Mean, spread about the trend over the load, and what is left of each: what configurations differ by.
+def _standardised(u: Floats, y: Floats, trials: int) -> tuple[Floats, Floats, Floats]:
+    """Mean, standard deviation about the trend over the load, and the residuals from that trend.
 
-    The spread that a few trials show is held to be an accident, the more so the fewer they are.
+    The standard deviation that a few trials show is shrunk to `PRIOR_SD`, the more the fewer they are.
     """
     basis = np.stack([np.ones_like(u), u, u * u], 1)
-    rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
-    spread2 = (trials * rest.var(0) + SUPPOSED * SPREAD**2) / (trials + SUPPOSED)
-    return y.mean(0), np.sqrt(spread2), rest
+    residual = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+    variance = (trials * residual.var(0) + PRIOR_TRIALS * PRIOR_SD**2) / (trials + PRIOR_TRIALS)
+    return y.mean(0), np.sqrt(variance), residual
 
 
-def _together(rest: Floats) -> Floats:
-    """The root of the outputs' correlation; outputs that hardly differ are held to move alone."""
-    rest = rest + LEAST_SPREAD * np.random.default_rng(0).standard_normal(rest.shape)
-    alike = ALIKE * np.atleast_2d(np.corrcoef(rest.T)) + (1 - ALIKE) * np.eye(rest.shape[1])
-    return _root(alike)
+def _mixing(residual: Floats) -> Floats:
+    """The root of the outputs' correlation; outputs that hardly vary count as uncorrelated."""
+    residual = residual + JITTER_SD * np.random.default_rng(0).standard_normal(residual.shape)
+    outputs = residual.shape[1]
+    correlation = np.atleast_2d(np.corrcoef(residual.T))
+    return _root(CORRELATION * correlation + (1 - CORRELATION) * np.eye(outputs))
 
 
 def _thinned(rows: int, most: int) -> Ints:
@@ -197,7 +205,9 @@ def _thinned(rows: int, most: int) -> Ints:
     return np.arange(0, rows, -(-rows // most))
 
 
-def _signal(hyper: Hyper, apart: Floats, seen: Observed, u: Floats) -> tuple[Floats, Floats]:
+def _signal(
+    hyper: Hyperparameters, apart: Floats, seen: Observations, u: Floats
+) -> tuple[Floats, Floats]:
     """Eigenvalues and vectors of the observations' covariance, without noise."""
     at = np.ix_(seen.trial, seen.trial)
     phi, wide = kernel.linear(seen.x[seen.trial], u), kernel.trend(u)
@@ -208,9 +218,9 @@ def _signal(hyper: Hyper, apart: Floats, seen: Observed, u: Floats) -> tuple[Flo
     return np.clip(values, 0, None), vectors
 
 
-def _noises(values: Floats, turned: Floats) -> Floats:
-    """Of each output the most likely noise, given the signal."""
-    damped = values[:, None] + NOISE_GRID  # (n, grid)
+def _noises(eigenvalues: Floats, turned: Floats) -> Floats:
+    """The most likely noise of each output, given the signal."""
+    damped = eigenvalues[:, None] + NOISE_GRID  # (n, grid)
     likelihoods = -0.5 * (
         (turned[:, :, None] ** 2 / damped[:, None]).sum(0) + np.log(damped).sum(0)
     )

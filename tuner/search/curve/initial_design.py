@@ -1,29 +1,32 @@
-"""The first trials: each level of each dimension, and each pair of levels, as evenly as may be. Pure."""
+"""The first trials: every level of each dimension, and every pair of levels, as evenly as possible. Pure."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.search.curve.kernel import Dimensions, Floats, Ints
 
-BINS = 4  # of a dimension with more values than that many levels
-LEVELS = 8
-PAIRS = 0.5  # what a new pair of levels counts against a new level
+LEVELS = 8  # values up to which each value of a dimension is a level of its own
+BINS = 4  # levels of a dimension with more values
+PAIRS_WEIGHT = 0.5  # a new pair of levels against a new level
 
 
 def rarity(x: Floats, dimensions: Dimensions, tried: Ints, of: Ints) -> Floats:
-    """(n,) how rare the levels of each point `of` are among those `tried`: the sum over dimensions of
-    1 / (1 + times tried)², and the same over pairs of dimensions."""
+    """(n,): how rare the levels of each point `of` are among those `tried`.
+
+    The mean over dimensions of 1 / (1 + times tried)², plus the weighted mean over pairs of dimensions of the
+    same. `x`: (points, d), encoded; `tried`, `of`: indices into it.
+    """
     codes = np.array([_levels(x[:, columns]) for columns in dimensions.columns])
-    single = sum(_rare(code[tried], code[of]) for code in codes)
+    single = sum(_rarity(code[tried], code[of]) for code in codes)
     count = len(codes)
-    both = [(codes[i] * 1000 + codes[j]) for i in range(count) for j in range(i)]
-    if not both:
+    combined = [(codes[i] * 1000 + codes[j]) for i in range(count) for j in range(i)]
+    if not combined:
         return np.asarray(single)
-    pairs = sum(_rare(code[tried], code[of]) for code in both)
-    return np.asarray(single / count + PAIRS * pairs / len(both))
+    pairs = sum(_rarity(code[tried], code[of]) for code in combined)
+    return np.asarray(single / count + PAIRS_WEIGHT * pairs / len(combined))
 
 
-def _rare(tried: Ints, of: Ints) -> Floats:
+def _rarity(tried: Ints, of: Ints) -> Floats:
     levels, counts = np.unique(tried, return_counts=True)
     known = dict(zip(levels.tolist(), counts.tolist(), strict=True))
     return np.array([1 / (1 + known.get(level, 0)) ** 2 for level in of.tolist()])

@@ -1,14 +1,15 @@
-"""The covariance of curves: how much two configurations at two loads have in common. Pure.
+"""The kernel: the covariance of two configurations at two loads. Pure.
 
     k = [f · Matérn52(x, x'; a length for each dimension) + a · mean over dimensions of kⱼ
          + p · mean over pairs of dimensions of kᵢ kⱼ] · [ρ + (1 − ρ) · RBF(u, u')]
         + l · ⟨φ(x, u), φ(x', u')⟩ + ⟨t(u), t(u')⟩ + s · [same trial],   kⱼ = Matérn52(xⱼ, x'ⱼ)
 
-x: a configuration as `encode` writes it; u: its load, scaled to [0, 1]. φ: linear in x, and in x times u; t: a
-wide quadratic in u, the trend that all curves share. In the first bracket, f knows how all dimensions act
-together, a each one's own effect, which is what a dozen trials can tell, and p what two do together: a pair
-nobody tried stays in doubt. Matérn: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eq.
-4.17; sums over pairs: Duvenaud et al., Additive Gaussian Processes (2011), by Newton's identity.
+x: an encoded configuration; u: its load, scaled to [0, 1]. φ: linear in x, and in x times u; t: a wide
+quadratic in u, the trend that all curves share. In the first bracket, f is the amplitude of the joint effect of
+all dimensions, a of each dimension's main effect, which a dozen trials can determine, and p of the interactions
+of pairs: a pair that no trial combined stays uncertain. Matérn: Rasmussen and Williams, Gaussian Processes for
+Machine Learning (2006), eq. 4.17; sums over pairs: Duvenaud et al., Additive Gaussian Processes (2011), by
+Newton's identity.
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,12 @@ from scipy.optimize import minimize
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FLOOR = 0.25  # ρ: what two loads of one configuration share however far apart they are
-OWN_LENGTH = 0.8  # of kⱼ: about the whole of a dimension
-TREND = 3.0  # standard deviation of the trend's coefficients: as good as free
+FLOOR = 0.25  # ρ: the correlation over load of two loads that are far apart
+MAIN_EFFECT_LENGTH = 0.8  # of kⱼ: about the whole range of a dimension
+TREND = 3.0  # standard deviation of the trend's coefficients: so wide that the trend is free
 JITTER = 1e-8
-# Of the logarithms, after a length for each dimension: load length, f, a, l, noise, noise of a start, p.
+# The hyperparameters' prior, of their logarithms. After a length for each dimension the tail: the length of
+# load, f, a, l, noise, noise of a start (s), p.
 _TAIL_MEAN = np.log([0.5, 1.0, 0.5, 1.0, 1e-2, 1e-2, 0.5])
 _TAIL_SD = np.array([0.4, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7])
 _LENGTH_MEAN, _LENGTH_SD = np.log(1.5), 0.7
@@ -42,18 +44,20 @@ class Dimensions:
 
     @classmethod
     def of(cls, groups: Sequence[str]) -> "Dimensions":
+        """`groups`: the name of each column's dimension, (d,)."""
         names = tuple(dict.fromkeys(groups))
         columns = tuple(np.flatnonzero(np.array(groups) == name) for name in names)
         return cls(names, columns)
 
     def distances2(self, x: Floats, y: Floats) -> Floats:
-        """(dimensions, n, m) squared distances in each dimension."""
+        """(dimensions, n, m): squared distances of x (n, d) and y (m, d) in each dimension."""
         apart = [((x[:, None, c] - y[None, :, c]) ** 2).sum(-1) for c in self.columns]
         return np.array(apart).reshape(len(self.columns), len(x), len(y))
 
 
 class Tail(NamedTuple):
-    """ρ's length of load, f, a, l, the noise of an observation, s and p: all but the dimensions' lengths."""
+    """All hyperparameters but the dimensions' lengths. In the module's formula: the length of load, f, a, l,
+    the variance of an observation's noise, s and p."""
 
     load_length: float
     full: float
@@ -65,79 +69,90 @@ class Tail(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hyper:
-    """Logarithms of: a length for each dimension, then those of `_TAIL_MEAN`."""
+class Hyperparameters:
+    """`theta`: logarithms of a length for each dimension, then of the tail: (dimensions + 7,)."""
 
     theta: Floats
 
     @classmethod
-    def typical(cls, dimensions: int) -> "Hyper":
+    def prior_mean(cls, dimensions: int) -> "Hyperparameters":
+        """Where fitting starts."""
         return cls(np.concatenate([np.full(dimensions, _LENGTH_MEAN), _TAIL_MEAN]))
 
     @property
     def lengths(self) -> Floats:
+        """The length scale of each dimension, (dimensions,)."""
         return np.asarray(np.exp(self.theta[: -len(_TAIL_MEAN)]))
 
     @property
     def tail(self) -> Tail:
+        """The others, by name."""
         return Tail(*np.exp(self.theta[-len(_TAIL_MEAN) :]))
 
     @property
-    def most(self) -> float:
-        """What `configurations` is of one with itself."""
+    def variance(self) -> float:
+        """`configurations` of a configuration with itself."""
         tail = self.tail
         return float(tail.full + tail.additive + tail.pairs)
 
 
 def linear(x: Floats, u: Floats) -> Floats:
-    """φ: (n, 2 d) for rows of x (n, d) and u (n,)."""
+    """φ: (n, 2 d), of x (n, d) and u (n,)."""
     centred = x - 0.5
     both = np.hstack([centred, 2 * (u[:, None] - 0.5) * centred])
     return np.asarray(both * (2 / np.sqrt(x.shape[1])))
 
 
 def trend(u: Floats) -> Floats:
-    """t: (n, 3)"""
+    """t: (n, 3), of u (n,)."""
     centred = 2 * (u - 0.5)
     return np.asarray(TREND * np.stack([np.ones_like(u), centred, centred**2], 1))
 
 
-def configurations(distances2: Floats, hyper: Hyper) -> Floats:
-    """The first bracket: (n, m)."""
+def configurations(distances2: Floats, hyper: Hyperparameters) -> Floats:
+    """The first bracket of the kernel, (n, m). `distances2`: (dimensions, n, m)."""
     tail = hyper.tail
-    together = tail.full * _matern(_scaled(distances2, hyper))
-    alone, both = effects(distances2)
-    return np.asarray(together + tail.additive * alone + tail.pairs * both)
+    joint = tail.full * _matern(_scaled(distances2, hyper))
+    main, pairs = effects(distances2)
+    return np.asarray(joint + tail.additive * main + tail.pairs * pairs)
 
 
 def effects(distances2: Floats) -> tuple[Floats, Floats]:
-    """The means of kⱼ over dimensions, and of kᵢ kⱼ over pairs of them; one dimension alone is its own pair."""
-    each = _matern(distances2 / OWN_LENGTH**2)
+    """The means of kⱼ over dimensions, and of kᵢ kⱼ over pairs of them, (n, m) each.
+
+    A single dimension is its own pair.
+    """
+    each = _matern(distances2 / MAIN_EFFECT_LENGTH**2)
     count, total = len(each), each.sum(0)
     if count == 1:
         return total, total
     return total / count, (total**2 - (each**2).sum(0)) / (count * (count - 1))
 
 
-def loads(u: Floats, v: Floats, hyper: Hyper) -> Floats:
-    """(n, m)"""
+def loads(u: Floats, v: Floats, hyper: Hyperparameters) -> Floats:
+    """The second bracket of the kernel, (n, m): the correlation of loads u (n,) and v (m,)."""
     near = np.exp(-0.5 * (u[:, None] - v[None]) ** 2 / hyper.tail.load_length**2)
     return np.asarray(FLOOR + (1 - FLOOR) * near)
 
 
 def fitted(
-    start: Hyper, distances2: Floats, x: Floats, rows: tuple[Ints, Floats], y: Floats, steps: int
-) -> Hyper:
-    """The most probable hyperparameters, from `start` on.
+    start: Hyperparameters,
+    distances2: Floats,
+    x: Floats,
+    rows: tuple[Ints, Floats],
+    y: Floats,
+    steps: int,
+) -> Hyperparameters:
+    """The most probable hyperparameters (maximum a posteriori), by at most `steps` of L-BFGS-B from `start`.
 
-    `x` (t, d) are trials, `distances2` those between them; `rows`: the trial and the scaled load of each
-    observation; `y` (n, outputs), each with mean 0 and variance 1 about the trend.
+    `x`: (t, d), trials; `distances2`: (dimensions, t, t), between them; `rows`: the trial and the scaled load
+    of each observation, (n,) each; `y`: (n, outputs), each with mean 0 and variance 1 about the trend.
     """
     if not steps:
         return start
-    problem = _Problem(distances2, x, rows, y)
-    middle, spread = problem.prior()
-    bounds = list(zip(middle - 3 * spread, middle + 3 * spread, strict=True))
+    problem = _NegativeLogPosterior(distances2, x, rows, y)
+    mean, sd = problem.prior()
+    bounds = list(zip(mean - 3 * sd, mean + 3 * sd, strict=True))
     found = minimize(
         problem.loss,
         start.theta,
@@ -146,11 +161,11 @@ def fitted(
         bounds=bounds,
         options={"maxiter": steps},
     )
-    return Hyper(found.x)
+    return Hyperparameters(found.x)
 
 
-class _Problem:
-    """Minus the logarithm of likelihood times prior, and its gradient."""
+class _NegativeLogPosterior:
+    """The loss that fitting minimises: −log(likelihood × prior) of the hyperparameters, and its gradient."""
 
     def __init__(self, distances2: Floats, x: Floats, rows: tuple[Ints, Floats], y: Floats) -> None:
         self.trial, self.u = rows
@@ -158,20 +173,21 @@ class _Problem:
         phi, wide = linear(x[self.trial], self.u), trend(self.u)
         self.linear, self.trend = phi @ phi.T, wide @ wide.T
         at = np.ix_(self.trial, self.trial)
-        self.own, self.both = (effect[at] for effect in effects(distances2))
+        self.main, self.pairs = (effect[at] for effect in effects(distances2))
         self.same = (self.trial[:, None] == self.trial[None]).astype(np.float64)
         self.u2 = (self.u[:, None] - self.u[None]) ** 2
         self.member = np.zeros((len(self.trial), len(x)))
         self.member[np.arange(len(self.trial)), self.trial] = 1
 
     def prior(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of theta."""
         dimensions = len(self.distances2)
-        middle = Hyper.typical(dimensions).theta
-        spread = np.concatenate([np.full(dimensions, _LENGTH_SD), _TAIL_SD])
-        return middle, spread
+        mean = Hyperparameters.prior_mean(dimensions).theta
+        return mean, np.concatenate([np.full(dimensions, _LENGTH_SD), _TAIL_SD])
 
     def loss(self, theta: Floats) -> tuple[float, Floats]:
-        hyper, outputs = Hyper(theta), self.y.shape[1]
+        """The loss and its gradient, (theta,)."""
+        hyper, outputs = Hyperparameters(theta), self.y.shape[1]
         length, full, additive, slope, noise, start, pairs = hyper.tail
         scaled = _scaled(self.distances2, hyper)
         matern = full * _matern(scaled)[np.ix_(self.trial, self.trial)]
@@ -179,11 +195,11 @@ class _Problem:
         over_load = FLOOR + near
         parts = (
             matern * over_load,
-            additive * self.own * over_load,
+            additive * self.main * over_load,
             slope * self.linear,
             noise * np.eye(len(self.u)),
             start * self.same,
-            pairs * self.both * over_load,
+            pairs * self.pairs * over_load,
         )
         covariance = sum(parts) + self.trend + JITTER * np.eye(len(self.u))
         try:
@@ -191,24 +207,24 @@ class _Problem:
         except LinAlgError:
             return 1e12, np.zeros_like(theta)
         weights = cho_solve(factor, self.y)
-        middle, spread = self.prior()
-        z = (theta - middle) / spread
+        mean, sd = self.prior()
+        z = (theta - mean) / sd
         loss = 0.5 * (self.y * weights).sum() + 0.5 * outputs * (z @ z)
         loss += outputs * np.log(np.diag(factor[0])).sum()
         pull = 0.5 * (outputs * cho_solve(factor, np.eye(len(self.u))) - weights @ weights.T)
-        alike = matern + additive * self.own + pairs * self.both
-        by_load = alike * near * self.u2 / length**2
+        over_x = matern + additive * self.main + pairs * self.pairs
+        by_load = over_x * near * self.u2 / length**2
         by_pair = full * (self.member.T @ (pull * over_load) @ self.member)
         slopes = by_pair * _matern_slope(scaled)
         lengths = [
             (slopes * each).sum() for each in self.distances2 / hyper.lengths[:, None, None] ** 2
         ]
         tail = [(pull * by_load).sum(), *((pull * part).sum() for part in parts)]
-        gradient = np.array([*lengths, *tail]) + outputs * z / spread
+        gradient = np.array([*lengths, *tail]) + outputs * z / sd
         return float(loss), gradient
 
 
-def _scaled(distances2: Floats, hyper: Hyper) -> Floats:
+def _scaled(distances2: Floats, hyper: Hyperparameters) -> Floats:
     return np.asarray(np.tensordot(hyper.lengths**-2, distances2, axes=1))
 
 
@@ -218,6 +234,6 @@ def _matern(distance2: Floats) -> Floats:
 
 
 def _matern_slope(distance2: Floats) -> Floats:
-    """Of Matérn52 by the logarithm of a length, over that dimension's share of the distance."""
+    """The derivative of Matérn52 by the logarithm of a length, divided by that dimension's scaled distance²."""
     r = np.sqrt(5 * distance2)
     return np.asarray(5 / 3 * (1 + r) * np.exp(-r))

@@ -1,4 +1,4 @@
-"""Chooses the configuration whose whole curve promises most."""
+"""Bayesian optimisation over whole curves: suggests the configuration whose curve may gain most."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,94 +8,100 @@ from numpy.typing import NDArray
 
 from tuner.config.groups.space import ENGINE, Point
 from tuner.search.base import Outcome, Suggestion
-from tuner.search.curve.acquisition import Goal, gains, yardstick
-from tuner.search.curve.candidates import Pool
-from tuner.search.curve.feasibility import likely
+from tuner.search.curve.acquisition import Objective, gains, scalarization
+from tuner.search.curve.candidates import Candidates
+from tuner.search.curve.feasibility import completion_probability
 from tuner.search.curve.initial_design import rarity
-from tuner.search.curve.model_average import Belief, Believer, Curve
+from tuner.search.curve.model_average import MeasuredCurve, ModelAverage, SurrogateFitter
 from tuner.search.curve.prior import Prior, deviations
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-# A point of the pool, and its expected gain where one is believed.
+# The index of a candidate, and its expected gain where the surrogate chose it.
 Ranked = tuple[int, float | None]
 
-DRAWS = 32  # curves of each finalist
-FINALISTS = 96
-OPTIMISM = 2.5  # standard deviations with which finalists are chosen
-LIMITS_OPTIMISM = 0.1  # the same of what tiers limit
+DRAWS = 32  # curves drawn of each finalist
+FINALISTS = 96  # candidates that an optimistic estimate leaves for the drawing of curves
+AXES_OPTIMISM = 2.5  # standard deviations by which the optimistic estimate betters the axes
+LIMITS_OPTIMISM = 0.1  # and what the tiers limit
 REFIT_EVERY = 3  # trials
-LEAST_TRIALS = 3  # before a curve is believed
-GRID = 16  # loads at most on which curves are compared
-DARING = 0.99  # a trial goes where most might be gained: the quantile of the gains drawn
-EDGE = 1e-6
-SPREAD_AMONG = 2000
-STARTUP_TRIES = 1.5  # times as many trials, failures included, and the start is over
-PRIOR_TRIALS = 3  # that a prior chooses before its word is weighed
-TRUSTED = 0.5  # from here on a prior stands in for the rest of the start
-ENGINE_TRIES = 4  # trials after which an engine of which nothing was measured is left to its odds
+MIN_CURVES = 3  # before the surrogate decides
+MAX_GRID = 16  # loads at which curves are compared
+ACQUISITION_QUANTILE = 0.99  # of the drawn gains, by which candidates are ranked
+EDGE = 1e-6  # rounding of loads (log₂)
+DESIGN_SAMPLE = 2000  # candidates among which the initial design chooses
+MAX_STARTUP = 1.5  # the initial design ends after so many times its trials, failures included
+PRIOR_TRIALS = 3  # that the prior alone chooses, before its weight is estimated
+TRUSTED_WEIGHT = 0.5  # of the prior, from which on it replaces the rest of the initial design
+ENGINE_TRIES = 4  # failed trials after which an engine without a curve gets no special treatment
 KEPT = 64  # suggestions of one ranking
 
 
 class CurveSampler:
-    """`pool` holds the points to choose among. `startup` trials are spread so that each dimension's own effect
-    shows; later ones are chosen by what their whole curve might gain. `price`: the power of a trial's
-    device seconds that its gain is divided by; 0 counts trials, 1 device-hours."""
+    """A `Sampler` on curves.
+
+    The first `startup` trials are spread so that the main effect of each dimension shows; later ones are chosen
+    by what their whole curve may gain. `price`: the exponent of a trial's device-seconds by which its gain is
+    divided: 0 saves trials, 1 saves device-hours.
+    """
 
     def __init__(
         self,
-        goal: Goal,
-        pool: Pool,
+        objective: Objective,
+        candidates: Candidates,
         seed: int,
         startup: int = 5,
         price: float = 0.0,
         prior: Prior | None = None,
     ) -> None:
-        self._goal, self._pool, self._seed = goal, pool, seed
+        self._objective, self._candidates, self._seed = objective, candidates, seed
         self._startup, self._price, self._prior = startup, price, prior
-        self._curves: list[Curve] = []
+        self._curves: list[MeasuredCurve] = []
         self._failed: dict[int, bool] = {}
-        self._gone: set[int] = set()
-        self._unlucky: set[int] = set()  # failed by chance, once
+        self._excluded: set[int] = set()
+        self._retried: set[int] = set()  # had a transient failure
         self._asked = self._fitted_at = 0
-        self._believer = Believer(pool.groups, len(goal.axes))
-        self._grid = _grid(pool)
+        self._fitter = SurrogateFitter(candidates.groups, len(objective.axes))
+        self._grid = _grid(candidates)
         self._ranked: list[Ranked] = []
         self._dropped = False  # the last suggestion: the next in rank comes after it
-        self._told = np.empty((0, 0, 0))  # the prior's curves of the pool
+        self._predicted = np.empty((0, 0, 0))  # the prior's curves of the candidates
         self.expected_gain: float | None = None  # of the last suggestion, as a share of the front
 
     def suggest(self, running: Sequence[Point]) -> Suggestion | None:
-        # What was taken of the last ranking changes what is worth most now.
+        """The candidate that ranks highest; None: all were tried."""
+        # A suggestion that is run changes what gains most: only a dropped one is followed by the next in rank.
         if not self._dropped or not self._ranked:
-            self._ranked = self._rank([self._pool.index(point) for point in running])
+            self._ranked = self._rank([self._candidates.index(point) for point in running])
         self._dropped = False
         if not self._ranked:
             return None
         chosen, self.expected_gain = self._ranked.pop(0)
-        return Suggestion(self._pool.points[chosen], chosen)
+        return Suggestion(self._candidates.points[chosen], chosen)
 
     def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
-        self._gone.add(suggestion.token)
+        """The candidate is not suggested again."""
+        self._excluded.add(suggestion.token)
         self._dropped = True
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
-        index = self._pool.index(point)
+        """Adds the trial's curve; a transient failure is ignored the first time."""
+        index = self._candidates.index(point)
         self._dropped = False
-        if outcome.chance and index not in self._unlucky:
-            self._unlucky.add(index)
+        if outcome.transient and index not in self._retried:
+            self._retried.add(index)
             return
-        self._gone.add(index)
+        self._excluded.add(index)
         self._failed[index] = bool(outcome.failure)
         curve = self._curve(index, outcome)
         if curve is not None:
             self._curves.append(curve)
 
-    def _curve(self, index: int, outcome: Outcome) -> Curve | None:
-        devices = self._pool.devices[index]
+    def _curve(self, index: int, outcome: Outcome) -> MeasuredCurve | None:
+        devices, metrics = self._candidates.devices[index], self._objective.metrics
         rows = [
-            (np.log2(load / devices), [point.metrics.get(metric) for metric in self._goal.metrics])
+            (np.log2(load / devices), [point.metrics.get(metric) for metric in metrics])
             for point in outcome.points
             if point.valid and (load := point.load_value)
         ]
@@ -103,125 +109,129 @@ class CurveSampler:
         if not known:
             return None
         logs = np.log(np.array([values for _, values in known], np.float64))
-        return Curve(index, np.array([u for u, _ in known]), logs)
+        return MeasuredCurve(index, np.array([u for u, _ in known]), logs)
 
     def _rank(self, running: list[int]) -> list[Ranked]:
-        """Points from the most promising on. Another call ranks anew: it has other luck, or knows more."""
+        """Candidates by rank. Another call ranks anew: with another random state, or more trials."""
         rng = np.random.default_rng([self._seed, self._asked])
         self._asked += 1
-        out = self._gone | set(running)
-        free = np.array([i for i in range(len(self._pool.points)) if i not in out], np.int64)
+        out = self._excluded | set(running)
+        free = np.array([i for i in range(len(self._candidates.points)) if i not in out], np.int64)
         if not len(free):
             return []
         begun, tried = len(self._curves) + len(running), len(self._failed) + len(running)
-        starting = begun < self._startup and tried < STARTUP_TRIES * self._startup
+        starting = begun < self._startup and tried < MAX_STARTUP * self._startup
         if self._prior is not None and starting and tried < PRIOR_TRIALS:
-            return self._foretold(free, running)
-        if len(self._curves) < LEAST_TRIALS or (starting and self._prior is None):
-            return self._spread(free, running, rng)
-        belief = self._believed()
-        if belief.trust < TRUSTED:
+            return self._by_prior(free, running)
+        if len(self._curves) < MIN_CURVES or (starting and self._prior is None):
+            return self._by_design(free, running, rng)
+        surrogate = self._surrogate()
+        if surrogate.prior_weight < TRUSTED_WEIGHT:
             if starting:
-                return self._spread(free, running, rng)
-            if len(unproven := self._unproven(free, running)):
-                return self._spread(unproven, running, rng)
-        return self._promising(belief, free, running, rng)
+                return self._by_design(free, running, rng)
+            if len(unproven := self._of_unproven_engines(free, running)):
+                return self._by_design(unproven, running, rng)
+        return self._by_acquisition(surrogate, free, running, rng)
 
-    def _spread(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[Ranked]:
-        """Points whose levels, and pairs of levels, were seen least so far; by the odds of working."""
-        some = rng.permutation(free)[:SPREAD_AMONG]
+    def _by_design(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[Ranked]:
+        """The initial design: levels, and pairs of levels, that were tried least; times feasibility."""
+        some = rng.permutation(free)[:DESIGN_SAMPLE]
         tried = np.array([*self._failed, *running], np.int64)
-        rare = rarity(self._pool.x, self._believer.dimensions, tried, some)
-        worth = rare * self._odds(some) * (1 + 0.01 * rng.random(len(some)))
-        return [(int(i), None) for i in some[np.argsort(-worth)][:KEPT]]
+        rare = rarity(self._candidates.x, self._fitter.dimensions, tried, some)
+        score = rare * self._feasibility(some) * (1 + 0.01 * rng.random(len(some)))
+        return [(int(i), None) for i in some[np.argsort(-score)][:KEPT]]
 
-    def _unproven(self, free: Ints, running: list[int]) -> Ints:
-        """Points of engines of which nothing was measured yet: two deaths say little of an engine."""
-        engines = np.array([str(point.get(ENGINE)) for point in self._pool.points])
+    def _of_unproven_engines(self, free: Ints, running: list[int]) -> Ints:
+        """Candidates of engines without a measured curve: two failures say little of an engine."""
+        engines = np.array([str(point.get(ENGINE)) for point in self._candidates.points])
         known = {*engines[[curve.index for curve in self._curves]], *engines[running]}
-        tries = Counter(engines[[*self._failed, *self._unlucky]].tolist())
+        tries = Counter(engines[[*self._failed, *self._retried]].tolist())
         known.update(engine for engine, count in tries.items() if count >= ENGINE_TRIES)
         return free[~np.isin(engines[free], list(known))]
 
-    def _foretold(self, free: Ints, running: list[int]) -> list[Ranked]:
-        """What the prior holds to add most to what it holds of those that were begun."""
-        told = self._prior_curves()
-        counted = self._counted(np.arange(len(told)), self._grid) & np.isfinite(told).all(-1)
-        told = np.nan_to_num(told)
-        measure = yardstick(self._goal, told, counted)
+    def _by_prior(self, free: Ints, running: list[int]) -> list[Ranked]:
+        """By the predicted gain over the predicted curves of the trials begun."""
+        predicted = self._prior_curves()
+        counted = self._counted(np.arange(len(predicted)), self._grid)
+        counted &= np.isfinite(predicted).all(-1)
+        predicted = np.nan_to_num(predicted)
+        scaled = scalarization(self._objective, predicted, counted)
         begun = np.array([*self._failed, *running], np.int64)
-        front = np.zeros((1, measure.width))
+        front = np.zeros((1, scaled.width))
         if len(begun):
-            front = measure.worth(told[begun], counted[begun]).max(0)[None]
-        worth = measure.worth(told[free], counted[free])
-        gain = np.maximum(worth - front, 0).mean(-1) * self._odds(free)
+            front = scaled.reached(predicted[begun], counted[begun]).max(0)[None]
+        reached = scaled.reached(predicted[free], counted[free])
+        gain = np.maximum(reached - front, 0).mean(-1) * self._feasibility(free)
         return [(int(i), None) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
 
-    def _believed(self) -> Belief:
+    def _surrogate(self) -> ModelAverage:
         trials = len(self._curves)
         refit = trials - self._fitted_at >= REFIT_EVERY or not self._fitted_at
         self._fitted_at = trials if refit else self._fitted_at
         shift = None if self._prior is None else deviations(self._prior_curves())
-        return self._believer.believe(self._pool.x, self._grid, shift, self._curves, refit)
+        return self._fitter.fit(self._candidates.x, self._grid, shift, self._curves, refit)
 
-    def _promising(
-        self, belief: Belief, free: Ints, running: list[int], rng: np.random.Generator
+    def _by_acquisition(
+        self, surrogate: ModelAverage, free: Ints, running: list[int], rng: np.random.Generator
     ) -> list[Ranked]:
-        """By the gain over the front, of curves drawn together with those already begun."""
+        """By a high quantile of the gain over the front, of curves drawn jointly with those begun."""
         seen = np.array([curve.index for curve in self._curves])
         begun = np.array(running, np.int64)
-        counted = self._counted(seen, belief.grid)
-        measure = yardstick(self._goal, means := belief.means(seen), counted)
-        front = measure.worth(means, counted).max(0)
-        odds = self._odds(free)
-        hopeful = measure.worth(self._hopeful(belief, free), self._counted(free, belief.grid))
-        hope = gains(hopeful[None], front[None])[0] * odds
-        best = np.argsort(-self._priced(hope, free))[:FINALISTS]
+        counted = self._counted(seen, surrogate.grid)
+        scaled = scalarization(self._objective, means := surrogate.means(seen), counted)
+        front = scaled.reached(means, counted).max(0)
+        feasibility = self._feasibility(free)
+        optimistic = self._optimistic(surrogate, free)
+        reached = scaled.reached(optimistic, self._counted(free, surrogate.grid))
+        bound = gains(reached[None], front[None])[0] * feasibility
+        best = np.argsort(-self._priced(bound, free))[:FINALISTS]
         finalists = free[best]
-        new, old = belief.draws(np.append(finalists, begun), seen, DRAWS, rng)
+        new, old = surrogate.draws(np.append(finalists, begun), seen, DRAWS, rng)
         known = np.concatenate([old, new[:, len(finalists) :]], 1)
-        front = measure.worth(known, self._counted(np.append(seen, begun), belief.grid)).max(1)
-        worths = measure.worth(new[:, : len(finalists)], self._counted(finalists, belief.grid))
-        drawn = gains(worths, front)
-        expected = drawn.mean(0) * odds[best]
-        most = np.quantile(drawn, DARING, axis=0) * odds[best]
-        order = np.argsort(-self._priced(most, finalists))[:KEPT]
+        counted = self._counted(np.append(seen, begun), surrogate.grid)
+        front = scaled.reached(known, counted).max(1)
+        counted = self._counted(finalists, surrogate.grid)
+        drawn = gains(scaled.reached(new[:, : len(finalists)], counted), front)
+        expected = drawn.mean(0) * feasibility[best]
+        score = np.quantile(drawn, ACQUISITION_QUANTILE, axis=0) * feasibility[best]
+        order = np.argsort(-self._priced(score, finalists))[:KEPT]
         return [(int(finalists[i]), float(expected[i])) for i in order]
 
-    def _hopeful(self, belief: Belief, of: Ints) -> Floats:
-        """Means, better by some standard deviations."""
-        axes = len(self._goal.axes)
-        better = np.full(len(self._goal.metrics), -LIMITS_OPTIMISM)
-        better[:axes] = [OPTIMISM * sign for sign in self._goal.axes.values()]
-        means, doubts = belief.means_and_doubts(of)
-        return np.asarray(means + (doubts * better)[:, None])
+    def _optimistic(self, surrogate: ModelAverage, of: Ints) -> Floats:
+        """(n, loads, metrics): means, bettered by some standard deviations."""
+        axes = len(self._objective.axes)
+        better = np.full(len(self._objective.metrics), -LIMITS_OPTIMISM)
+        better[:axes] = [AXES_OPTIMISM * sign for sign in self._objective.axes.values()]
+        means, sds = surrogate.means_and_sds(of)
+        return np.asarray(means + (sds * better)[:, None])
 
     def _prior_curves(self) -> Floats:
-        """(pool, loads, metrics) of what the prior says; asked once for each point."""
+        """(candidates, loads, metrics): the prior's predictions, asked for once of each candidate."""
         assert self._prior is not None
-        known = len(self._told)
-        if fresh := self._pool.points[known:]:
-            told = self._prior.curves(fresh, self._grid, self._goal.metrics)
-            self._told = told if not known else np.concatenate([self._told, told])
-        return self._told
+        known = len(self._predicted)
+        if fresh := self._candidates.points[known:]:
+            more = self._prior.curves(fresh, self._grid, self._objective.metrics)
+            self._predicted = more if not known else np.concatenate([self._predicted, more])
+        return self._predicted
 
     def _counted(self, of: Ints, loads: Floats) -> Bools:
-        """(n, loads): whether a curve is of use there."""
-        low, high = self._pool.lowest[of, None], self._pool.highest[of, None]
+        """(n, loads): whether the load lies on a candidate's useful curve."""
+        low = self._candidates.lowest[of, None]
+        high = self._candidates.highest[of, None]
         return np.asarray((loads >= low - EDGE) & (loads <= high + EDGE))
 
-    def _odds(self, of: Ints) -> Floats:
-        return likely(self._pool.x, self._failed, of)
+    def _feasibility(self, of: Ints) -> Floats:
+        return completion_probability(self._candidates.x, self._failed, of)
 
     def _priced(self, gain: Floats, of: Ints) -> Floats:
-        return np.asarray(gain / self._pool.device_s[of] ** self._price)
+        return np.asarray(gain / self._candidates.device_s[of] ** self._price)
 
 
-def _grid(pool: Pool) -> Floats:
-    """Loads on each device (log₂): a doubling apart, or further where there would be too many.
+def _grid(candidates: Candidates) -> Floats:
+    """Loads per device (log₂): a doubling apart, or further where there would be more than `MAX_GRID`.
 
-    Points that come later may have loads beyond; these are not looked at.
+    Candidates that are added later may have loads beyond; these are not looked at.
     """
-    low, high = float(pool.lowest.min()), float(pool.highest.max())
-    count = int(min(max(round(high - low), 1) + 1, GRID))
+    low, high = float(candidates.lowest.min()), float(candidates.highest.max())
+    count = int(min(max(round(high - low), 1) + 1, MAX_GRID))
     return np.linspace(low, high, count)

@@ -1,0 +1,1 @@
+"""Predictions of curves before they are measured: by the twin, a roofline, or an older study."""

@@ -1,4 +1,4 @@
-"""What was foretold of a trial, by the search's prior or the hardware's twin: kept with what it measured."""
+"""Keeps what was predicted of a trial, by the search's prior or the twin, beside what it measured."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +9,7 @@ import numpy as np
 from tuner.config.groups.space import Point
 from tuner.config.study import StudyConfig
 from tuner.search.curve.prior import Prior
-from tuner.search.factory import meanings_of
-from tuner.search.priors.factory import Foretold, by_twin, prior_of
+from tuner.search.priors.factory import ModelPrior, by_twin
 from tuner.trial.result import Completed, Measured
 
 METRICS = (
@@ -22,14 +21,19 @@ METRICS = (
 )
 
 
-class Foreteller:
-    """A prediction for each level that a trial was measured at; none where its prior has none."""
+class PredictionRecorder:
+    """Adds predictions to results, at each load level that was measured.
 
-    def __init__(self, prior: Prior | None) -> None:
+    `prior`: that of the search; without one a study on a twin is predicted by the twin, any other by nothing.
+    """
+
+    def __init__(self, config: StudyConfig, prior: Prior | None) -> None:
+        if prior is None and config.hardware.twin is not None:
+            prior = ModelPrior(config, by_twin)
         self._prior = prior
 
-    def beside(self, point: Point, measured: Measured) -> Measured:
-        """The same, with `predicted` in its operating points."""
+    def recorded(self, point: Point, measured: Measured) -> Measured:
+        """The same measurement, with `predicted` in its operating points."""
         result = measured.result
         if self._prior is None or not isinstance(result, Completed):
             return measured
@@ -37,29 +41,21 @@ class Foreteller:
         steady = sorted({load for load in loads if load})
         if not steady:
             return measured
-        told = self._told(self._prior, point, steady, result.config.devices)
+        predicted = self._predicted(self._prior, point, steady, result.config.devices)
         points = [
-            replace(each, predicted=told.get(load or 0.0, {}))
+            replace(each, predicted=predicted.get(load or 0.0, {}))
             for each, load in zip(result.points, loads, strict=True)
         ]
         return replace(measured, result=replace(result, points=tuple(points)))
 
-    def _told(
+    def _predicted(
         self, prior: Prior, point: Point, loads: Sequence[float], devices: int
     ) -> dict[float, dict[str, float]]:
-        """By load. Metric by metric: an older study may know some of them alone."""
-        at, told = np.log2(np.array(loads) / devices), {load: dict[str, float]() for load in loads}
+        """Load → metric → value. Each metric is asked for alone: an older study may lack some of them."""
+        at, found = np.log2(np.array(loads) / devices), {load: dict[str, float]() for load in loads}
         for metric in METRICS:
             values = np.exp(prior.curves([point], at, [metric])[0, :, 0])
             for load, value in zip(loads, values.tolist(), strict=True):
                 if isfinite(value):
-                    told[load][metric] = value
-        return told
-
-
-def foreteller(config: StudyConfig) -> Foreteller:
-    """Raises ConfigError for a prior that can't be had."""
-    if config.search.prior.kind != "none":
-        return Foreteller(prior_of(config, meanings_of(config)))
-    on_twin = config.hardware.twin is not None
-    return Foreteller(Foretold(config, by_twin) if on_twin else None)
+                    found[load][metric] = value
+        return found

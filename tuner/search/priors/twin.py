@@ -1,4 +1,4 @@
-"""What the twin says of a configuration before anything is started: a closed form, a few milliseconds."""
+"""The twin's prediction of a configuration, by a closed form that takes a few milliseconds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,16 @@ from functools import lru_cache
 import numpy as np
 
 from loadgen.errors import PromptRefused
-from loadgen.prompts.length_sampling import drawn_lengths
+from loadgen.prompts.length_sampling import sample_lengths
 from loadgen.workload.arrivals import Adaptive, Closed
 from loadgen.workload.lengths import Length
 from loadgen.workload.workload import Part, Workload, longest_tokens
 from serving.errors import OutOfMemory, ServingError
-from serving.twin.closed_form.steady import NoClosedForm, SteadyCurve, predict_curve
-from serving.twin.engine.assemble import Assembled
-from serving.twin.engine.engine import DeviceMemoryExhausted
-from serving.twin.frameworks.faces import FACES
-from serving.twin.setup import Setup
+from serving.twin.api import Assembled, Setup, SteadyCurve, length_error, predict_curve
+from serving.twin.errors import DeviceMemoryExhausted, NoClosedForm
 from tuner.config.trial import TrialConfig
 from tuner.metrics.derive import derive
-from tuner.trial.simulate import stand
+from tuner.trial.simulate import assemble_twin
 
 NOT_PREDICTED = "NotPredicted"
 
@@ -28,8 +25,8 @@ NOT_PREDICTED = "NotPredicted"
 class LoadPrediction:
     """One load level of a trial, under the names of `loadgen.results.metrics` and `tuner.metrics`.
 
-    Only what the model can state is there; its medians are means. `queued`: more users than are served
-    at once.
+    Only metrics that the model can state are there; its medians are means. `queued`: more users than are
+    served at once.
     """
 
     load: str
@@ -39,40 +36,46 @@ class LoadPrediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """There is no prediction. `failure`: the class of error that the trial would end with, or
-    `NOT_PREDICTED` where it might well run; `evidence`: one line."""
+class NoPrediction:
+    """Why there is no prediction.
+
+    `failure`: the class of error that the trial would end with, or `NOT_PREDICTED` where the trial may run;
+    `evidence`: one line.
+    """
 
     failure: str
     evidence: str
 
 
-def predicted_curve(config: TrialConfig) -> tuple[LoadPrediction, ...] | Refused:
-    """By load, rising. Requests all of the mean length, none like another; the steady state of each level."""
+def predicted_curve(config: TrialConfig) -> tuple[LoadPrediction, ...] | NoPrediction:
+    """The steady state of each load level, by rising load.
+
+    All requests have the mean length, and share no prefix but what the workload states.
+    """
     twin = config.twin
     if twin is None:
-        return Refused(NOT_PREDICTED, f"hardware {config.hardware.name} has no twin")
+        return NoPrediction(NOT_PREDICTED, f"hardware {config.hardware.name} has no twin")
     try:
         prompt, output, cached = mean_lengths(config.workload)
         users = _ladder(config.workload)
-        parsed, assembled = stand(config, twin)
+        parsed, assembled = assemble_twin(config, twin)
         if why := _too_long(config.workload, parsed.setup):
-            return Refused(PromptRefused.__name__, why)
+            return NoPrediction(PromptRefused.__name__, why)
         known = cached if parsed.setup.prefix_caching else 0.0
         curve = predict_curve(assembled, prompt, output, users, known)
     except NoClosedForm as error:
-        return Refused(NOT_PREDICTED, str(error))
+        return NoPrediction(NOT_PREDICTED, str(error))
     except ServingError as error:
-        return Refused(type(error).__name__, (str(error).strip().splitlines() or [""])[0])
+        return NoPrediction(type(error).__name__, (str(error).strip().splitlines() or [""])[0])
     except DeviceMemoryExhausted as error:
-        return Refused(OutOfMemory.__name__, str(error))
+        return NoPrediction(OutOfMemory.__name__, str(error))
     return tuple(_predictions(config, curve, prompt / output, assembled))
 
 
 def mean_lengths(workload: Workload) -> tuple[float, float, float]:
-    """Tokens of the mean request: prompt, output, and what of the prompt a cache has seen before.
+    """Tokens of the mean request: its prompt, its output, and the part of the prompt that is a shared prefix.
 
-    Raises NoClosedForm for what has no lengths of its own.
+    Raises NoClosedForm for data sets and conversations.
     """
     parts: Sequence[Part | Workload] = workload.mixture or (workload,)
     rows, weights = [], []
@@ -91,11 +94,11 @@ def mean_lengths(workload: Workload) -> tuple[float, float, float]:
 def _mean(length: Length) -> float:
     if isinstance(length, int):
         return float(length)
-    return float(drawn_lengths(length, np.random.default_rng(0)).mean())
+    return float(sample_lengths(length, np.random.default_rng(0)).mean())
 
 
 def _ladder(workload: Workload) -> list[float]:
-    """Users of each level. An adaptive ladder may stand anywhere between its bounds: each doubling."""
+    """Users of each level; of an adaptive ladder, every doubling between its bounds."""
     match workload.arrival:
         case Closed(concurrency=steps):
             return sorted(map(float, steps))
@@ -107,10 +110,10 @@ def _ladder(workload: Workload) -> list[float]:
 
 
 def _too_long(workload: Workload, setup: Setup) -> str:
-    """Why the engine would not take the longest requests; empty if it would."""
+    """Why the engine would refuse the longest requests; empty if it would not."""
     longest = longest_tokens(workload)
-    told = "" if longest is None else FACES[setup.framework].too_long(setup, *longest)
-    return told.partition("\n")[0]
+    message = "" if longest is None else length_error(setup, *longest)
+    return message.partition("\n")[0]
 
 
 def _predictions(
@@ -120,7 +123,7 @@ def _predictions(
     for i, users in enumerate(curve.users.tolist()):
         output_s, tpot_ms = float(curve.output_tok_s_gpu[i]) * gpus, float(curve.tpot_s[i]) * 1e3
         ttft_ms, watts = float(curve.ttft_s[i]) * 1e3, float(curve.watts_gpu[i])
-        told: dict[str, float | None] = {
+        predicted: dict[str, float | None] = {
             "throughput_output_tok_s": output_s,
             "throughput_input_tok_s": output_s * prompt_share,
             "throughput_total_tok_s": output_s * (1 + prompt_share),
@@ -132,9 +135,9 @@ def _predictions(
         }
         if np.isfinite(watts):
             joules = watts * gpus / output_s
-            told["power_w_device"] = watts * gpus / devices
-            told["energy_j_per_output_tok"] = joules
-            told["energy_j_per_total_tok"] = joules / (1 + prompt_share)
-        derived, _ = derive(told, devices, config.hardware, config.economics)
-        known = {k: v for k, v in {**told, **derived}.items() if v is not None}
+            predicted["power_w_device"] = watts * gpus / devices
+            predicted["energy_j_per_output_tok"] = joules
+            predicted["energy_j_per_total_tok"] = joules / (1 + prompt_share)
+        derived, _ = derive(predicted, devices, config.hardware, config.economics)
+        known = {k: v for k, v in {**predicted, **derived}.items() if v is not None}
         yield LoadPrediction(f"closed {users:g}", users, known, bool(curve.queued[i]))

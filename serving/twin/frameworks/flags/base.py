@@ -1,4 +1,4 @@
-"""What the three parsers share: refusals in a framework's own words, and what is merely noted."""
+"""What the three parsers share: errors in the framework's own words, flags that have no effect."""
 
 import argparse
 import re
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from serving.twin.setup import FlagError, Setup
+from serving.twin.errors import EngineExit
+from serving.twin.setup import Setup
 
 B300_BYTES = 288_400_000_000  # 275,040 MiB
 MULTIPLIERS = {
@@ -16,62 +17,60 @@ MULTIPLIERS = {
 KV_TYPES = ("auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2")
 
 
-class Refused(FlagError):
-    """`str()` is all that the framework prints before it exits with `exit_code`."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """`without_effect`: flags as typed, which the real engine heeds and the twin has no model of."""
+class ParsedCommand:
+    """A command line. `without_effect`: flags as typed that the real engine obeys and the twin ignores."""
 
     setup: Setup
     without_effect: tuple[str, ...] = ()
 
 
-class Parser(argparse.ArgumentParser):
-    """Complains as argparse does, but raises instead of leaving.
+class FlagParser(argparse.ArgumentParser):
+    """argparse that raises EngineExit instead of exiting.
 
-    Knows three kinds of flags. Modelled ones are added as usual. `note`: taken, and reported to have
-    no effect. `refuse`: the real engine takes them and would be another one; the twin says so.
+    Flags that the twin models are added with `add_argument`. `ignore`: accepted, and reported to have no
+    effect. `unsupported`: the real engine would behave otherwise with them, so the twin rejects them.
     """
 
     def __init__(self, prog: str, usage: str) -> None:
         super().__init__(prog=prog, usage=usage, add_help=False, allow_abbrev=False)
-        self._noted: set[str] = set()
-        self._refused: set[str] = set()
+        self._ignored: set[str] = set()
+        self._unsupported: set[str] = set()
 
     def error(self, message: str) -> NoReturn:
-        raise Refused(f"{self.format_usage()}{self.prog}: error: {message}", 2)
+        """Raises EngineExit with argparse's message."""
+        raise EngineExit(f"{self.format_usage()}{self.prog}: error: {message}", 2)
 
     def switch(self, *names: str, default: bool | None = False) -> None:
-        """A flag without a value, and its `--no-…`."""
+        """Adds a flag without a value, and its `--no-…`."""
         self.add_argument(*names, action=argparse.BooleanOptionalAction, default=default)
 
-    def note(self, *names: str, switches: bool = False) -> None:
+    def ignore(self, *names: str, switches: bool = False) -> None:
+        """Adds flags that have no effect; `switches`: they take no value."""
         for name in names:
             action = self._switch(name) if switches else self._option(name)
-            self._noted.add(action.dest)
+            self._ignored.add(action.dest)
 
-    def refuse(self, *names: str, switches: bool = False) -> None:
+    def unsupported(self, *names: str, switches: bool = False) -> None:
+        """Adds flags that are rejected if given; `switches`: they take no value."""
         for name in names:
             action = self._switch(name) if switches else self._option(name)
-            self._refused.add(action.dest)
+            self._unsupported.add(action.dest)
 
     def read(self, argv: Sequence[str], unknown: str = "") -> tuple[argparse.Namespace, list[str]]:
-        """The flags, and those without effect, as typed. `unknown`: who complains of unknown ones."""
+        """The flags, and those without effect as typed. Raises EngineExit.
+
+        `unknown`: the program name in the error about unknown flags, if not `prog`.
+        """
         found, rest = self.parse_known_args(argv)
         if rest:
-            said = f"{unknown or self.prog}: error: unrecognized arguments: {' '.join(rest)}"
-            raise Refused(f"{self.format_usage()}{said}", 2)
-        for dest in sorted(self._refused):
+            line = f"{unknown or self.prog}: error: unrecognized arguments: {' '.join(rest)}"
+            raise EngineExit(f"{self.format_usage()}{line}", 2)
+        for dest in sorted(self._unsupported):
             if getattr(found, dest) is not None:
-                self.error(f"argument {flag(dest)}: the twin has no model of it")
-        noted = [as_typed(dest, getattr(found, dest)) for dest in sorted(self._noted)]
-        return found, [each for each in noted if each]
+                self.error(f"argument {flag(dest)}: not supported by the twin")
+        ignored = [as_typed(dest, getattr(found, dest)) for dest in sorted(self._ignored)]
+        return found, [each for each in ignored if each]
 
     def _switch(self, name: str) -> argparse.Action:
         return self.add_argument(name, action=argparse.BooleanOptionalAction, default=None)
@@ -81,10 +80,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def flag(dest: str) -> str:
+    """A flag by argparse's name for its value."""
     return "--" + dest.replace("_", "-")
 
 
 def as_typed(dest: str, value: object) -> str:
+    """A flag and its value as on a command line; empty if it was not given."""
     if value is None:
         return ""
     if value is False:
@@ -92,8 +93,8 @@ def as_typed(dest: str, value: object) -> str:
     return flag(dest) if value is True else f"{flag(dest)} {value}"
 
 
-def whole(at_least: int = 1) -> Callable[[str], int]:
-    """Integers, also like 8k (8,000) and 8K (8,192)."""
+def integer(at_least: int = 1) -> Callable[[str], int]:
+    """A parser of integers, also with suffixes: 8k is 8,000, 8K is 8,192."""
 
     def parse(text: str) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmMgGtT])", text.strip())
@@ -102,11 +103,12 @@ def whole(at_least: int = 1) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"must be at least {at_least}, not {value}")
         return value
 
-    parse.__name__ = "int"  # argparse says: invalid int value
+    parse.__name__ = "int"  # argparse prints: invalid int value
     return parse
 
 
 def fraction(text: str) -> float:
+    """Parses a number above 0 and at most 1."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {value:g}")
@@ -117,7 +119,7 @@ fraction.__name__ = "float"
 
 
 def traceback(last: str, frames: Sequence[str]) -> str:
-    """As Python prints it; `frames` are lines of code that failed, the innermost last."""
+    """A traceback as Python prints it; `frames`: function names, the innermost last."""
     lines = ["Traceback (most recent call last):"]
     for frame in frames:
         lines += [f'  File "twin", line 1, in {frame}']

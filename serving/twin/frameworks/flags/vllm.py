@@ -1,7 +1,7 @@
 """`vllm serve …`.
 
-Names, defaults and complaints were read in vLLM 0.32 (config/, engine/arg_utils.py); two defaults are
-older than that: a GPU with 160 GB or more gets 16,384 tokens a step since 2026-08, 8,192 before.
+Names, defaults and error messages are from vLLM 0.32 (config/, engine/arg_utils.py), but two defaults are
+older: since 2026-08 a GPU with 160 GB or more gets 16,384 tokens a step, 8,192 before.
 """
 
 import argparse
@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from serving.twin.errors import EngineExit
 from serving.twin.frameworks.flags.base import (
     KV_TYPES,
-    Parsed,
-    Parser,
-    Refused,
+    FlagParser,
+    ParsedCommand,
     fraction,
+    integer,
     traceback,
-    whole,
 )
 from serving.twin.setup import Setup
 
 USAGE = "vllm serve [model_tag] [options]"
 GIB = 2**30
 GRAPHS = 512  # tokens; the largest decode batch that is captured by default
-NOTED = (
+IGNORED = (
     *("--attention-backend", "--all2all-backend", "--load-format", "--tokenizer", "--seed"),
     *("--long-prefill-token-threshold", "--revision", "--download-dir", "--tokenizer-mode"),
     *("--max-logprobs", "--api-server-count", "--uvicorn-log-level", "--hf-overrides"),
@@ -35,94 +35,95 @@ NOTED = (
     *("--kernel-config", "--attention-config", "--mm-processor-kwargs", "--api-key"),
     *("--gdn-prefill-backend", "--linear-backend", "--performance-mode", "--eplb-config"),
 )
-NOTED_SWITCHES = (
-    "--async-scheduling",  # what it hides is inside the fitted host costs
+IGNORED_SWITCHES = (
+    "--async-scheduling",  # its effect is part of the fitted host costs
     *("--enable-dbo", "--trust-remote-code", "--disable-log-stats", "--enable-log-requests"),
     *("--disable-log-requests", "--disable-uvicorn-access-log", "--enable-auto-tool-choice"),
     *("--disable-custom-all-reduce", "--disable-cascade-attn", "--enable-flashinfer-autotune"),
     *("--language-model-only", "--enable-eplb", "--skip-mm-profiling"),
 )
-REFUSED = (
+UNSUPPORTED = (
     *("--kv-transfer-config", "--ec-transfer-config", "--kv-offloading-size", "--cpu-offload-gb"),
     *("--decode-context-parallel-size", "--prefill-context-parallel-size", "--nnodes"),
     *("--data-parallel-rank", "--num-gpu-blocks-override", "--kv-cache-memory-bytes"),
     *("--max-num-active-seqs", "--scheduler-cls", "--prefill-schedule-interval"),
 )
-REFUSED_SWITCHES = ("--enable-lora", "--data-parallel-external-lb", "--data-parallel-hybrid-lb")
+UNSUPPORTED_SWITCHES = ("--enable-lora", "--data-parallel-external-lb", "--data-parallel-hybrid-lb")
 
 
-def read(argv: Sequence[str], memory_bytes: float) -> Parsed:
-    told, noted = _parser().read(_dashed(argv), unknown="vllm")
-    model = told.model_tag or told.model
+def read(argv: Sequence[str], memory_bytes: float) -> ParsedCommand:
+    """The flags behind `vllm serve`; `memory_bytes` of one GPU. Raises EngineExit."""
+    args, ignored = _parser().read(_dashed(argv), unknown="vllm")
+    model = args.model_tag or args.model
     if model is None:
         _parser().error("the following arguments are required: model_tag")
-    names = (told.served_model_name or [model])[0]
-    drafts = _drafts(told.speculative_config, noted)
-    graphs = 0 if told.enforce_eager else _graphs(told.compilation_config, noted)
-    ranks, tensor = told.data_parallel_size, told.tensor_parallel_size
-    sequences, tokens = _batch(told, memory_bytes)
+    names = (args.served_model_name or [model])[0]
+    drafts = _drafts(args.speculative_config, ignored)
+    graphs = 0 if args.enforce_eager else _graphs(args.compilation_config, ignored)
+    ranks, tensor = args.data_parallel_size, args.tensor_parallel_size
+    sequences, tokens = _batch(args, memory_bytes)
     setup = Setup(
         framework="vllm",
         model=model,
         served_model=names,
-        host=told.host,
-        port=told.port,
-        context_tokens=told.max_model_len,
-        weights=told.quantization or "auto",
-        kv=told.kv_cache_dtype,
+        host=args.host,
+        port=args.port,
+        context_tokens=args.max_model_len,
+        weights=args.quantization or "auto",
+        kv=args.kv_cache_dtype,
         tensor=tensor,
-        pipeline=told.pipeline_parallel_size,
+        pipeline=args.pipeline_parallel_size,
         data=ranks,
-        expert=tensor * ranks if told.enable_expert_parallel else 1,
-        lockstep=ranks > 1 and bool(told.enable_expert_parallel),
+        expert=tensor * ranks if args.enable_expert_parallel else 1,
+        lockstep=ranks > 1 and bool(args.enable_expert_parallel),
         max_sequences=sequences,
         step_tokens=tokens,
-        chunked=told.enable_chunked_prefill,
-        memory_fraction=told.gpu_memory_utilization,
-        block_tokens=told.block_size,
-        prefix_caching=told.enable_prefix_caching,
-        stream_interval=told.stream_interval,
+        chunked=args.enable_chunked_prefill,
+        memory_fraction=args.gpu_memory_utilization,
+        block_tokens=args.block_size,
+        prefix_caching=args.enable_prefix_caching,
+        stream_interval=args.stream_interval,
         draft_tokens=drafts,
         graphs_upto=min(graphs, 2 * sequences * (1 + drafts), tokens) // (1 + drafts),
     )
-    return Parsed(setup, tuple(noted))
+    return ParsedCommand(setup, tuple(ignored))
 
 
 @cache
-def _parser() -> Parser:
-    parser = Parser("vllm serve", USAGE)
+def _parser() -> FlagParser:
+    parser = FlagParser("vllm serve", USAGE)
     add = parser.add_argument
     add("model_tag", nargs="?")
     add("--model")
     add("--served-model-name", nargs="+")
     add("--host", default="0.0.0.0")
-    add("--port", type=whole(0), default=8000)
-    add("--max-model-len", type=whole(), default=32_768)
+    add("--port", type=integer(0), default=8000)
+    add("--max-model-len", type=integer(), default=32_768)
     add("--dtype", choices=("auto", "half", "float16", "bfloat16"), default="auto")
     add("--quantization", "-q")
     add("--kv-cache-dtype", choices=KV_TYPES, default="auto")
     for name, short in (("tensor", "-tp"), ("pipeline", "-pp"), ("data", "-dp")):
-        add(f"--{name}-parallel-size", short, type=whole(), default=1)
+        add(f"--{name}-parallel-size", short, type=integer(), default=1)
     parser.switch("--enable-expert-parallel", "-ep")
-    add("--max-num-seqs", type=whole())
-    add("--max-num-batched-tokens", type=whole())
+    add("--max-num-seqs", type=integer())
+    add("--max-num-batched-tokens", type=integer())
     add("--gpu-memory-utilization", type=fraction, default=0.9)
     add("--block-size", type=int, choices=(1, 8, 16, 32, 64, 128, 256), default=16)
     parser.switch("--enable-prefix-caching", default=True)
     parser.switch("--enable-chunked-prefill", default=True)
     parser.switch("--enforce-eager")
-    add("--stream-interval", type=whole(), default=1)
+    add("--stream-interval", type=integer(), default=1)
     add("--compilation-config", "-O", type=_json, default={})
     add("--speculative-config", type=_json)
-    parser.note(*NOTED)
-    parser.note(*NOTED_SWITCHES, switches=True)
-    parser.refuse(*REFUSED)
-    parser.refuse(*REFUSED_SWITCHES, switches=True)
+    parser.ignore(*IGNORED)
+    parser.ignore(*IGNORED_SWITCHES, switches=True)
+    parser.unsupported(*UNSUPPORTED)
+    parser.unsupported(*UNSUPPORTED_SWITCHES, switches=True)
     return parser
 
 
 def _dashed(argv: Sequence[str]) -> list[str]:
-    """vLLM takes --max_num_seqs too."""
+    """vLLM also accepts underscores: --max_num_seqs."""
     dashed = []
     for each in argv:
         name, equals, value = each.partition("=")
@@ -133,7 +134,7 @@ def _dashed(argv: Sequence[str]) -> list[str]:
 
 
 def _json(text: str) -> dict[str, Any]:
-    """`-O3` names a level only."""
+    """A JSON object; `-O3` is a level alone."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -145,22 +146,22 @@ def _json(text: str) -> dict[str, Any]:
     return found
 
 
-def _batch(told: argparse.Namespace, memory_bytes: float) -> tuple[int, int]:
-    """(sequences, tokens) of a step, as `get_batch_defaults` has them for the API server."""
+def _batch(args: argparse.Namespace, memory_bytes: float) -> tuple[int, int]:
+    """(sequences, tokens) of a step, by vLLM's `get_batch_defaults` for the API server."""
     large = memory_bytes >= 70 * GIB
-    tokens = told.max_num_batched_tokens
-    sequences = told.max_num_seqs or (1024 if large else 256)
+    tokens = args.max_num_batched_tokens
+    sequences = args.max_num_seqs or (1024 if large else 256)
     if tokens is None:
         tokens = 8192 if large else 2048
-        if not told.enable_chunked_prefill:
-            tokens = max(tokens, told.max_model_len)
-        tokens = min(tokens, sequences * told.max_model_len)
-    if told.max_num_seqs is None:
+        if not args.enable_chunked_prefill:
+            tokens = max(tokens, args.max_model_len)
+        tokens = min(tokens, sequences * args.max_model_len)
+    if args.max_num_seqs is None:
         sequences = min(sequences, tokens)
-    if tokens < told.max_model_len and not told.enable_chunked_prefill:
+    if tokens < args.max_model_len and not args.enable_chunked_prefill:
         raise _invalid(
             f"max_num_batched_tokens ({tokens}) is smaller than max_model_len "
-            f"({told.max_model_len}). This effectively limits the maximum sequence length to "
+            f"({args.max_model_len}). This effectively limits the maximum sequence length to "
             "max_num_batched_tokens and makes vLLM reject longer sequences. Please increase "
             "max_num_batched_tokens or decrease max_model_len."
         )
@@ -172,17 +173,17 @@ def _batch(told: argparse.Namespace, memory_bytes: float) -> tuple[int, int]:
     return sequences, tokens
 
 
-def _invalid(reason: str, config: str = "SchedulerConfig") -> Refused:
+def _invalid(reason: str, config: str = "SchedulerConfig") -> EngineExit:
     last = (
         f"pydantic_core._pydantic_core.ValidationError: 1 validation error for {config}\n"
         f"  Value error, {reason} [type=value_error, input_value=ArgsKwargs(()), "
         "input_type=ArgsKwargs]"
     )
-    return Refused(traceback(last, ("run_server", "create_engine_config")), 1)
+    return EngineExit(traceback(last, ("run_server", "create_engine_config")), 1)
 
 
-def _drafts(config: dict[str, Any] | None, noted: list[str]) -> int:
-    """Draft tokens of a step. How they are made is not modelled, only how many are taken."""
+def _drafts(config: dict[str, Any] | None, ignored: list[str]) -> int:
+    """Draft tokens per step. Only how many are accepted is modelled, not how they are drafted."""
     if config is None:
         return 0
     drafts = config.get("num_speculative_tokens")
@@ -191,11 +192,11 @@ def _drafts(config: dict[str, Any] | None, noted: list[str]) -> int:
                        "SpeculativeConfig")  # fmt: skip
     rest = {key: value for key, value in config.items() if key != "num_speculative_tokens"}
     if rest:
-        noted.append(f"--speculative-config {json.dumps(rest)}")
+        ignored.append(f"--speculative-config {json.dumps(rest)}")
     return drafts
 
 
-def _graphs(config: dict[str, Any], noted: list[str]) -> int:
+def _graphs(config: dict[str, Any], ignored: list[str]) -> int:
     """Tokens of the largest CUDA graph, before the limits of the batch."""
     rest, largest = dict(config), GRAPHS
     sizes = rest.pop("cudagraph_capture_sizes", None)
@@ -206,5 +207,5 @@ def _graphs(config: dict[str, Any], noted: list[str]) -> int:
         del rest["cudagraph_mode"]
         largest = 0
     if rest:
-        noted.append(f"--compilation-config {json.dumps(rest)}")
+        ignored.append(f"--compilation-config {json.dumps(rest)}")
     return largest

@@ -1,4 +1,4 @@
-"""Steps taken at once are the very steps that would have been taken one by one."""
+"""Fast-forwarded steps equal the steps that would have been taken one by one."""
 
 import numpy as np
 import pytest
@@ -9,18 +9,18 @@ from loadgen import Closed, Poisson, Workload
 from loadgen.control.virtual import run_virtual
 from serving.twin.config import Power, TwinConfig
 from serving.twin.engine.assemble import assemble
-from serving.twin.engine.batch import Scheduling
+from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.power import PowerModel, Work
 from serving.twin.setup import Setup
 from serving.twin.tables.library import Library
-from tests.serving.twin.stations import MACHINE, emulation_of
+from tests.serving.twin.emulations import GPU, emulation_of
 from tuner.trial.simulate import TwinServer
 
 
 @settings(max_examples=40)
 @given(
-    scheduling=st.builds(
-        Scheduling,
+    scheduler=st.builds(
+        SchedulerConfig,
         max_sequences=st.integers(1, 12),
         step_tokens=st.sampled_from([128, 1024]),
         mixed=st.booleans(),
@@ -32,8 +32,8 @@ from tuner.trial.simulate import TwinServer
     open_loop=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_the_same_records_whether_at_once_or_one_by_one(
-    scheduling: Scheduling, blocks: int, users: int, open_loop: bool, seed: int
+def test_fast_forward_gives_the_same_records_as_single_steps(
+    scheduler: SchedulerConfig, blocks: int, users: int, open_loop: bool, seed: int
 ) -> None:
     arrival = Poisson(rate_per_s=(users / 2,)) if open_loop else Closed(concurrency=(users,))
     load = Workload(
@@ -48,7 +48,7 @@ def test_the_same_records_whether_at_once_or_one_by_one(
     )
     found, servers = [], []
     for ahead in (True, False):
-        emulation = emulation_of(scheduling, blocks=blocks, noise=0.05)
+        emulation = emulation_of(scheduler, blocks=blocks, noise=0.05)
         server = TwinServer(emulation, ahead=ahead)
         servers.append(server)
         (level,) = run_virtual(server, load, vocabulary=1000).levels
@@ -63,16 +63,18 @@ def test_the_same_records_whether_at_once_or_one_by_one(
     assert engine.step_energy_j == pytest.approx(other.step_energy_j, rel=1e-9)
     assert joules == pytest.approx(same_joules, rel=1e-6)
     window = first.window
-    told = [each.trace(window.end_ns).grown(window.start_ns, window.end_ns) for each in servers]
-    assert sum(told[0].values()) == pytest.approx(sum(told[1].values()), rel=0.02)
+    energy = [
+        each.trace(window.end_ns).increase(window.start_ns, window.end_ns) for each in servers
+    ]
+    assert sum(energy[0].values()) == pytest.approx(sum(energy[1].values()), rel=0.02)
 
 
-def test_the_shipped_tables_agree_with_themselves() -> None:
+def test_tables_time_many_decode_steps_like_single_ones() -> None:
     table = Library.shipped().table(Library.shipped().find("b300_sxm", "vllm", "llama-3.1-70b")[0])
     contexts = np.geomspace(1, 400_000, 200)
     for decodes in (1, 3, 64, 1000, 5000):
         one_by_one = [table.step_s(0, 0.0, decodes, each) for each in contexts]
-        assert table.decodes_s(decodes, contexts) == pytest.approx(one_by_one, rel=1e-12)
+        assert table.decode_steps_s(decodes, contexts) == pytest.approx(one_by_one, rel=1e-12)
 
 
 @given(
@@ -80,17 +82,17 @@ def test_the_shipped_tables_agree_with_themselves() -> None:
     flop=st.lists(st.floats(1e9, 1e16), min_size=3, max_size=3),
     read=st.lists(st.floats(1e9, 1e12), min_size=3, max_size=3),
 )
-def test_many_steps_draw_what_each_alone_draws(
+def test_power_of_many_steps_equals_that_of_each(
     cap_w: float, flop: list[float], read: list[float]
 ) -> None:
-    model = PowerModel(MACHINE, Power(cap_w=cap_w))
+    model = PowerModel(GPU, Power(cap_w=cap_w))
     each = [model.step(Work(f, r), 0.02) for f, r in zip(flop, read, strict=True)]
     seconds, watts = model.steps(np.array(flop), np.array(read), np.full(3, 0.02))
     assert seconds == pytest.approx([s for s, _ in each], rel=1e-9)
     assert watts == pytest.approx([w for _, w in each], rel=1e-9)
 
 
-def test_a_long_answer_takes_few_turns() -> None:
+def test_a_long_output_takes_few_events() -> None:
     setup = Setup("vllm", "nvidia/Llama-3.1-8B-Instruct-FP8", "m", "h", 1, 8192, tensor=1)
     emulation = assemble(setup, TwinConfig(system="b300_sxm")).emulation
     load = Workload(
@@ -101,14 +103,14 @@ def test_a_long_answer_takes_few_turns() -> None:
         warmup_s=1,
         level_s=30,
     )
-    turns = 0
+    events = 0
     advance = emulation.advance
 
     def counted():  # type: ignore[no-untyped-def]
-        nonlocal turns
-        turns += 1
+        nonlocal events
+        events += 1
         return advance()
 
     emulation.advance = counted  # type: ignore[method-assign]
     run_virtual(TwinServer(emulation), load, vocabulary=1000)
-    assert turns < emulation.engines[0].steps / 20
+    assert events < emulation.engines[0].steps / 20

@@ -1,4 +1,4 @@
-"""Command lines as the adapters write them, read as the frameworks would read them."""
+"""Command lines as our adapters write them, read as the frameworks would read them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from serving.engines import BaseEngine, Launch, SgLang, TrtLlm, Vllm
 from serving.errors import BadFlags
 from serving.topology import Topology
-from serving.twin.frameworks.flags import Refused, framework_of, parse, read
-from serving.twin.setup import FlagError, Setup
+from serving.twin.errors import EngineExit, FlagError
+from serving.twin.frameworks.flags import framework_of, parse, read
+from serving.twin.setup import Setup
 from tests.serving.engines.engine_suite import knobs
 
 COMMANDS = {Vllm: "/venv/bin/vllm", SgLang: "/venv/bin/sglang", TrtLlm: "/venv/bin/trtllm-serve"}
@@ -175,13 +176,13 @@ TRTLLM = replace(
         ),
     ],
 )  # fmt: skip
-def test_the_adapters_command_means_this(
+def test_the_adapters_command_gives_this_setup(
     engine: BaseEngine, topology: dict[str, Any], setup: Setup
 ) -> None:
     assert parse(argv(engine, **topology)) == setup
 
 
-def test_the_yaml_of_trtllm_goes_over_its_flags(tmp_path: Path) -> None:
+def test_the_yaml_of_trtllm_overrides_its_flags(tmp_path: Path) -> None:
     path = tmp_path / "options.yaml"
     path.write_text(
         "enable_attention_dp: true\nmax_batch_size: 128\nstream_interval: 10\n"
@@ -216,9 +217,9 @@ def test_the_yaml_of_trtllm_goes_over_its_flags(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "trtllm"])
-def test_every_knob_of_an_adapter_is_known(kind: str) -> None:
+def test_every_knob_of_an_adapter_is_accepted(kind: str) -> None:
     engines = {"vllm": Vllm, "sglang": SgLang, "trtllm": TrtLlm}
-    told = {
+    values = {
         "compilation_config": "{}",
         "speculative_config": '{"num_speculative_tokens":1}',
         "block_size": 16,
@@ -227,11 +228,11 @@ def test_every_knob_of_an_adapter_is_known(kind: str) -> None:
         "max_num_batched_tokens": 4096,
     }
     for name, value in knobs(kind):
-        engine = engines[kind](**{name: told.get(name, value)})
+        engine = engines[kind](**{name: values.get(name, value)})
         assert parse(argv(engine)).model == "/m", name
 
 
-def test_what_has_no_effect_is_told() -> None:
+def test_flags_without_effect_are_reported() -> None:
     line = argv(Vllm(attention_backend="FLASHINFER", enable_dbo=True))
     assert read(line).without_effect == ("--attention-backend FLASHINFER", "--enable-dbo")
     assert read(argv(SgLang(attention_backend="fa3"))).without_effect == (
@@ -270,18 +271,18 @@ BAD: list[tuple[BaseEngine, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("engine", "topology"), BAD)
-def test_a_bad_flag_dies_as_the_framework_does(
+def test_an_invalid_flag_ends_as_in_the_framework(
     engine: BaseEngine, topology: dict[str, Any]
 ) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(EngineExit) as ended:
         parse(argv(engine, **topology))
-    death = engine.diagnose(refused.value.exit_code, f"INFO up\n{refused.value}\n")
-    assert type(death) is BadFlags, str(refused.value)
-    assert refused.value.exit_code in (1, 2)
+    failure = engine.diagnose(ended.value.exit_code, f"INFO up\n{ended.value}\n")
+    assert type(failure) is BadFlags, str(ended.value)
+    assert ended.value.exit_code in (1, 2)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("nope: 1", "nope"),
         ("kv_cache_config: {nope: 1}", "kv_cache_config.nope"),
@@ -293,16 +294,16 @@ def test_a_bad_flag_dies_as_the_framework_does(
         ("a: [", "extra_llm_api_options"),
     ],
 )
-def test_a_bad_yaml_is_told_with_its_key(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_yaml_is_reported_with_its_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "options.yaml"
     path.write_text(text)
     engine = TrtLlm(extra_llm_api_options=str(path))
-    with pytest.raises(Refused, match=said) as refused:
+    with pytest.raises(EngineExit, match=message) as ended:
         parse(argv(engine))
-    assert type(engine.diagnose(1, str(refused.value))) is BadFlags
+    assert type(engine.diagnose(1, str(ended.value))) is BadFlags
 
 
-def test_whose_command_line_it_is() -> None:
+def test_the_framework_of_a_command_line() -> None:
     python = ["/opt/venv/bin/python3", "-m", "sglang.launch_server", "--model-path", "m"]
     assert framework_of(python) == ("sglang", ["--model-path", "m"])
     assert framework_of(["trtllm-serve", "m"]) == ("trtllm", ["m"])
@@ -311,7 +312,7 @@ def test_whose_command_line_it_is() -> None:
             framework_of(line)
 
 
-def test_spellings_that_the_frameworks_take_too() -> None:
+def test_alternative_spellings_of_flags() -> None:
     assert parse(["vllm", "serve", "m", "--max_num_seqs=64", "-tp", "2"]).max_sequences == 64
     assert parse(["vllm", "serve", "m", "--max-model-len", "16K"]).context_tokens == 16_384
     old = [

@@ -1,4 +1,4 @@
-"""The twin where a real engine would stand: launched, supervised, read and buried by the same code."""
+"""The twin in place of a real engine: launched, supervised, metered and stopped by the same code."""
 
 import json
 import urllib.request
@@ -10,8 +10,8 @@ import pytest
 from serving.engines import SgLang, TrtLlm, Vllm
 from serving.engines.base import BaseEngine
 from serving.errors import BadFlags, OutOfMemory, ServingError
-from serving.launch import Order, launched, shell_command
-from serving.telemetry.twin import LATE, STEPS, lateness_reader, opened
+from serving.launch import LaunchSpec, launched, shell_command
+from serving.telemetry.sources.twin import LATE, STEPS, lateness_reader, opened
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
@@ -22,35 +22,35 @@ B300 = TwinConfig(system="b300_sxm")
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Callable[..., Order]:
+def spec(tmp_path: Path) -> Callable[..., LaunchSpec]:
     def make(
         engine: BaseEngine,
         *,
         model: Model = MODEL,
         tensor: int = 2,
         twin: TwinConfig = B300,
-    ) -> Order:
+    ) -> LaunchSpec:
         topology = Topology(tensor_parallel=tensor)
-        return Order(engine, model, topology, tmp_path / "engine.log", twin)  # type: ignore[arg-type]
+        return LaunchSpec(engine, model, topology, tmp_path / "engine.log", twin)  # type: ignore[arg-type]
 
     return make
 
 
 @pytest.mark.parametrize("engine", [Vllm(), SgLang(), TrtLlm()], ids=lambda each: each.kind)
-def test_each_framework_stands_up_answers_and_tells_its_joules(
-    engine: BaseEngine, order: Callable[..., Order]
+def test_each_framework_starts_answers_and_reports_its_energy(
+    engine: BaseEngine, spec: Callable[..., LaunchSpec]
 ) -> None:
     with (
-        launched(order(engine), devices=("0", "1")) as running,
+        launched(spec(engine), devices=("0", "1")) as running,
         opened(running.endpoint.base_url) as power,
     ):
         endpoint = running.endpoint
         late = lateness_reader(endpoint.base_url)
         before = {each.device: each for each in power.read()}
-        asked = {"model": "served", "prompt": list(range(100)), "max_tokens": 20}
+        body = {"model": "served", "prompt": list(range(100)), "max_tokens": 20}
         request = urllib.request.Request(
             f"{endpoint.base_url}/v1/completions",
-            json.dumps(asked).encode(),
+            json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=20) as response:
@@ -76,9 +76,11 @@ def test_each_framework_stands_up_answers_and_tells_its_joules(
 
 
 @pytest.mark.parametrize("engine", [Vllm(), SgLang(), TrtLlm()], ids=lambda each: each.kind)
-def test_a_model_too_large_dies_of_memory(engine: BaseEngine, order: Callable[..., Order]) -> None:
+def test_a_model_too_large_is_out_of_memory(
+    engine: BaseEngine, spec: Callable[..., LaunchSpec]
+) -> None:
     large = MODEL.model_copy(update={"source": "deepseek-ai/DeepSeek-R1"})
-    made = order(engine, model=large, tensor=1, twin=TwinConfig(system="h200_sxm"))
+    made = spec(engine, model=large, tensor=1, twin=TwinConfig(system="h200_sxm"))
     with pytest.raises(OutOfMemory), launched(made, devices=("0",)):
         pass
 
@@ -93,8 +95,8 @@ def test_a_model_too_large_dies_of_memory(engine: BaseEngine, order: Callable[..
         (Vllm(gpu_memory_utilization=0.02), OutOfMemory),
     ],
 )
-def test_what_the_engine_would_refuse_is_refused(
-    engine: BaseEngine, expected: type[ServingError], order: Callable[..., Order]
+def test_what_the_engine_would_reject_is_rejected(
+    engine: BaseEngine, expected: type[ServingError], spec: Callable[..., LaunchSpec]
 ) -> None:
-    with pytest.raises(expected), launched(order(engine), devices=("0", "1")):
+    with pytest.raises(expected), launched(spec(engine), devices=("0", "1")):
         pass

@@ -1,4 +1,4 @@
-"""The twin over real sockets: tokens are conserved, lengths exact, and nothing is left behind."""
+"""The twin over real sockets: exact lengths, no token lost, no block leaked."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from serving.probe import free_port, get, get_json, healthy
-from tests.serving.twin.frameworks.test_faces import parsed
+from tests.serving.twin.frameworks.test_dialects import parsed
 
 ROOT = Path(__file__).parents[4]
 ARGV = {
@@ -104,7 +104,7 @@ def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
 
 
 @pytest.mark.parametrize("framework", ARGV)
-def test_a_stream_has_as_many_tokens_as_asked_for(start: Start, framework: str) -> None:
+def test_a_stream_has_exactly_max_tokens(start: Start, framework: str) -> None:
     twin = start(framework=framework)
     events = twin.events(prompt=[1, 2, 3], max_tokens=20, stream_options={"include_usage": True})
     *tokens, usage = events
@@ -116,7 +116,7 @@ def test_a_stream_has_as_many_tokens_as_asked_for(start: Start, framework: str) 
     assert get_json(twin.url + path)["version"].startswith("twin of")
 
 
-def test_chat_begins_with_a_role_and_counts_as_it_goes(start: Start) -> None:
+def test_chat_starts_with_a_role_and_reports_continuous_usage(start: Start) -> None:
     twin = start()
     options = {"include_usage": True, "continuous_usage_stats": True}
     opening, *tokens, last = twin.events(
@@ -130,24 +130,24 @@ def test_chat_begins_with_a_role_and_counts_as_it_goes(start: Start) -> None:
     assert last["usage"]["prompt_tokens"] == 3
 
 
-def test_whole_answers(start: Start) -> None:
+def test_responses_without_streaming(start: Start) -> None:
     twin = start()
     status, text = twin.ask(prompt="hello world", max_tokens=5)
-    told = json.loads(text)
-    assert (status, told["choices"][0]["text"]) == (200, " tok" * 5)
-    assert told["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    response = json.loads(text)
+    assert (status, response["choices"][0]["text"]) == (200, " tok" * 5)
+    assert response["usage"] == {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
     _, text = twin.ask("/v1/chat/completions", messages=[{"content": "hi"}], max_tokens=1)
     assert json.loads(text)["choices"][0]["message"]["content"] == " tok"
 
 
-def test_the_stream_interval_gathers_tokens(start: Start) -> None:
+def test_the_stream_interval_groups_tokens(start: Start) -> None:
     twin = start("--stream-interval", "4")
     events = twin.events(prompt=[1], max_tokens=12)
     words = [each["choices"][0]["text"].count("tok") for each in events]
     assert words == [1, 4, 4, 3]
 
 
-def test_speculation_gives_all_tokens(start: Start) -> None:
+def test_speculation_streams_all_tokens(start: Start) -> None:
     twin = start("--speculative-config", '{"num_speculative_tokens":3}')
     events = twin.events(prompt=[1], max_tokens=100)
     words = [each["choices"][0]["text"].count("tok") for each in events]
@@ -157,7 +157,7 @@ def test_speculation_gives_all_tokens(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({"model": "two", "prompt": [1]}, 404, "`two` does not exist"),
         ({"prompt": [1] * 4000, "max_tokens": 97}, 400, "maximum context length is 4096"),
@@ -171,14 +171,16 @@ def test_speculation_gives_all_tokens(start: Start) -> None:
         ({}, 400, "one string"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(start: Start, body: Any, status: int, said: str) -> None:
+def test_invalid_requests_are_rejected_with_a_reason(
+    start: Start, body: Any, status: int, message: str
+) -> None:
     twin = start()
     got, text = twin.ask(**body)
     assert got == status
-    assert said in json.loads(text)["error"]["message"]
+    assert message in json.loads(text)["error"]["message"]
 
 
-def test_http_itself(start: Start) -> None:
+def test_http_framing_pipelining_and_limits(start: Start) -> None:
     twin = start()
     body = json.dumps({"prompt": [[1, 2]], "max_tokens": 2}).encode()
     head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -203,10 +205,10 @@ def test_http_itself(start: Start) -> None:
     assert answer[0] == 405
 
 
-def test_who_goes_away_leaves_nothing_behind(start: Start) -> None:
+def test_disconnected_clients_free_their_requests(start: Start) -> None:
     twin = start(blocks=500, base_s=0.01)
     with contextlib.ExitStack() as stack:
-        for user in range(1000, 1020):  # more than there is room for: some wait
+        for user in range(1000, 1020):  # more than fit the cache: some wait
             ask = {"prompt": [user] * 500, "max_tokens": 3000, "stream": True}
             body = json.dumps(ask).encode()
             head = b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -220,7 +222,7 @@ def test_who_goes_away_leaves_nothing_behind(start: Start) -> None:
     assert len(twin.events(prompt=[1], max_tokens=3)) == 3
 
 
-def test_too_many_are_preempted_and_still_get_all(start: Start) -> None:
+def test_preempted_requests_still_get_all_tokens(start: Start) -> None:
     twin = start("--no-enable-prefix-caching", blocks=64, context=1024, base_s=0.005)
     report = load(twin, "--concurrency", "16", "--input-tokens", "64", "--output-tokens", "128")
     assert [level["load"] for level in report["levels"]] == ["closed 16"]
@@ -230,7 +232,7 @@ def test_too_many_are_preempted_and_still_get_all(start: Start) -> None:
 
 
 def load(twin: Twin, *flags: str) -> Any:
-    """What our own load generator says."""
+    """The JSON report of our load generator."""
     out = subprocess.run(
         [sys.executable, "-m", "loadgen", twin.url, *flags, "--requests", "48", "--json", "-"],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -239,7 +241,7 @@ def load(twin: Twin, *flags: str) -> Any:
     return json.loads(out.stdout)
 
 
-def test_the_prefix_cache_knows_what_came_before(start: Start) -> None:
+def test_repeated_prefixes_hit_the_prefix_cache(start: Start) -> None:
     twin = start()
     shared = list(range(1000, 1640))
     twin.ask(prompt=[*shared, 1, 2, 3], max_tokens=2)
@@ -250,7 +252,7 @@ def test_the_prefix_cache_knows_what_came_before(start: Start) -> None:
     assert twin.metrics()["vllm:prefix_cache_hits_total"] == 640
 
 
-def test_power_lag_and_what_it_is(start: Start) -> None:
+def test_power_lag_and_description_pages(start: Start) -> None:
     twin = start()
     first = get_json(f"{twin.url}/twin/power")
     idle = first["devices"][0]["power_w"]
@@ -269,7 +271,7 @@ def test_power_lag_and_what_it_is(start: Start) -> None:
     assert about["setup"]["context_tokens"] == 4096
 
 
-def test_sigterm_ends_it_at_once(start: Start) -> None:
+def test_sigterm_stops_it_at_once(start: Start) -> None:
     twin = start(base_s=5.0)
     with socket.create_connection(("127.0.0.1", twin.port)) as sock:
         sock.sendall(

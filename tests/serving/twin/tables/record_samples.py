@@ -1,4 +1,4 @@
-"""Records what the oracle says, for test_oracle_samples.py; run where the extra `twin` is installed.
+"""Records step times of the kernel database for test_recorded_samples.py. Needs the extra `twin`.
 
 python tests/serving/twin/tables/record_samples.py [QUERIES [FILE]]
 """
@@ -11,10 +11,10 @@ from dataclasses import astuple
 from math import exp, log
 from pathlib import Path
 
-from serving.twin.tables.build import oracles, twice_s
+from serving.twin.tables.build import double_counted_s, kernel_times
 from serving.twin.tables.steptime import TableKey
 
-HERE = Path(__file__).with_name("oracle_samples.json")
+HERE = Path(__file__).with_name("recorded_samples.json")
 Query = tuple[int, float, int, float]
 # A spread of systems, frameworks, attention kinds (GQA, sliding windows, MLA, DSA, linear), layouts.
 KEYS = (
@@ -45,7 +45,7 @@ KEYS = (
 
 
 def query(draw: random.Random) -> Query:
-    """A third each: decodes only, prompts only (whole ones, or a chunk of one), both."""
+    """A third each: decode only, prefill only (whole prompts, or a chunk of one), both."""
 
     def size(low: int, high: int) -> int:
         return round(exp(draw.uniform(log(low), log(high))))
@@ -63,19 +63,19 @@ def query(draw: random.Random) -> Query:
 
 
 def reference(key: TableKey) -> Callable[[Query], float]:
-    """What the table stands for, from the oracle itself."""
-    oracle, attention = oracles(key)
-    twice = twice_s(attention)
+    """Step times from the kernel database itself, as a table should give them."""
+    times, attention = kernel_times(key)
+    twice_s = double_counted_s(attention)
 
     def step_s(asked: Query) -> float:
         tokens, attended, decodes, context = asked
         if not tokens:
-            return oracle.alone_s(decodes) + attention.decode_s(decodes, context)
+            return times.alone_s(decodes) + attention.decode_s(decodes, context)
         rows = decodes + round(max(1.0, tokens / (2 * attended)))
-        seconds = oracle.shared_s(tokens + decodes) + oracle.rows_s(rows)
+        seconds = times.shared_s(tokens + decodes) + times.rows_s(rows)
         seconds += attention.context_s(tokens, attended)
         if decodes:
-            seconds += max(0.0, attention.decode_s(decodes, context) - twice)
+            seconds += max(0.0, attention.decode_s(decodes, context) - twice_s)
         return seconds
 
     return step_s

@@ -1,4 +1,4 @@
-"""The arithmetic of a step: between its points, beyond them, and how its parts make a step."""
+"""The arithmetic of a step: interpolation, extrapolation, and the sum of its parts."""
 
 from dataclasses import replace
 
@@ -16,13 +16,13 @@ increments = st.lists(st.floats(0, 10), min_size=5, max_size=5)
 places = st.floats(0, 2000)
 
 
-def rising(steps: list[float]) -> list[float]:
+def increasing(steps: list[float]) -> list[float]:
     total: list[float] = np.cumsum(steps).tolist()
     return total
 
 
 def product(scale: float) -> Surface:
-    """A cost of tokens × attended, as attention's is."""
+    """A cost of tokens × attended tokens, as attention has."""
     return Surface(GRID, GRID, [[scale * x * y for y in GRID] for x in GRID])
 
 
@@ -40,21 +40,21 @@ def a_table() -> StepTable:
 
 
 @given(increments, places, places)
-def test_a_rising_curve_rises_everywhere(steps: list[float], a: float, b: float) -> None:
-    curve = Curve(GRID, rising(steps))
+def test_an_increasing_curve_increases_everywhere(steps: list[float], a: float, b: float) -> None:
+    curve = Curve(GRID, increasing(steps))
     low, high = sorted((a, b))
     assert curve.at(low) <= curve.at(high) + 1e-9
 
 
 @given(increments, st.floats(1, 256))
-def test_a_curve_is_numpys_between_its_points(steps: list[float], x: float) -> None:
-    values = rising(steps)
+def test_a_curve_equals_numpys_interp_between_its_points(steps: list[float], x: float) -> None:
+    values = increasing(steps)
     assert Curve(GRID, values).at(x) == pytest.approx(np.interp(x, GRID, values), abs=1e-9)
 
 
 @given(increments, st.sampled_from(GRID))
 def test_a_curve_has_no_jumps(steps: list[float], at: float) -> None:
-    curve = Curve(GRID, rising(steps))
+    curve = Curve(GRID, increasing(steps))
     assert curve.at(at - 1e-9) == pytest.approx(curve.at(at + 1e-9), abs=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_a_surface_is_exact_for_a_product_on_and_beyond_its_grid(x: float, y: fl
 
 
 @given(st.lists(increments, min_size=5, max_size=5), places, places, st.floats(0, 500))
-def test_a_rising_surface_rises_in_its_grid(
+def test_an_increasing_surface_increases_in_its_grid(
     steps: list[list[float]], x: float, y: float, more: float
 ) -> None:
     rows: list[list[float]] = np.cumsum(np.cumsum(steps, axis=0), axis=1).tolist()
@@ -73,7 +73,7 @@ def test_a_rising_surface_rises_in_its_grid(
     assert surface.at(x, y) <= surface.at(x, min(y + more, 256)) + 1e-9
 
 
-def test_nothing_costs_less_than_nothing() -> None:
+def test_extrapolated_times_are_not_negative() -> None:
     assert Curve([1, 2], [5, 1]).at(100) == 0.0
     assert Surface([1, 2], [1, 2], [[5, 5], [1, 1]]).at(100, 1) == 0.0
 
@@ -89,13 +89,13 @@ def test_the_parts_of_a_step() -> None:
     assert mixed == pytest.approx(74.0 + 1.2 + 0.01 * 64 * 8 + 0.001 * 8 * 32)
 
 
-def test_what_both_attentions_count_is_counted_once() -> None:
-    table, once = a_table(), replace(a_table(), twice_s=0.1)
+def test_double_counted_time_is_subtracted_from_mixed_steps_only() -> None:
+    table, once = a_table(), replace(a_table(), double_counted_s=0.1)
     assert table.step_s(64, 8, 8, 32) - once.step_s(64, 8, 8, 32) == pytest.approx(0.1)
     assert table.step_s(64, 8, 0, 0) == once.step_s(64, 8, 0, 0)
     assert table.step_s(0, 0, 8, 32) == once.step_s(0, 0, 8, 32)
     # Never less than the step without the decodes' attention.
-    assert replace(table, twice_s=99.0).step_s(64, 8, 8, 32) == pytest.approx(80.32)
+    assert replace(table, double_counted_s=99.0).step_s(64, 8, 8, 32) == pytest.approx(80.32)
 
 
 @given(st.integers(1, 500), st.floats(0.5, 500), st.integers(0, 200), st.floats(1, 500))
@@ -107,7 +107,7 @@ def test_more_work_takes_longer(tokens: int, attended: float, decodes: int, past
     assert seconds <= table.step_s(tokens, attended, decodes, past + 50)
 
 
-def test_a_key_counts_gpus_and_reads_as_a_line() -> None:
+def test_gpus_and_text_of_a_key() -> None:
     assert KEY.gpus == 8
     assert str(KEY) == "llama-3.1-8b (bf16 weights, fp8 cache) on b300_sxm vllm tp2 dp4 ep8"
 

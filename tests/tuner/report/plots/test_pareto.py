@@ -1,4 +1,4 @@
-"""The picture says what the results say; both drawings of it open."""
+"""The plotted data agree with the results; both plots are well-formed."""
 
 import re
 from dataclasses import replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.sample import sample_config, sample_study
+from tests.tuner.samples.study import sample_config, sample_study
 from tuner.config.groups.objective import Axis, ObjectiveConfig
-from tuner.report.plots.pareto import page_of, png_of, write_plots
-from tuner.report.plots.pareto_data import picture
+from tuner.report.plots.pareto import pareto_html, pareto_png, write_plots
+from tuner.report.plots.pareto_data import pareto_data
 from tuner.results.ledger import Finished, results
 from tuner.trial.result import Completed
 
@@ -25,64 +25,64 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[Finished]:
 
 
 def test_every_measured_trial_is_a_curve_of_its_levels(entries: list[Finished]) -> None:
-    drawn = picture(CONFIG, entries)
+    drawn = pareto_data(CONFIG, entries)
     assert [curve.number for curve in drawn.curves] == [0, 1, 2, 3, 6, 7, 8, 9]
-    assert {len(curve.marks) for curve in drawn.curves} == {4}
+    assert {len(curve.points) for curve in drawn.curves} == {4}
     assert [curve.number for curve in drawn.curves if curve.is_default] == [0, 1]
     assert drawn.engines == ["llamacpp", "vllm"]
     assert drawn.subtitle == "32 → 32 tokens · 8 trials measured · 2 failed"
 
 
-def test_no_mark_dominates_the_front(entries: list[Finished]) -> None:
-    drawn = picture(CONFIG, entries)
-    marks = [mark for curve in drawn.curves for mark in curve.marks]
-    for mark in marks:
-        better = any(m.x >= mark.x and m.y >= mark.y and m != mark for m in marks)
-        assert (mark in drawn.front) == (not better)
+def test_no_point_dominates_the_front(entries: list[Finished]) -> None:
+    drawn = pareto_data(CONFIG, entries)
+    points = [point for curve in drawn.curves for point in curve.points]
+    for point in points:
+        better = any(m.x >= point.x and m.y >= point.y and m != point for m in points)
+        assert (point in drawn.front) == (not better)
 
 
-def test_the_best_of_a_tier_is_marked_and_its_promise_drawn(entries: list[Finished]) -> None:
-    drawn = picture(CONFIG, entries)
-    assert [(mark.number, mark.load, tiers) for mark, tiers in drawn.best] == [
+def test_the_best_of_a_tier_and_its_limit_are_drawn(entries: list[Finished]) -> None:
+    drawn = pareto_data(CONFIG, entries)
+    assert [(point.number, point.load, tiers) for point, tiers in drawn.best] == [
         (2, "closed 8", "bulk, standard"),
         (6, "closed 2", "premium"),
     ]
-    assert dict(drawn.promises) == pytest.approx(
+    assert dict(drawn.slo_limits) == pytest.approx(
         {"standard": 1000 / 60, "premium": 1000 / 15, "instant": 200}
     )
-    assert [tier for tier, _ in drawn.visible_promises] == ["standard", "premium"]
+    assert [tier for tier, _ in drawn.visible_slo_limits] == ["standard", "premium"]
 
 
-def test_other_axes_are_drawn_alike(entries: list[Finished]) -> None:
+def test_other_axes_are_drawn_the_same_way(entries: list[Finished]) -> None:
     axes = (
         Axis(metric="ttft_p99_ms", direction="min"),
         Axis(metric="usd_per_m_output_tok", direction="min"),
     )
     objective = CONFIG.objective.model_copy(update={"axes": axes})
-    drawn = picture(CONFIG.model_copy(update={"objective": objective}), entries)
+    drawn = pareto_data(CONFIG.model_copy(update={"objective": objective}), entries)
     assert (drawn.x_label, drawn.y_label) == ("TTFT p99 (ms)", "$ per million output tokens")
     assert drawn.front
-    assert dict(drawn.promises)["standard"] == 500
+    assert dict(drawn.slo_limits)["standard"] == 500
     xs, ys = [m.x for m in drawn.front], [m.y for m in drawn.front]
     assert xs == sorted(xs)
     assert ys == sorted(ys, reverse=True)
-    assert png_of(drawn).startswith(b"\x89PNG")
-    assert "less is better" in page_of(drawn)
+    assert pareto_png(drawn).startswith(b"\x89PNG")
+    assert "less is better" in pareto_html(drawn)
 
 
-def test_a_loss_is_inside_the_picture(entries: list[Finished]) -> None:
+def test_a_loss_is_inside_the_plot(entries: list[Finished]) -> None:
     result = entries[0].result
     assert isinstance(result, Completed)
     point = result.points[0]
     loss = replace(point, metrics={**point.metrics, "loss": -3.0})
-    drawn = picture(
+    drawn = pareto_data(
         CONFIG.model_copy(update={"objective": ObjectiveConfig(axes=(AXIS, Axis(metric="loss")))}),
         [replace(entries[0], result=replace(result, points=(loss,)))],
     )
     assert drawn.depth < -3.0
     assert drawn.reach[1] > 0
-    assert picture(CONFIG, entries).depth == 0
-    assert png_of(drawn).startswith(b"\x89PNG")
+    assert pareto_data(CONFIG, entries).depth == 0
+    assert pareto_png(drawn).startswith(b"\x89PNG")
 
 
 def test_an_invalid_point_is_drawn_but_not_on_the_front(entries: list[Finished]) -> None:
@@ -92,28 +92,28 @@ def test_an_invalid_point_is_drawn_but_not_on_the_front(entries: list[Finished])
         replace(p, invalid_because=("the client was late",)) for p in entry.result.points
     )
     broken = replace(entry, result=replace(entry.result, points=points))
-    drawn = picture(CONFIG, [*entries[:8], broken])
-    assert all(mark.number != 8 for mark in drawn.front)
-    marks = next(curve.marks for curve in drawn.curves if curve.number == 8)
-    assert all("not valid: the client was late" in mark.detail for mark in marks)
-    assert png_of(drawn).startswith(b"\x89PNG")
+    drawn = pareto_data(CONFIG, [*entries[:8], broken])
+    assert all(point.number != 8 for point in drawn.front)
+    points = next(curve.points for curve in drawn.curves if curve.number == 8)
+    assert all("not valid: the client was late" in point.detail for point in points)
+    assert pareto_png(drawn).startswith(b"\x89PNG")
 
 
 def test_a_study_without_results_still_draws() -> None:
-    drawn = picture(CONFIG, [])
+    drawn = pareto_data(CONFIG, [])
     assert drawn.front == ()
-    assert png_of(drawn).startswith(b"\x89PNG")
-    assert "0 trials measured" in page_of(drawn)
+    assert pareto_png(drawn).startswith(b"\x89PNG")
+    assert "0 trials measured" in pareto_html(drawn)
 
 
 def test_modelled_figures_say_so(entries: list[Finished]) -> None:
     facts = {"modelled": True}
     emulated = replace(entries[0], result=replace(entries[0].result, provenance=facts))
-    assert "MODELLED" in picture(CONFIG, [emulated]).subtitle
-    assert "MODELLED" not in picture(CONFIG, entries).subtitle
+    assert "MODELLED" in pareto_data(CONFIG, [emulated]).subtitle
+    assert "MODELLED" not in pareto_data(CONFIG, entries).subtitle
 
 
-def test_the_page_needs_no_network_and_tells_the_knobs(
+def test_the_page_needs_no_network_and_shows_the_knobs(
     entries: list[Finished], tmp_path: Path
 ) -> None:
     page, png = write_plots(CONFIG, entries, tmp_path)
@@ -124,6 +124,6 @@ def test_the_page_needs_no_network_and_tells_the_knobs(
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_can_not_break_the_page(entries: list[Finished]) -> None:
+def test_names_cannot_break_the_page(entries: list[Finished]) -> None:
     config = CONFIG.model_copy(update={"name": "<script>alert(1)</script>"})
-    assert "<script>alert(1)" not in page_of(picture(config, entries))
+    assert "<script>alert(1)" not in pareto_html(pareto_data(config, entries))

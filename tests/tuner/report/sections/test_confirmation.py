@@ -1,4 +1,4 @@
-"""What is shown of a confirmation: on the screen while it runs and after it, and in MLflow."""
+"""What is shown of re-measured candidates: in the report, while the study runs, and in MLflow."""
 
 import io
 import re
@@ -9,9 +9,9 @@ import mlflow
 import pytest
 from rich.console import Console
 
-from tests.tuner.cli.test_studies import Captured, bare_machine
+from tests.tuner.cli.fixtures import Captured, bare_machine
 from tests.tuner.confirm.test_rounds import CONFIG, measured, play
-from tests.tuner.sample import POINTS, sample_config
+from tests.tuner.samples.study import POINTS, sample_config
 from tests.tuner.study.test_local_pool import SMALL, only_study
 from tuner.analysis.recommendation import share
 from tuner.cli.parser import main
@@ -19,7 +19,7 @@ from tuner.config.groups.objective import Axis, ObjectiveConfig
 from tuner.config.study import StudyConfig
 from tuner.confirm.ranking import Standing
 from tuner.confirm.repeat import RepeatProposal
-from tuner.confirm.results import confirmed, in_unit
+from tuner.confirm.results import in_unit, remeasured
 from tuner.report.progress import Display
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger, read, searched
@@ -38,39 +38,40 @@ def report(folder: Path, config: StudyConfig = CONFIG, width: int = 100) -> str:
     return out.getvalue()
 
 
-def test_the_report_shows_who_is_best_how_surely_and_what_luck_added(tmp_path: Path) -> None:
+def test_the_report_shows_the_best_its_probability_and_the_selection_bias(tmp_path: Path) -> None:
     play(tmp_path)
     said = report(tmp_path)
-    for tier in confirmed(CONFIG, read(tmp_path)):
-        assert f"Confirmed, {tier.tier}: throughput_output_tok_s_device" in said
+    for tier in remeasured(CONFIG, read(tmp_path)):
+        assert f"Candidates re-measured, {tier.tier}: throughput_output_tok_s_device" in said
         assert f"{tier.tier}: {tier.verdict.text}" in said
-    assert "when measured again" in said[said.index("Best of each tier") :]
+    assert "when re-measured" in said[said.index("Best of each tier") :]
     assert "intervals at 97%" in said
     assert "P(best)" in said
+    assert "selection bias" in said
     assert said.count("(default)") >= 6
 
 
 def test_the_tables_fit_a_narrow_screen(tmp_path: Path) -> None:
     play(tmp_path)
     said = report(tmp_path, width=80)
-    tables = said[said.index("Confirmed, ") : said.index("Measured again:")]
+    tables = said[said.index("Candidates re-measured, ") : said.index("Re-measured:")]
     assert "…" not in tables
 
 
-def test_a_search_without_repeats_is_reported_as_ever(tmp_path: Path) -> None:
+def test_a_search_without_repeats_has_no_such_section(tmp_path: Path) -> None:
     play(tmp_path, sample_config().model_copy(update={"search": CONFIG.search}), most=10)
-    assert "Confirmed" not in report(tmp_path)
+    assert "re-measured" not in report(tmp_path)
 
 
-def test_in_its_middle_it_claims_nothing(tmp_path: Path) -> None:
+def test_an_unfinished_confirmation_names_no_best(tmp_path: Path) -> None:
     play(tmp_path, most=12)
     said = report(tmp_path)
-    assert "not decided yet" in said or "nothing was measured yet" in said
+    assert "undecided between" in said or "not re-measured yet" in said
     assert "is best after" not in said
 
 
 def lucky(proposal: Proposal) -> Measured:
-    """The search is lucky with trial 6: for once it is 30 % faster than it is."""
+    """As measured, but the search sees trial 6 30 % faster than it is."""
     found = measured(proposal)
     if isinstance(proposal, RepeatProposal) or proposal.point != POINTS[6]:
         return found
@@ -88,28 +89,28 @@ def lucky(proposal: Proposal) -> Measured:
     return replace(found, result=replace(found.result, points=points))
 
 
-def test_the_chosen_one_is_recommended_though_the_search_scored_another_higher(
+def test_the_re_measured_best_is_recommended_though_the_search_scored_another_higher(
     tmp_path: Path,
 ) -> None:
     play(tmp_path, measure=lucky)
     entries = searched(read(tmp_path))
     found = best_per_tier(CONFIG.slo, CONFIG.objective, [each.result for each in entries])
-    tiers = {tier.tier: tier for tier in confirmed(CONFIG, read(tmp_path))}
+    tiers = {tier.tier: tier for tier in remeasured(CONFIG, read(tmp_path))}
     bulk, best = tiers["bulk"].chosen, found["bulk"]
     assert isinstance(best, Winner)
     assert entries[best.index].number == 6
     assert bulk is not None
-    assert bulk.contender.of == 2
+    assert bulk.candidate.of == 2
     said = report(tmp_path)
-    assert "trial 2, llamacpp: best when measured again" in said
-    # Of all tiers together, by what was measured again: nothing is above the best.
-    means = {row.contender.of: row.standing.mean or 0.0 for row in tiers["bulk"].rows}
-    fast = {row.contender.of: row.standing.mean or 0.0 for row in tiers["premium"].rows}
+    assert "trial 2, llamacpp: best when re-measured" in said
+    # Over all tiers, by re-measured values: nothing is above the best.
+    means = {row.candidate.of: row.standing.mean or 0.0 for row in tiers["bulk"].rows}
+    fast = {row.candidate.of: row.standing.mean or 0.0 for row in tiers["premium"].rows}
     together = said[said.index("Recommended for all tiers together") :].splitlines()
     number = int(together[1].split(",")[0].removeprefix("trial "))
     assert f"bulk {means[number] / means[2]:.0%}" in together[1]
     assert number in fast or "premium" in together[1]
-    rest = said[said.index("Recommended") : said.index("Confirmed, bulk")]
+    rest = said[said.index("Recommended") : said.index("Candidates re-measured, bulk")]
     assert "trial 2, llamacpp" in rest
     assert max(int(each) for each in re.findall(r" (\d+)%", together[1])) <= 100
 
@@ -132,12 +133,12 @@ def test_the_display_counts_no_repeat_as_a_trial_or_a_new_best(tmp_path: Path) -
         while proposal := study.ask():
             study.finished(proposal.number, measured(proposal))
     lines = out.getvalue().splitlines()
-    first = next(i for i, line in enumerate(lines) if "round 1 of 5 at most" in line)
+    first = next(i for i, line in enumerate(lines) if "round 1 of at most 5" in line)
     assert "trial 10 of 10" in "\n".join(lines[:first])
     assert "new best" in "\n".join(lines[:first])
     assert "new best" not in "\n".join(lines[first:])
     assert "trial 11" not in out.getvalue()
-    assert "again: llamacpp" in "\n".join(lines[first:])
+    assert "repeat: llamacpp" in "\n".join(lines[first:])
 
 
 @pytest.mark.filterwarnings("ignore::Warning")  # of mlflow's own dependencies
@@ -161,7 +162,7 @@ def test_mlflow_keeps_repeats_apart_from_points(tmp_path: Path) -> None:
     assert len(runs("point")) == 8 * 4
     assert {run.data.tags["round"] for run in runs("repeat")} >= {"0", "1", "2"}
     (study,) = runs("study")
-    for tier in confirmed(config, read(folder)):
+    for tier in remeasured(config, read(folder)):
         assert tier.chosen is not None
         name = f"throughput_output_tok_s_device_in_{tier.tier}_confirmed"
         assert study.data.metrics[name] == pytest.approx(tier.chosen.standing.mean)
@@ -170,14 +171,14 @@ def test_mlflow_keeps_repeats_apart_from_points(tmp_path: Path) -> None:
 
 def test_joules_a_token_are_shown_as_such() -> None:
     worth = Standing("a", 3, 0, mean=4.0, low=2.0, high=5.0, searched=8.0)
-    joules = ObjectiveConfig(throughput="energy_j_per_output_tok", direction="min")
+    joules = ObjectiveConfig(metric="energy_j_per_output_tok", direction="min")
     shown = in_unit(worth, joules)
     assert (shown.mean, shown.low, shown.high, shown.searched) == (0.25, 0.2, 0.5, 0.125)
     assert in_unit(worth, ObjectiveConfig()) == worth
 
 
 def test_a_simulated_study_confirms_its_best(bare_machine: Path, capsys: Captured) -> None:
-    confirm = ("search.confirm.contenders=1", "search.confirm.repeats_max=3")
+    confirm = ("search.confirm.candidates=1", "search.confirm.repeats_max=3")
     assert main(["simulate", *SMALL, *confirm, "search.trials=4", "--workers", "1"]) == 0
     assert "is best after 3 rounds" in capsys.readouterr().out
     again = [entry for entry in read(only_study(bare_machine)) if entry.repeat and entry.result]

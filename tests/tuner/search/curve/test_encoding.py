@@ -1,4 +1,4 @@
-"""Points as vectors: what is alike is near, and what engines share is shared."""
+"""Points as vectors, feasibility, the initial design, and priors."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from tuner.config.groups.space import Space
 from tuner.search.curve.encoding import MIDDLE, Encoder, bits_of
-from tuner.search.curve.feasibility import LEAST, likely
+from tuner.search.curve.feasibility import MIN_PROBABILITY, completion_probability
 from tuner.search.curve.initial_design import rarity
 from tuner.search.curve.kernel import Dimensions
-from tuner.search.curve.prior import TRUSTS, deviations, interpolated, trusts
-from tuner.search.space import enumerate_points
+from tuner.search.curve.prior import WEIGHTS, deviations, interpolated, weight_probabilities
+from tuner.search.space import SearchSpace
 
 SPACE = Space.model_validate(
     {
@@ -24,6 +24,7 @@ SPACE = Space.model_validate(
         }
     }
 )
+ENGINES = ("vllm", "trtllm")
 MEANINGS = {
     "engine.vllm.max_num_seqs": "max_sequences",
     "engine.trtllm.max_batch_size": "max_sequences",
@@ -31,7 +32,7 @@ MEANINGS = {
 
 
 def encoder(**fixed: object) -> Encoder:
-    return Encoder(SPACE, ["vllm", "trtllm"], fixed, MEANINGS)
+    return Encoder(SearchSpace(SPACE, ENGINES, fixed), MEANINGS)
 
 
 def column(name: str) -> int:
@@ -75,13 +76,13 @@ def test_bits_of_words(word: str, bits: float | None) -> None:
 def test_what_a_point_leaves_open_is_as_fixed_or_in_the_middle() -> None:
     index = column("max_sequences")
     assert encoder().encode([{}])[0, index] == MIDDLE
-    told = encoder(**{"engine.vllm.max_num_seqs": 1024})
-    assert told.encode([{}])[0, index] == 1.0
+    open_point = encoder(**{"engine.vllm.max_num_seqs": 1024})
+    assert open_point.encode([{}])[0, index] == 1.0
 
 
 @given(st.integers(0, 1000))
 def test_every_point_lies_in_the_unit_cube_and_differs_from_others(seed: int) -> None:
-    points = list(enumerate_points(SPACE, ["vllm", "trtllm"]))
+    points = list(SearchSpace(SPACE, ENGINES).enumerate_points())
     some = np.random.default_rng(seed).choice(len(points), 8, replace=False)
     rows = encoder().encode([points[i] for i in some])
     assert ((rows >= 0) & (rows <= 1)).all()
@@ -91,29 +92,29 @@ def test_every_point_lies_in_the_unit_cube_and_differs_from_others(seed: int) ->
 def test_rare_levels_come_first() -> None:
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     dimensions = Dimensions.of(["a", "b"])
-    worth = rarity(x, dimensions, np.array([0, 0, 1]), np.array([1, 2, 3]))
-    assert worth.argmax() == 2
-    assert worth[0] < worth[1]
+    rare = rarity(x, dimensions, np.array([0, 0, 1]), np.array([1, 2, 3]))
+    assert rare.argmax() == 2
+    assert rare[0] < rare[1]
 
 
 def test_failures_in_a_box_are_expected_there_and_nothing_is_ruled_out() -> None:
     rng = np.random.default_rng(0)
     x = rng.random((200, 3))
     broken = (x[:, 0] > 0.5) & (x[:, 1] > 0.5)
-    odds = likely(x, {i: bool(broken[i]) for i in range(60)}, np.arange(60, 200))
+    odds = completion_probability(x, {i: bool(broken[i]) for i in range(60)}, np.arange(60, 200))
     assert odds[broken[60:]].mean() < 0.5 * odds[~broken[60:]].mean()
     assert odds[~broken[60:]].mean() > 0.8
-    assert odds.min() >= LEAST
-    assert (likely(x, {0: False}, np.arange(5)) == 1).all()
-    assert (likely(x, {0: True}, np.arange(5)) == 0.5).all()
+    assert odds.min() >= MIN_PROBABILITY
+    assert (completion_probability(x, {0: False}, np.arange(5)) == 1).all()
+    assert (completion_probability(x, {0: True}, np.arange(5)) == 0.5).all()
 
 
-def test_one_failure_condemns_nobody() -> None:
+def test_one_failure_rules_nothing_out() -> None:
     x = np.array([[0.0], [1.0], [0.9]])
-    assert likely(x, {0: False, 1: True}, np.array([2]))[0] > 0.3
+    assert completion_probability(x, {0: False, 1: True}, np.array([2]))[0] > 0.3
 
 
-def test_deviations_have_no_level_and_nothing_said_shifts_nothing() -> None:
+def test_deviations_have_no_level_and_are_0_without_a_prediction() -> None:
     curves = np.log(np.random.default_rng(0).random((5, 3, 2)) + 0.5)
     curves[0, 1] = np.nan
     apart = deviations(curves)
@@ -121,16 +122,16 @@ def test_deviations_have_no_level_and_nothing_said_shifts_nothing() -> None:
     np.testing.assert_allclose(apart.sum(0), 0, atol=1e-12)
 
 
-def test_between_loads_a_prior_is_read_off_the_line() -> None:
+def test_between_loads_a_prior_is_interpolated() -> None:
     curves = np.array([[0.0, 5.0], [1.0, 7.0]])
     got = interpolated(curves, np.array([0.0, 2.0]), np.array([1.0, 2.0, 9.0]))
     np.testing.assert_allclose(got, [[0.5, 6.0], [1.0, 7.0], [1.0, 7.0]])
 
 
-@given(st.lists(st.floats(-500, 500), min_size=len(TRUSTS), max_size=len(TRUSTS)))
-def test_trusts_are_probabilities_that_follow_the_evidence(evidence: list[float]) -> None:
-    odds = trusts(evidence)
+@given(st.lists(st.floats(-500, 500), min_size=len(WEIGHTS), max_size=len(WEIGHTS)))
+def test_weights_have_probabilities_that_follow_the_likelihood(logs: list[float]) -> None:
+    odds = weight_probabilities(logs)
     assert odds.sum() == pytest.approx(1)
-    best = int(np.argmax(evidence))
-    raised = [value + 50 * (i == best) for i, value in enumerate(evidence)]
-    assert trusts(raised)[best] >= odds[best]
+    best = int(np.argmax(logs))
+    raised = [value + 50 * (i == best) for i, value in enumerate(logs)]
+    assert weight_probabilities(raised)[best] >= odds[best]

@@ -7,16 +7,16 @@ import pytest
 
 from tuner.config.groups.space import Point, Space
 from tuner.search.base import Outcome, Suggestion
-from tuner.search.curve.acquisition import Floats, Goal
-from tuner.search.curve.candidates import Pool, Traits
+from tuner.search.curve.acquisition import Floats, Objective
+from tuner.search.curve.candidates import Candidates, Traits
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.prior import Prior
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.space import enumerate_points
+from tuner.search.space import SearchSpace
 from tuner.trial.result import OperatingPoint
 
-ENGINES = ["one", "two", "three"]
-SPACE = Space.model_validate(
+ENGINES = ("one", "two", "three")
+PARAMETERS = Space.model_validate(
     {
         "parameters": {
             "topology.tensor_parallel": {"type": "categorical", "choices": [1, 2, 4, 8]},
@@ -26,8 +26,9 @@ SPACE = Space.model_validate(
         }
     }
 )
+SPACE = SearchSpace(PARAMETERS, ENGINES)
 SPEED, RATE = "interactivity_tok_s_user", "throughput_output_tok_s_device"
-GOAL = Goal({SPEED: 1, RATE: 1}, {})
+OBJECTIVE = Objective({SPEED: 1, RATE: 1}, {})
 LOADS = [1, 4, 16, 64, 256]
 BROKEN = {("two", "nvfp4")}
 HASTE = {"one": 1.0, "two": 1.25, "three": 0.8}
@@ -59,14 +60,14 @@ def outcome(
     return Outcome({}, tuple(points))
 
 
-def pool() -> Pool:
+def candidates() -> Candidates:
     def traits(point: Point) -> Traits:
         devices = int(point["topology.tensor_parallel"])
         most = min(256.0, float(point["places"]))
         return Traits(devices, 1 / devices, most / devices, device_s=100.0 * devices)
 
-    made = Pool(Encoder(SPACE, ENGINES, {}), traits)
-    made.add(list(enumerate_points(SPACE, ENGINES)))
+    made = Candidates(Encoder(SPACE), traits)
+    made.add(list(SPACE.enumerate_points()))
     return made
 
 
@@ -111,30 +112,33 @@ def drive(
     return done
 
 
-FULL = volume(list(enumerate_points(SPACE, ENGINES)))
+FULL = volume(list(SPACE.enumerate_points()))
 
 
-def test_it_finds_the_front_where_chance_does_not() -> None:
+def test_it_finds_the_front_where_random_search_does_not() -> None:
     """324 points; the shares of the volume after 20 trials, over six seeds."""
-    found = [volume(drive(CurveSampler(GOAL, pool(), seed), 20, seed)) / FULL for seed in range(6)]
-    points = list(enumerate_points(SPACE, ENGINES))
-    blind = [
+    found = [
+        volume(drive(CurveSampler(OBJECTIVE, candidates(), seed), 20, seed)) / FULL
+        for seed in range(6)
+    ]
+    points = list(SPACE.enumerate_points())
+    random_search = [
         volume([points[i] for i in np.random.default_rng(seed).permutation(len(points))[:20]])
         / FULL
         for seed in range(20)
     ]
     assert np.median(found) > 0.95
-    assert np.median(found) > np.quantile(blind, 0.9)
+    assert np.median(found) > np.quantile(random_search, 0.9)
 
 
-def test_the_same_seed_and_answers_lead_the_same_way() -> None:
-    one, other = (drive(CurveSampler(GOAL, pool(), 3), 12) for _ in range(2))
+def test_the_same_seed_and_outcomes_give_the_same_suggestions() -> None:
+    one, other = (drive(CurveSampler(OBJECTIVE, candidates(), 3), 12) for _ in range(2))
     assert one == other
-    assert drive(CurveSampler(GOAL, pool(), 4), 12) != one
+    assert drive(CurveSampler(OBJECTIVE, candidates(), 4), 12) != one
 
 
 def test_four_at_once_are_four_different_points() -> None:
-    assert volume(drive(CurveSampler(GOAL, pool(), 1), 24, at_once=4)) / FULL > 0.9
+    assert volume(drive(CurveSampler(OBJECTIVE, candidates(), 1), 24, at_once=4)) / FULL > 0.9
 
 
 def test_what_fails_is_left_alone() -> None:
@@ -142,17 +146,19 @@ def test_what_fails_is_left_alone() -> None:
     tried = dict.fromkeys((True, False), 0)
     for seed in range(4):
         for broken in tried:
-            done = drive(CurveSampler(GOAL, pool(), seed), 28, broken=BROKEN if broken else ())
+            done = drive(
+                CurveSampler(OBJECTIVE, candidates(), seed), 28, broken=BROKEN if broken else ()
+            )
             tried[broken] += sum((p["engine"], p["weights"]) in BROKEN for p in done)
     assert tried[True] < 0.4 * tried[False]
 
 
-def test_an_engine_is_not_given_up_after_two_deaths() -> None:
-    """It dies wherever it has no nvfp4; the start shows that it dies, and not that it is the best of all."""
+def test_an_engine_is_still_tried_after_two_failures() -> None:
+    """It fails wherever it has no nvfp4; the initial design shows that, and not that it is the best of all."""
     broken = [("two", "bf16"), ("two", "fp8")]
     for seed in range(6):
-        sampler, rng = CurveSampler(GOAL, pool(), seed), np.random.default_rng(seed)
-        points = [p for p in enumerate_points(SPACE, ENGINES) if p["inert"] == 0.8]
+        sampler, rng = CurveSampler(OBJECTIVE, candidates(), seed), np.random.default_rng(seed)
+        points = [p for p in SPACE.enumerate_points() if p["inert"] == 0.8]
         others = [points[i] for i in rng.permutation(len(points)) if points[i]["engine"] != "two"]
         dead = [next(p for p in points if (p["engine"], p["weights"]) == each) for each in broken]
         for point in (*others[:10], *dead):
@@ -161,49 +167,49 @@ def test_an_engine_is_not_given_up_after_two_deaths() -> None:
         assert any(p["engine"] == "two" and p["weights"] == "nvfp4" for p in tried), seed
 
 
-def test_an_engine_that_always_dies_is_left_alone() -> None:
+def test_an_engine_that_always_fails_is_left_alone() -> None:
     broken = {("two", weights) for weights in BITS}
-    done = drive(CurveSampler(GOAL, pool(), 8), 24, broken=broken)
+    done = drive(CurveSampler(OBJECTIVE, candidates(), 8), 24, broken=broken)
     assert 4 <= sum(p["engine"] == "two" for p in done) <= 7
 
 
 @pytest.mark.parametrize(
-    "shown", [Outcome({}, ()), Outcome(None, failure="WorkerDied", chance=True)]
+    "shown", [Outcome({}, ()), Outcome(None, failure="WorkerDied", transient=True)]
 )
-def test_nor_is_one_tried_for_ever_that_shows_nothing(shown: Outcome) -> None:
-    """Its trials complete without a valid level, or die each time as if by chance."""
-    sampler, tried = CurveSampler(GOAL, pool(), 9), []
+def test_an_engine_without_a_valid_level_is_not_tried_for_ever(shown: Outcome) -> None:
+    """Its trials complete without a valid level, or fail each time with a transient failure."""
+    sampler, tried = CurveSampler(OBJECTIVE, candidates(), 9), []
     for _ in range(16):
         suggestion = sampler.suggest([])
         assert suggestion is not None
         point = suggestion.point
-        told = shown if point["engine"] == "two" else outcome(point)
-        sampler.learn(point, suggestion, told)
+        result = shown if point["engine"] == "two" else outcome(point)
+        sampler.learn(point, suggestion, result)
         tried.append(point["engine"])
     assert tried[-4:].count("two") < 4
 
 
-def test_the_start_shows_every_level_of_every_dimension() -> None:
-    done = drive(CurveSampler(GOAL, pool(), 5, startup=12), 8)
+def test_the_initial_design_has_every_level_of_every_dimension() -> None:
+    done = drive(CurveSampler(OBJECTIVE, candidates(), 5, startup=12), 8)
     assert {p["engine"] for p in done} == set(ENGINES)
     assert {p["topology.tensor_parallel"] for p in done} == {1, 2, 4, 8}
     assert {p["weights"] for p in done} == {"bf16", "fp8", "nvfp4"}
 
 
-def test_a_failure_by_chance_may_be_tried_once_more() -> None:
-    sampler = CurveSampler(GOAL, pool(), 6)
+def test_a_transient_failure_may_be_tried_once_more() -> None:
+    sampler = CurveSampler(OBJECTIVE, candidates(), 6)
     first = sampler.suggest([])
     assert first is not None
-    sampler.learn(first.point, first, Outcome(None, failure="WorkerDied", chance=True))
+    sampler.learn(first.point, first, Outcome(None, failure="WorkerDied", transient=True))
     assert not sampler._failed
-    sampler.learn(first.point, None, Outcome(None, failure="WorkerDied", chance=True))
+    sampler.learn(first.point, None, Outcome(None, failure="WorkerDied", transient=True))
     assert list(sampler._failed.values()) == [True]
 
 
-def test_an_exhausted_pool_ends_the_search() -> None:
-    small = Pool(Encoder(SPACE, ENGINES, {}), lambda _: Traits(1, 1.0, 4.0))
-    small.add(list(enumerate_points(SPACE, ENGINES))[:2])
-    sampler = CurveSampler(GOAL, small, 0)
+def test_the_search_ends_when_all_candidates_were_tried() -> None:
+    small = Candidates(Encoder(SPACE), lambda _: Traits(1, 1.0, 4.0))
+    small.add(list(SPACE.enumerate_points())[:2])
+    sampler = CurveSampler(OBJECTIVE, small, 0)
     for _ in range(2):
         suggestion = sampler.suggest([])
         assert suggestion is not None
@@ -214,7 +220,7 @@ def test_an_exhausted_pool_ends_the_search() -> None:
 def test_the_expected_gain_falls_as_the_front_is_found() -> None:
     gains = []
     for trials in (14, 40):
-        sampler = CurveSampler(GOAL, pool(), 7)
+        sampler = CurveSampler(OBJECTIVE, candidates(), 7)
         drive(sampler, trials)
         gains.append(sampler.expected_gain)
     early, late = gains
@@ -228,15 +234,15 @@ def test_device_hours_buy_smaller_topologies_first() -> None:
         done = [
             p
             for seed in range(3)
-            for p in drive(CurveSampler(GOAL, pool(), seed, price=price), 20, seed)
+            for p in drive(CurveSampler(OBJECTIVE, candidates(), seed, price=price), 20, seed)
         ]
         return float(np.mean([p["topology.tensor_parallel"] for p in done]))
 
     assert mean_devices(1.0) < mean_devices(0.0)
 
 
-class Told(Prior):
-    """The truth, or its opposite: what is fast is said to be slow."""
+class TruthPrior(Prior):
+    """The truth, or its opposite: what is fast is predicted to be slow."""
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
@@ -248,39 +254,39 @@ class Told(Prior):
         ]
         logs = np.log(np.array(rows))
         broken = [(p["engine"], p["weights"]) in BROKEN for p in points]
-        logs[broken] = np.nan  # it says nothing of them
+        logs[broken] = np.nan  # no prediction of them
         logs -= np.nanmean(logs, 0) - 5
         return 5 + self.sign * (logs - 5)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_right_prior_is_followed_and_a_wrong_one_dropped(seed: int) -> None:
-    right = CurveSampler(GOAL, pool(), seed, prior=Told(1))
+    right = CurveSampler(OBJECTIVE, candidates(), seed, prior=TruthPrior(1))
     assert volume(drive(right, 8, seed)) / FULL > 0.8
-    assert right._believed().trust > 0.8
-    wrong = CurveSampler(GOAL, pool(), seed, prior=Told(-1))
+    assert right._surrogate().prior_weight > 0.8
+    wrong = CurveSampler(OBJECTIVE, candidates(), seed, prior=TruthPrior(-1))
     assert volume(drive(wrong, 28, seed)) / FULL > 0.93
-    assert wrong._believed().trust < 0.2
+    assert wrong._surrogate().prior_weight < 0.2
 
 
-def test_what_a_prior_does_not_know_is_not_what_it_praises() -> None:
-    """Also where less is more: nothing said is no figure, small or large."""
+def test_what_a_prior_does_not_predict_is_not_preferred() -> None:
+    """Also where less is better: no prediction is no figure, small or large."""
 
-    class Knows(Told):
+    class Knows(TruthPrior):
         def curves(self, points: Sequence[Point], loads: Floats, metrics: Sequence[str]) -> Floats:
             logs = np.zeros((len(points), len(loads), len(metrics)))
             logs[[p["engine"] != "three" for p in points]] = np.nan
             return logs
 
-    goal = Goal({"j_per_token": -1}, {"tier": {"ttft_p99_ms": 5.0}}, by_tier=True)
-    first = CurveSampler(goal, pool(), 0, prior=Knows(1)).suggest([])
+    objective = Objective({"j_per_token": -1}, {"tier": {"ttft_p99_ms": 5.0}}, by_tier=True)
+    first = CurveSampler(objective, candidates(), 0, prior=Knows(1)).suggest([])
     assert first is not None
     assert first.point["engine"] == "three"
 
 
 def test_a_point_from_outside_may_have_loads_beyond_all_others() -> None:
-    made = pool()
-    sampler = CurveSampler(GOAL, made, 0, prior=Told(1))
+    made = candidates()
+    sampler = CurveSampler(OBJECTIVE, made, 0, prior=TruthPrior(1))
     drive(sampler, 4)
     outside = {"engine": "one", "topology.tensor_parallel": 16, "weights": "bf16", "places": 4096}
     sampler.learn(outside, None, outcome(outside))

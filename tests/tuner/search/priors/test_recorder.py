@@ -1,4 +1,4 @@
-"""What a study keeps of predictions: the prior's own, beside what was measured, through ledger and resume."""
+"""Predictions kept beside what was measured: by which prior, and in ledger, report and MLflow."""
 
 from io import StringIO
 from pathlib import Path
@@ -12,8 +12,9 @@ from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.report.sections.predictions import show_predictions
 from tuner.results.ledger import Ledger, results
-from tuner.search.priors.recorder import METRICS, foreteller
-from tuner.search.priors.twin import Refused, predicted_curve
+from tuner.search.factory import SearchSetup
+from tuner.search.priors.recorder import METRICS
+from tuner.search.priors.twin import NoPrediction, predicted_curve
 from tuner.study.local_pool import simulate
 from tuner.study.study import Study
 from tuner.tracking.runs import point_run
@@ -36,8 +37,8 @@ def measured(config: StudyConfig, *loads: str) -> Measured:
     return Measured(done, {})
 
 
-def told(config: StudyConfig, *loads: str) -> list[dict[str, float]]:
-    result = foreteller(config).beside({}, measured(config, *loads)).result
+def predictions(config: StudyConfig, *loads: str) -> list[dict[str, float]]:
+    result = SearchSetup(config).recorder().recorded({}, measured(config, *loads)).result
     assert isinstance(result, Completed)
     return [dict(each.predicted) for each in result.points]
 
@@ -53,38 +54,38 @@ def real(config: StudyConfig) -> StudyConfig:
     return config.model_copy(update={"hardware": hardware})
 
 
-def test_a_twin_is_foretold_by_its_closed_form_at_the_loads_that_were_measured() -> None:
+def test_a_twin_is_predicted_by_its_closed_form_at_the_measured_loads() -> None:
     config = study()
     curve = predicted_curve(trial_config(config, {}))
-    assert not isinstance(curve, Refused)
+    assert not isinstance(curve, NoPrediction)
     by_load = {each.load: each.metrics for each in curve}
-    found = told(config, "closed 8", "closed 64")
+    found = predictions(config, "closed 8", "closed 64")
     for load_name, each in zip(("closed 8", "closed 64"), found, strict=True):
         assert set(each) == set(METRICS)
         assert each == pytest.approx({name: by_load[load_name][name] for name in METRICS})
     assert found[0][SPEED] > found[1][SPEED]
 
 
-def test_real_hardware_is_foretold_as_what_it_is_said_to_be_like() -> None:
+def test_real_hardware_is_predicted_as_the_system_that_the_prior_names() -> None:
     config = study()
     like = after(real(config), PriorConfig(kind="twin", system="b300_sxm"))
-    assert told(real(config), "closed 8") == [{}]
-    assert told(like, "closed 8") == [pytest.approx(told(config, "closed 8")[0])]
+    assert predictions(real(config), "closed 8") == [{}]
+    assert predictions(like, "closed 8") == [pytest.approx(predictions(config, "closed 8")[0])]
 
 
-def test_a_roofline_is_far_too_good_and_knows_no_joules() -> None:
+def test_a_roofline_is_an_upper_bound_and_has_no_energy() -> None:
     config = after(study(), PriorConfig(kind="roofline"))
-    (roofline,), (twin,) = told(config, "closed 8"), told(study(), "closed 8")
+    (roofline,), (twin,) = predictions(config, "closed 8"), predictions(study(), "closed 8")
     assert set(roofline) == set(METRICS) - {"energy_j_per_output_tok"}
     assert roofline[SPEED] > twin[SPEED]
 
 
-def test_loads_that_change_and_trials_that_failed_are_foretold_nothing() -> None:
+def test_changing_loads_and_failed_trials_have_no_prediction() -> None:
     config = study()
-    assert told(config, "ramp 1 to 8/s") == [{}]
-    assert told(config, "ramp 1 to 8/s", "closed 8")[1]
+    assert predictions(config, "ramp 1 to 8/s") == [{}]
+    assert predictions(config, "ramp 1 to 8/s", "closed 8")[1]
     failed = Measured(Failed(trial_config(config, {}), "OutOfMemory", "", Timings(1, 1, 1)), {})
-    assert foreteller(config).beside({}, failed) is failed
+    assert SearchSetup(config).recorder().recorded({}, failed) is failed
 
 
 def test_predictions_are_in_the_ledger_in_the_report_and_in_mlflow(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_predictions_are_in_the_ledger_in_the_report_and_in_mlflow(tmp_path: Pat
     assert isinstance(default, Completed)
     assert isinstance(other, Completed)
     kept = [dict(each.predicted) for each in default.points]
-    assert kept == [pytest.approx(each) for each in told(config, "closed 8", "closed 64")]
+    assert kept == [pytest.approx(each) for each in predictions(config, "closed 8", "closed 64")]
     assert other.points[1].predicted[SPEED] > 1.5 * default.points[1].predicted[SPEED]
     console = Console(record=True, width=100, file=StringIO())
     show_predictions(config, entries, console)

@@ -1,4 +1,4 @@
-"""The prediction of a trial: against the same trial on the virtual clock, and what it refuses."""
+"""The prediction of a trial: against the same trial on the virtual clock, and where there is none."""
 
 from statistics import median
 
@@ -6,13 +6,13 @@ import pytest
 
 from loadgen.workload.workload import Workload
 from serving.topology import Topology
-from serving.twin.tables.catalog import MODELS
+from serving.twin.api import MODELS
 from tests.tuner.trial.test_simulate import failed, trial
 from tuner.config.trial import TrialConfig
 from tuner.search.priors.twin import (
     NOT_PREDICTED,
     LoadPrediction,
-    Refused,
+    NoPrediction,
     mean_lengths,
     predicted_curve,
 )
@@ -75,15 +75,15 @@ COMPARED = (
 
 
 def predicted(config: TrialConfig) -> tuple[LoadPrediction, ...]:
-    told = predicted_curve(config)
-    assert not isinstance(told, Refused), told
-    return told
+    curve = predicted_curve(config)
+    assert not isinstance(curve, NoPrediction), curve
+    return curve
 
 
-def refused(config: TrialConfig) -> Refused:
-    told = predicted_curve(config)
-    assert isinstance(told, Refused), told
-    return told
+def no_prediction(config: TrialConfig) -> NoPrediction:
+    curve = predicted_curve(config)
+    assert isinstance(curve, NoPrediction), curve
+    return curve
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +97,14 @@ def all_errors() -> dict[str, dict[str, list[float]]]:
         assert [each.load for each in curve] == [point.load for point in result.points]
         for metric, by_name in found.items():
             by_name[name] = [
-                told.metrics[metric] / (point.metrics[metric] or 0.0) - 1
-                for told, point in zip(curve, result.points, strict=True)
+                level.metrics[metric] / (point.metrics[metric] or 0.0) - 1
+                for level, point in zip(curve, result.points, strict=True)
             ]
     return found
 
 
 @pytest.mark.parametrize("metric", COMPARED)
-def test_it_is_what_the_virtual_clock_comes_to(
+def test_it_is_close_to_the_virtual_clock(
     metric: str, all_errors: dict[str, dict[str, list[float]]]
 ) -> None:
     sizes = {name: max(map(abs, each)) for name, each in all_errors[metric].items()}
@@ -113,13 +113,15 @@ def test_it_is_what_the_virtual_clock_comes_to(
     assert max(every) < 0.07, sizes
 
 
-def test_first_tokens_are_known_less_well(all_errors: dict[str, dict[str, list[float]]]) -> None:
+def test_first_tokens_are_predicted_less_well(
+    all_errors: dict[str, dict[str, list[float]]],
+) -> None:
     every = [abs(error) for each in all_errors["ttft_p50_ms"].values() for error in each]
     assert median(every) < 0.1
     assert max(every) < 0.5
 
 
-def test_what_dies_on_the_clock_is_refused_in_the_same_words() -> None:
+def test_what_fails_on_the_virtual_clock_is_predicted_to_fail_in_the_same_words() -> None:
     for config in (
         trial(tensor=1, system="h200_sxm"),
         trial(max_num_batched_tokens=32, max_num_seqs=64),
@@ -127,10 +129,11 @@ def test_what_dies_on_the_clock_is_refused_in_the_same_words() -> None:
         trial(tensor=3),
         trial(workload={"input_tokens": 9000}),
     ):
-        died, told = failed(simulate_trial(config)), refused(config)
-        assert told.failure == died.failure
-        assert told.evidence
-        assert died.evidence.partition(" pid=")[0].startswith(told.evidence.partition(" pid=")[0])
+        failure, predicted_failure = failed(simulate_trial(config)), no_prediction(config)
+        assert predicted_failure.failure == failure.failure
+        evidence = predicted_failure.evidence.partition(" pid=")[0]
+        assert evidence
+        assert failure.evidence.partition(" pid=")[0].startswith(evidence)
 
 
 def test_what_has_no_closed_form_is_not_predicted() -> None:
@@ -139,12 +142,12 @@ def test_what_has_no_closed_form_is_not_predicted() -> None:
     for config, said in (
         (real.model_copy(update={"hardware": hardware}), "has no twin"),
         (trial(workload={"arrival": {"kind": "poisson", "rate_per_s": [1]}}), "closed loops"),
-        (trial(twin={"pools": {"prefill": 1, "decode": 1}}), "different GPUs"),
+        (trial(twin={"pools": {"prefill": 1, "decode": 1}}), "no closed form"),
         (trial(workload={"output_tokens": 1}), "one token"),
     ):
-        told = refused(config)
-        assert told.failure == NOT_PREDICTED
-        assert said in told.evidence
+        found = no_prediction(config)
+        assert found.failure == NOT_PREDICTED
+        assert said in found.evidence
 
 
 def test_lengths_are_means_of_what_is_drawn() -> None:
@@ -166,5 +169,5 @@ def test_lengths_are_means_of_what_is_drawn() -> None:
 
 def test_an_adaptive_ladder_is_predicted_at_each_doubling() -> None:
     arrival = {"kind": "adaptive", "lowest": 2, "highest": 20, "tiers": {"any": {}}}
-    told = predicted(trial(workload={"arrival": arrival}))
-    assert [each.users for each in told] == [2, 4, 8, 16]
+    curve = predicted(trial(workload={"arrival": arrival}))
+    assert [each.users for each in curve] == [2, 4, 8, 16]

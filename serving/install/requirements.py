@@ -1,0 +1,51 @@
+"""Packages and versions of the engines, as the extras of the installed distribution declare them."""
+
+from importlib.metadata import PackageNotFoundError, requires
+
+from packaging.requirements import Requirement
+
+from serving.errors import LaunchError
+
+DISTRIBUTION = "wattfront"
+
+
+def of_extra(extra: str) -> tuple[Requirement, ...]:
+    """What the extra adds to the distribution's own requirements, without markers.
+
+    Raises LaunchError if the distribution is not installed or has no such extra.
+    """
+    try:
+        declared = [Requirement(line) for line in requires(DISTRIBUTION) or ()]
+    except PackageNotFoundError as error:
+        raise LaunchError(
+            f"{DISTRIBUTION} is not installed, so the versions of its engines are unknown: "
+            "run `pip install -e .` in its folder"
+        ) from error
+    found = [each for each in declared if _only_in(each, extra)]
+    if not found:
+        raise LaunchError(
+            f"the installed {DISTRIBUTION} has no extra {extra}: reinstall it, its metadata is older "
+            "than its code"
+        )
+    for requirement in found:
+        requirement.marker = None
+    return tuple(found)
+
+
+def pinned_version(extra: str) -> str:
+    """The version of the one package that the extra pins with `==`. Raises LaunchError."""
+    pins = [
+        spec.version for each in of_extra(extra) for spec in each.specifier if spec.operator == "=="
+    ]
+    if len(pins) != 1:
+        raise LaunchError(f"the extra {extra} of {DISTRIBUTION} pins {len(pins)} packages, not 1")
+    return pins[0]
+
+
+def _only_in(requirement: Requirement, extra: str) -> bool:
+    marker = requirement.marker
+    return (
+        marker is not None
+        and marker.evaluate({"extra": extra})
+        and not marker.evaluate({"extra": ""})
+    )

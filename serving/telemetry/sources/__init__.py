@@ -1,0 +1,1 @@
+"""Power sources, one file each; their configuration, and the factory that opens them."""

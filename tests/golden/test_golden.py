@@ -1,0 +1,115 @@
+"""The product does what it did when the golden files were recorded. Seen through its command line alone.
+
+Record anew, after a change that is meant to change outputs: `python -m tests.golden.record PART`.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.golden import observe
+from tests.golden.cases import LIVE, MIRRORED, PLANS, RESUMED, STUDIES
+from tests.golden.compare import differences, renamed, told, without
+from tests.golden.product import Product
+
+# Old name → new name, of whatever is renamed on purpose: keys of ledgers, of study.yaml and of the other
+# golden files, and texts that are just a name. They are applied to the golden before it is compared.
+# `objective.throughput` stands for that key in that place alone, `ttft_p50_ms` for every one of the name.
+RENAMES: dict[str, str] = {
+    "objective.throughput": "objective.metric",
+    "search.give_up_risk": "search.prune_risk",
+    "search.confirm.contenders": "search.confirm.candidates",
+    "given_up": "pruned",
+}
+# Keys that are new on purpose, and in no golden file.
+ADDED: frozenset[str] = frozenset({"load_value"})
+
+MOST_BYTES = 1 << 20
+NOT_FOR_GIT = ("/tmp/", "/root/", "/work/", "/home/")
+STUDY = pytest.mark.parametrize("name", STUDIES)
+
+
+@cache
+def golden(part: str) -> Any:
+    return json.loads((observe.FOLDER / f"{part}.json").read_text())
+
+
+def check(old: Any, now: Any) -> None:
+    if lines := told(differences(renamed(old, RENAMES), without(now, ADDED))):
+        pytest.fail(lines, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
+    return Product(tmp_path_factory.mktemp("golden") / "home")
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """A folder with copies of the golden studies."""
+    observe.place(tmp_path)
+    return tmp_path
+
+
+@STUDY
+def test_a_study_gives_the_golden_ledger(name: str, product: Product, tmp_path: Path) -> None:
+    more = ("--to-mlflow",) if name == MIRRORED else ()
+    study = observe.simulated(product, name, tmp_path, *more)
+    check(
+        {
+            "study": observe.saved(observe.GOLDEN / name),
+            "ledger": observe.ledger(observe.GOLDEN / name),
+        },
+        {"study": observe.saved(study), "ledger": observe.ledger(study)},
+    )
+    if more:
+        check(golden("mlflow"), observe.mirrored(study))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_shows_the_golden_commands(name: str, product: Product, tmp_path: Path) -> None:
+    check({name: golden("plans")[name]}, {name: observe.planned(product, name, tmp_path)})
+
+
+def test_the_load_generator_writes_the_golden_columns(product: Product, tmp_path: Path) -> None:
+    check(golden("loadgen"), observe.loaded(product, tmp_path))
+
+
+def test_command_lines_end_with_the_golden_codes(product: Product, studies: Path) -> None:
+    check(golden("exits"), observe.exit_codes(product, studies))
+
+
+@STUDY
+def test_an_old_study_reports_the_golden_numbers(
+    name: str, product: Product, studies: Path
+) -> None:
+    old, now = golden("reports")[name], observe.reported(product, name, studies)
+    assert now["code"] == old["code"], now["said"][-2000:]
+    if lines := told(observe.missing_rows(old["rows"], now["said"])):
+        pytest.fail(lines, pytrace=False)
+
+
+def test_an_old_study_that_was_stopped_goes_on_to_the_golden_ledger(
+    product: Product, studies: Path
+) -> None:
+    code, lines = observe.resumed(product, studies)
+    assert code == 0
+    check({"ledger": observe.ledger(observe.GOLDEN / RESUMED)}, {"ledger": lines})
+
+
+def test_golden_files_are_small_and_name_no_folder_of_a_machine() -> None:
+    files = [
+        path for path in observe.FOLDER.rglob("*") if path.suffix in (".json", ".jsonl", ".yaml")
+    ]
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    assert {path.parent.parent.name for path in files if path.suffix == ".jsonl"} >= {LIVE}
+    named = [
+        f"{path.relative_to(observe.FOLDER)}: {folder}"
+        for path in files
+        for folder in NOT_FOR_GIT
+        if folder in path.read_text()
+    ]
+    assert not named

@@ -1,0 +1,103 @@
+"""The files of a study, and its runs in MLflow: docs/reference/files.md."""
+
+from serving.telemetry import power_file
+from tests.reference import columns, ledger_lines, mlflow_runs
+from tests.reference.markdown import code, fenced, page, table
+from tuner.cli.folders import SIMULATED
+from tuner.config.load import SAVED
+from tuner.report import fleet
+from tuner.report.plots import pareto, zone
+from tuner.results.ledger import LEDGER, TRIALS
+
+INTRO = """A study is a folder, `OUTPUT_DIR/NAME-DATE-TIME`. The ledger is the source of truth: it is only
+ever appended to, and reports, plots and MLflow runs are made again from it."""
+TRIAL = f"{TRIALS}/NNN-FINGERPRINT"
+FOLDER = {
+    SAVED: "the composed configuration, every key with its value",
+    LEDGER: "one line per proposed trial and per result",
+    SIMULATED: "empty; present where the study runs on the virtual clock",
+    f"{TRIAL}/engine.log": "the end of the engine's log",
+    f"{TRIAL}/records.parquet": "every request",
+    f"{TRIAL}/{power_file.FILE}": "every reading of power",
+    pareto.HTML: "the Pareto front, interactive",
+    pareto.PNG: "the Pareto front",
+    zone.PNG: "the Goldilocks zone; where prices are configured",
+    fleet.PNG: "the plan of `wattfront fleet`, as a picture",
+    fleet.JSON: "the same as data",
+}
+STUDY = """YAML, with the keys of [configuration.md](configuration.md). Keys that were renamed since the
+study was made are accepted under their old names."""
+LEDGER_LINES = """UTF-8, one JSON object per line. A torn last line, as a crash leaves it, is ignored.
+`NaN`, `Infinity` and `-Infinity` may stand for numbers. Ledgers of older versions are read as well:
+`given_up` was the name of `pruned`."""
+RECORDS = """A row per request; times are nanoseconds on the monotonic clock of the trial's node, as in
+`power.parquet`. `python -m loadgen --parquet` writes the same columns."""
+POWER = """A row per reading and device. What a source does not report is null. The key `sources` of the
+file's metadata is JSON: source → `power_kind` (`instant`, `average` or `modelled`), `absent_because`."""
+PANDAS = """Nothing of Wattfront is needed to read the files:"""
+SNIPPET = """
+import json
+from pathlib import Path
+
+import pandas as pd
+
+folder = Path("studies/NAME")
+lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+
+# A row per operating point: the trial, its knobs, the load, every metric.
+completed = [line for line in lines if line["status"] == "completed"]
+points = pd.json_normalize(completed, ["result", "points"], ["number", "point", "fingerprint"])
+points = points[points["invalid_because"].str.len() == 0]
+print(points[["number", "load", "metrics.throughput_output_tok_s_device", "metrics.ttft_p99_ms"]])
+
+# TTFT of each request, and mean power of each board, of every trial that has raw data.
+for trial in sorted(folder.glob("trials/*/")):
+    if (trial / "records.parquet").exists():
+        records = pd.read_parquet(trial / "records.parquet").query("outcome == 0")
+        ttft_ms = (records["first_ns"] - records["due_ns"]) / 1e6
+        print(trial.name, ttft_ms.groupby(records["level"]).median())
+    if (trial / "power.parquet").exists():
+        power = pd.read_parquet(trial / "power.parquet")
+        print(trial.name, power.groupby(["boundary", "device"])["power_w"].mean())
+"""
+MLFLOW = """One run per study; under it one per trial, and one per repeat; under a trial one per operating
+point. Artifacts of a trial and a repeat: `config.json`, `command.sh`, the files of the trial's folder;
+of a study: its plots, `study.yaml` and `ledger.jsonl`. [mlflow.md](../mlflow.md) shows how to compare
+points."""
+
+
+def markdown() -> str:
+    """The page."""
+    return page(
+        "Files",
+        INTRO,
+        table(("file", "what it is"), [(code(name), text) for name, text in FOLDER.items()]),
+        "## study.yaml",
+        STUDY,
+        "## ledger.jsonl",
+        LEDGER_LINES,
+        ledger_lines.line_table(),
+        "### result, completed",
+        ledger_lines.completed_table(),
+        "### result, failed",
+        ledger_lines.failed_table(),
+        "### provenance",
+        ledger_lines.provenance_table(),
+        "## records.parquet",
+        RECORDS,
+        columns.records_table(),
+        "## power.parquet",
+        POWER,
+        columns.power_table(),
+        "## Reading them with pandas",
+        PANDAS,
+        fenced(SNIPPET, "python"),
+        "## MLflow",
+        MLFLOW,
+        *(part for heading, rows in mlflow_runs.tables() for part in (f"### {heading}", rows)),
+    )
+
+
+def problems() -> list[str]:
+    """Keys, columns and names without a meaning, and meanings of what does not exist."""
+    return [*ledger_lines.problems(), *columns.problems(), *mlflow_runs.problems()]

