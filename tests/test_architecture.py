@@ -118,12 +118,12 @@ PURE = (
     "tuner.search.priors.roofline",
     "tuner.search.pruning_baseline",
     "tuner.search.space",
-    "tuner.study.affordable",
+    "tuner.search.stopping",
     "tuner.study.budget",
+    "tuner.study.capacity",
     "tuner.study.estimate",
-    "tuner.tracking.confirm_runs",
+    "tuner.tracking.runs",
     "tuner.trial.duration",
-    "tuner.trial.looks",
     "tuner.trial.pruner",
 )
 IMPURE = {"os", "socket", "subprocess", "threading", "time", "pathlib", "shutil", "signal", "rich"}

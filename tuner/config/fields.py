@@ -172,7 +172,7 @@ def _values(annotation: Any) -> Any:
 
 def _constraints(annotation: Any, metadata: Sequence[Any]) -> list[str]:
     """Bounds on a value, and on each value inside it."""
-    found = _bounds(annotation, metadata)
+    found = _bounds(metadata)
     if hasattr(annotation, "__metadata__"):
         extra = [inner for each in annotation.__metadata__ for inner in _metadata(each)]
         return [*found, *_constraints(annotation.__origin__, extra)]
@@ -190,7 +190,7 @@ def _metadata(each: Any) -> list[Any]:
     return each.metadata if isinstance(each, FieldInfo) else [each]
 
 
-def _bounds(annotation: Any, metadata: Sequence[Any]) -> list[str]:
+def _bounds(metadata: Sequence[Any]) -> list[str]:
     found = [
         text.format(getattr(each, name))
         for each in metadata

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from loadgen.control.live_stats import Feed
+from loadgen.control.live_stats import LiveStats
 from loadgen.control.load_plan import fixed_load
-from loadgen.control.stopping import Judge, window_of
-from loadgen.worker.messages import Live
+from loadgen.control.stopping import StoppingRule, window_of
+from loadgen.worker.messages import LiveUpdate
 from loadgen.workload.arrivals import Closed
 from loadgen.workload.workload import Workload
 from tests.benchmarks.tables import put, table
@@ -109,7 +109,7 @@ def until_precise(users: int, run: Run) -> tuple[float, Figures]:
         precision=ASKED,
     )
     load = fixed_load(Closed(concurrency=(users,)), 0, 0)
-    feed, judge, told, at_s = Feed(1), Judge(workload, load, 0), 0, 0.0
+    stats, rule, reported, at_s = LiveStats(1), StoppingRule(workload, load, 0), 0, 0.0
     ns = (run.rows[:, :3] * 1e9).astype(np.int64)
     columns = (*ns.T, run.rows[:, 3].astype(np.int64), np.ones(len(ns), np.int64))
     table_ns = np.stack(columns, axis=1)
@@ -119,12 +119,12 @@ def until_precise(users: int, run: Run) -> tuple[float, Figures]:
         upto = int(np.searchsorted(table_ns[:, 2], at_ns, side="right"))
         waiting = table_ns[upto:][table_ns[upto:, 0] <= at_ns, 0]
         received = int(tokens_between(run, 0, at_s) * 200)
-        feed.add(0, Live(at_ns, table_ns[told:upto], waiting, received, upto + len(waiting)))
-        told = upto
-        if judge.ending(feed) is not None:
+        stats.add(0, LiveUpdate(at_ns, table_ns[reported:upto], waiting, received))
+        reported = upto
+        if rule.ending(stats) is not None:
             break
-    due, end = feed.intervals_ns
-    first = np.concatenate((feed.finished[:, 1], np.zeros(len(waiting), np.int64)))
+    due, end = stats.intervals_ns
+    first = np.concatenate((stats.finished[:, 1], np.zeros(len(waiting), np.int64)))
     found = window_of(workload, load, (0, at_ns), (due, first, end))
     from_s, until_s = found.start_ns / 1e9, found.end_ns / 1e9
     rate = tokens_between(run, from_s, until_s) / (until_s - from_s)

@@ -19,7 +19,7 @@ SECTIONS: Mapping[str, Mapping[str, Metric]] = {
 CATALOGUE: Mapping[str, Metric] = {
     name: metric for section in SECTIONS.values() for name, metric in section.items()
 }
-DERIVED = {**PER_DEVICE, **EFFICIENCY, **EARNINGS}  # from what is measured, and constants
+DERIVED = {**PER_DEVICE, **EFFICIENCY, **EARNINGS}  # calculated from measured ones and constants
 SIGNED = frozenset(name for name, metric in CATALOGUE.items() if metric.signed)
 
 

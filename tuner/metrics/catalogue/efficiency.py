@@ -37,7 +37,7 @@ BOUNDARIES: Mapping[str, PowerBoundary] = {
         ),
     )
 }
-# Joules of the boards are metered, not made of watts: `catalogue.power` has them.
+# Joules of the boards are metered, not calculated from watts: `catalogue.power` has them.
 METERED = {tokens: f"energy_j_per_{tokens}_tok" for tokens in TOKENS}
 
 

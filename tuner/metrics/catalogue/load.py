@@ -1,4 +1,4 @@
-"""The metrics that the load generator measures, and the two per device made of them. Pure."""
+"""The metrics that the load generator measures, and throughput and price of tokens per device. Pure."""
 
 from loadgen.results.metrics import METRICS
 from loadgen.results.metrics import Metric as LoadMetric
