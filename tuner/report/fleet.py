@@ -16,7 +16,7 @@ from tuner.report.plots.fleet_day import fleet_day_png
 
 PNG, JSON = "fleet.png", "fleet.json"
 SHOWN = range(0, HOURS, 3)  # hours of the table; the file has all of them
-DAY_S = 3600  # seconds that one hour's rate counts for
+HOUR_S = 3600
 
 
 def show_fleet_plan(
@@ -65,10 +65,10 @@ def _show_tiers(
         served = [hour.served[tier] for hour in made.hours]
         demanded = [s + hour.unserved[tier] for s, hour in zip(served, made.hours, strict=True)]
         shares = [1 - s / a for s, a in zip(served, demanded, strict=True) if a]
-        tokens = sum(served) * DAY_S
+        tokens = sum(served) * HOUR_S
         rows.append((
             tier,
-            number(sum(demanded) * DAY_S),
+            number(sum(demanded) * HOUR_S),
             number(tokens),
             f"{1 - sum(served) / sum(demanded) if sum(demanded) else 0:.1%}",
             f"{max(shares, default=0):.1%}",

@@ -31,22 +31,22 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     """Prints the report and draws the plots. False if no configuration meets the SLO of any tier."""
     lines = read(folder)
     entries = searched(lines)
-    again = {tier.tier: tier for tier in remeasured(study, lines)}
+    by_tier = {tier.tier: tier for tier in remeasured(study, lines)}
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
     _show_modelled(entries, console)
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
-    feasible = _show_tiers(study, measured, again, console)
-    show_remeasured(study, again, console)
-    show_importance(study, entries, again, console)
+    feasible = _show_tiers(study, measured, by_tier, console)
+    show_remeasured(study, by_tier, console)
+    show_importance(study, entries, by_tier, console)
     show_predictions(study, entries, console)
     if measured:
         show_economics(folder, study, measured, console)
     else:
         say(console, "Nothing was measured: no trial completed.", "bold red")
-    show_payback(study, lines, again, why_ended(folder), console)
+    show_payback(study, lines, by_tier, why_ended(folder), console)
     _show_timings(entries, console)
     _show_paths(folder, study, entries, console)
     return feasible
@@ -146,18 +146,18 @@ def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) 
 def _show_tiers(
     study: StudyConfig,
     measured: Sequence[Finished],
-    again: Mapping[str, RemeasuredTier],
+    by_tier: Mapping[str, RemeasuredTier],
     console: Console,
 ) -> bool:
     """Where candidates were re-measured, those values decide, not the search's scores."""
     found = [entry.result for entry in measured]
     best = best_per_tier(study.slo, study.objective, found)
-    best |= chosen_winners(study, measured, again)
+    best |= chosen_winners(study, measured, by_tier)
     rows = [
         (
             name,
             _slo_text(tier),
-            remeasured_text(again.get(name)) or _best_text(best[name], measured),
+            remeasured_text(by_tier.get(name)) or _best_text(best[name], measured),
         )
         for name, tier in study.slo.tiers.items()
     ]
@@ -165,7 +165,7 @@ def _show_tiers(
     show(console, table(f"Best of each tier, by {study.objective.metric}", columns, rows))
     winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
     if winners:
-        shares = shares_of_best(study, measured, winners, again)
+        shares = shares_of_best(study, measured, winners, by_tier)
         _show_recommended(measured, winners, shares, console)
         return True
     if any(isinstance(each, Closest) and each.unknown for each in best.values()):
