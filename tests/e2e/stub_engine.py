@@ -73,14 +73,14 @@ def use() -> str:
         return ""
     path, part = Path(USES, str(os.getpid())), Path(USES, f"{os.getpid()}.part")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    told = {
+    report = {
         "node": parent(owner()),
         "devices": visible.split(",") if visible else [],
         "cores": sorted(os.sched_getaffinity(0)),
         "start": time.time(),
         "together": TOGETHER,
     }
-    part.write_text(json.dumps(told))
+    part.write_text(json.dumps(report))
     part.rename(path)
     return str(path)
 

@@ -63,7 +63,7 @@ def on_gpus(uses: Path) -> list[str]:
     ]
 
 
-def told(uses: Path) -> list[dict[str, Any]]:
+def reports(uses: Path) -> list[dict[str, Any]]:
     """What each engine said, with `end`: when it was last seen alive."""
     return [
         {**json.loads(path.read_text()), "end": path.stat().st_mtime}
@@ -84,7 +84,7 @@ def test_one_gpu_trials_run_four_at_once_and_two_gpu_trials_two(
     assert code == 0, output
     results = [line["result"] for line in wattfront.lines() if "result" in line]
     assert [result["status"] for result in results] == ["completed"] * 7, results
-    engines = told(uses)
+    engines = reports(uses)
     assert sorted(len(engine["devices"]) for engine in engines) == [1] * 5 + [2] * 2
     assert len({engine["node"] for engine in engines}) == 2
     for one, other in combinations(engines, 2):

@@ -19,8 +19,8 @@ by setting single keys (`search.trials=20`); `wattfront tune … --cfg job` prin
 default is that of the key itself; an option may set another. Unknown keys are errors.
 
 In paths, words in capitals stand for names of your choice, `[]` for each entry of a list; a list is
-set as a whole: `workload.arrival.concurrency=[1,8,64]`. A key whose default is `null` may be unset. A scalar is a
-number, a string or a bool."""
+set as a whole: `workload.arrival.concurrency=[1,8,64]`. A key whose default is `null` may be unset. A
+scalar is a number, a string or a bool."""
 EXPERIMENTS = "An experiment chooses an option of each group, and sets keys:"
 FLEET = (
     """What `wattfront fleet STUDY` plans from, as in `wattfront fleet STUDY fleet.megawatts=20`."""

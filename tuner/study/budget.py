@@ -107,7 +107,7 @@ def affordable(
     wall_s: tuple[Packed, Packed],
     usd_per_device_hour: float | None,
 ) -> Affordable:
-    """What the budget buys. `device_s`: of each trial in order, (least, most); `wall_s`: trials → total time."""
+    """What the budget buys. `device_s`: per trial in order, (least, most); `wall_s`: trials → total time."""
     low, high = (
         _fits(budget, device_s[i], wall_s[i], usd_per_device_hour) for i in range(len(device_s))
     )

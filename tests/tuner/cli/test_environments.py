@@ -11,7 +11,10 @@ __all__ = ["bare_machine"]
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["engines", "install", "nosuch"], "environments: llamacpp, sglang, tensorrt-llm, vllm, vllm-cpu"),
+        (
+            ["engines", "install", "nosuch"],
+            "environments: llamacpp, sglang, tensorrt-llm, vllm, vllm-cpu",
+        ),
         (["engines", "install"], "environments: llamacpp, sglang, tensorrt-llm, vllm, vllm-cpu"),
         (["engines", "install", "llamacpp", "--pip-args", "'open"], "No closing quotation"),
         (["models", "fetch", "nosuch"], "models: smollm2-135m-instruct"),

@@ -1,4 +1,4 @@
-"""Tiers: who is inside, who serves most there, and who comes closest where nobody is."""
+"""Tiers: which points meet them, which is best, and which is closest where none does."""
 
 import math
 from dataclasses import replace
@@ -42,7 +42,7 @@ def test_a_limit_is_still_inside() -> None:
     assert in_tier(TIER, point(ttft_p99_ms=100, tpot_p50_ms=10, error_rate=0.0))
 
 
-def test_what_was_not_measured_can_not_be_promised() -> None:
+def test_an_unmeasured_figure_meets_no_limit() -> None:
     assert excess(TIER, point(ttft_p99_ms=50, tpot_p50_ms=None, error_rate=0.0)) == {
         "tpot_p50_ms": math.inf
     }

@@ -143,6 +143,6 @@ def test_resumed_anywhere_it_tries_the_same_and_ends_in_the_same_place(tmp_path:
     config = landscape(CURVE)
     whole, said = play(tmp_path / "whole", config)
     first, _ = play(tmp_path / "cut", config, most=len(whole) - 1)
-    rest, told = play(tmp_path / "cut", config)
+    rest, reported = play(tmp_path / "cut", config)
     assert [p.point for p in [*first, *rest]] == [p.point for p in whole]
-    assert told == said
+    assert reported == said

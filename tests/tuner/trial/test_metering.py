@@ -248,7 +248,7 @@ def test_on_the_virtual_clock_boards_are_metered_too() -> None:
     assert 100 < idle_w < metrics["power_w_device"]
     net = metrics["net_energy_j_per_output_tok"]
     assert net * output == pytest.approx(seconds_watts - 4 * idle_w)
-    assert "before its engine stands" in point.reasons["power_idle_w_device"]
+    assert "before its engine is ready" in point.reasons["power_idle_w_device"]
 
 
 class Emulated:

@@ -1,4 +1,4 @@
-"""A trial is given up by what its study has: on both clocks, in the ledger, and for people."""
+"""A trial is pruned by what its study has measured: on both clocks, in the ledger, and on screen."""
 
 import io
 import json
@@ -73,7 +73,7 @@ def test_a_trial_that_gets_over_is_measured_to_its_end_from_the_load_named() -> 
 
 def test_on_the_wall_clock_too() -> None:
     config = real_trial({"kind": "closed", "concurrency": [1, 2, 4]})
-    for _ in range(5):  # a busy machine may spoil a level: then nothing is told from it
+    for _ in range(5):  # a busy machine may spoil a level: it then decides nothing
         with fake_server(Behaviour(ttft_s=0.005)) as server:
             result = run_trial(config, Standing(server), lambda _: None, out_of_reach(2)).result
         assert isinstance(result, Completed)
@@ -111,12 +111,12 @@ def sample(number: int) -> Completed:
     return result
 
 
-def test_a_studys_results_are_the_hurdle() -> None:
+def test_a_studys_results_are_the_baseline() -> None:
     found = [sample(0), sample_result(trial_config(STUDY, POINTS[4]), 4), sample(2), sample(1)]
     pruned = replace(sample(3), pruned="after 2 of 4 levels", points=sample(3).points[:2])
     baseline = pruning_baseline([*found, pruned], STUDY.slo, STUDY.objective, 0.1)
     assert baseline.axes == ((USER, "max"), (RATE, "max"))
-    assert baseline.sold == (RATE, "max")
+    assert baseline.target == (RATE, "max")
     assert len(baseline.curves) == 3
     assert baseline.risk == 0.1
     assert baseline.first_load in (1, 2, 4, 8)
@@ -132,7 +132,7 @@ def test_a_studys_results_are_the_hurdle() -> None:
     assert bars["bulk"].limits == {"ttft_p99_ms": 5000, "error_rate": 0}
 
 
-def test_nothing_measured_is_no_hurdle() -> None:
+def test_without_results_there_is_no_baseline() -> None:
     baseline = pruning_baseline([failed()], STUDY.slo, ObjectiveConfig(), 0.05)
     assert baseline.front == baseline.curves == ()
     assert baseline.first_load is None

@@ -62,7 +62,7 @@ class Study:
     """Draws configurations blindly, and gives those up that can't reach its front."""
 
     def __init__(self, risk: float, first: float) -> None:
-        self._hurdle = PruningBaseline(
+        self._baseline = PruningBaseline(
             axes=((USER, "max"), (RATE, "max")),
             front=(),
             target=(RATE, "max"),
@@ -73,7 +73,7 @@ class Study:
         )
 
     def trial(self, levels: Levels, count: Count) -> None:
-        baseline = self._hurdle
+        baseline = self._baseline
         order = sorted(range(len(LOADS)), key=lambda i: LOADS[i] != baseline.first_load)
         seen: list[MeasuredLevel] = []
         why = ""
@@ -91,7 +91,7 @@ class Study:
         self._learn(seen, finished=not why)
 
     def _learn(self, seen: Sequence[MeasuredLevel], *, finished: bool) -> None:
-        baseline = self._hurdle
+        baseline = self._baseline
         points = [
             *baseline.front,
             *((e.metrics[USER] or 0.0, e.metrics[RATE] or 0.0) for e in seen),
@@ -107,7 +107,7 @@ class Study:
             best = max([*inside, tier.best or 0.0])
             bars.append(TierBest(tier.limits, best or None))
         new = (curve(seen),) if finished else ()
-        self._hurdle = replace(
+        self._baseline = replace(
             baseline, front=tuple(front), tiers=tuple(bars), curves=(*baseline.curves, *new)
         )
 
@@ -181,7 +181,7 @@ def test_half_as_fast_is_stopped_and_says_the_risk() -> None:
         (known(8), [MeasuredLevel(64.0, {USER: 25.0, RATE: None})], REST),
         (replace(known(8), front=()), [SLOW], REST),
         (replace(known(8), tiers=(TierBest({}, -2.0),)), [SLOW], REST),  # a loss has no ratio
-        (replace(known(8), tiers=(TierBest({WAIT: 500.0}, None),)), [SLOW], REST),  # nobody is in it
+        (replace(known(8), tiers=(TierBest({WAIT: 500.0}, None),)), [SLOW], REST),  # no trial meets it
         (replace(known(8), tiers=(TierBest({USER: 1e9}, 1700.0),)), [SLOW], REST),
     ],
     ids=[

@@ -1,4 +1,4 @@
-"""One trial against a fake endpoint: its levels become points, and what ends its load is told."""
+"""One trial against a fake endpoint: its levels become points, and the result says what ended its load."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -168,9 +168,9 @@ def test_a_power_cap_costs_throughput_and_saves_energy() -> None:
 
 
 def test_speculation_makes_output_faster_when_few_ask() -> None:
-    told = '{"method": "mtp", "num_speculative_tokens": 2}'
+    value = '{"method": "mtp", "num_speculative_tokens": 2}'
     rates = []
-    for knobs in ({}, {"speculative_config": told}):
+    for knobs in ({}, {"speculative_config": value}):
         (point,) = completed(simulate_trial(trial(users=(1,), **knobs))).points
         rates.append(point.metrics["interactivity_tok_s_user"] or 0.0)
     assert rates[1] > 1.5 * rates[0]
