@@ -73,8 +73,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         for check in found
     ]
     show(Console(), table("", columns, rows))
-    lacking = any(check.state == "missing" for check in found) and bool(arguments.engine)
-    return ExitCode.MISSING if lacking else ExitCode.DONE
+    missing = any(check.state == "missing" for check in found) and bool(arguments.engine)
+    return ExitCode.MISSING if missing else ExitCode.DONE
 
 
 @contextmanager

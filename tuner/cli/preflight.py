@@ -37,7 +37,7 @@ def check_machine(config: StudyConfig) -> None:
     if config.cluster.kind != "local":
         return
     check_placement(config, local_capacity(config.cluster))
-    lacking = dict[str, None]()
+    missing = dict[str, None]()
     for engine in config.engine.values():
         if isinstance(engine, External) or config.hardware.twin is not None:
             continue
@@ -48,9 +48,9 @@ def check_machine(config: StudyConfig) -> None:
             try:
                 needed()
             except LaunchError as error:
-                lacking[error.evidence] = None
-    if lacking:
-        raise Missing("\n".join(lacking))
+                missing[error.evidence] = None
+    if missing:
+        raise Missing("\n".join(missing))
 
 
 def check_nodes(config: StudyConfig) -> None:
@@ -58,9 +58,9 @@ def check_nodes(config: StudyConfig) -> None:
     files = files_of(config.workload)
     if not files or config.cluster.kind == "local":
         return
-    if lacking := missing_files(list(files.values()), apart=config.workload.placement == "apart"):
+    if missing := missing_files(list(files.values()), apart=config.workload.placement == "apart"):
         raise Missing(
-            f"{', '.join(files)}: there is no {'; no '.join(lacking)}: load is generated on the "
+            f"{', '.join(files)}: there is no {'; no '.join(missing)}: load is generated on the "
             "cluster's nodes, so copy it there under the same path"
         )
 

@@ -81,7 +81,7 @@ def test_a_plan_names_everything_and_starts_nothing(
     assert "time: " in text
 
 
-def test_a_plan_on_cpus_says_that_dollars_are_unknown(capsys: Captured) -> None:
+def test_a_plan_on_cpus_has_no_dollars(capsys: Captured) -> None:
     assert main(["plan", "experiment=laptop_frameworks"]) == 0
     text = capsys.readouterr().out
     assert "2 cores" in text
@@ -94,7 +94,7 @@ def test_a_plan_on_cpus_says_that_dollars_are_unknown(capsys: Captured) -> None:
     assert "which tpe chooses by these results" in text
 
 
-def test_a_plan_on_gpus_says_devices_hours_and_dollars(capsys: Captured) -> None:
+def test_a_plan_on_gpus_shows_devices_hours_and_dollars(capsys: Captured) -> None:
     assert main(["plan", "experiment=b300_vllm", "cluster.nodes=4"]) == 0
     text = capsys.readouterr().out
     assert "8 GPUs" in text
@@ -172,7 +172,7 @@ def test_an_mlflow_that_is_gone_is_one_line_after_the_report(study: Path, capsys
 
 
 @pytest.mark.parametrize("command", ["tune", "bench"])
-def test_all_that_is_lacking_is_said_before_anything_starts(
+def test_everything_missing_is_listed_before_anything_starts(
     command: str, bare_machine: Path, capsys: Captured
 ) -> None:
     assert main([command, "experiment=laptop_frameworks"]) == 4

@@ -19,7 +19,7 @@ from tuner.trial.result import Completed, Measured
 CONFIG = sample_config()
 
 
-def told(folder: Path, config: StudyConfig, width: int = 80, terminal: bool = False) -> str:
+def report_text(folder: Path, config: StudyConfig, width: int = 80, terminal: bool = False) -> str:
     out = io.StringIO()
     show_report(folder, config, Console(file=out, width=width, force_terminal=terminal))
     return out.getvalue()
@@ -33,11 +33,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pipe_gets_plain_text(study: Path) -> None:
-    assert "\x1b" not in told(study, CONFIG)
+    assert "\x1b" not in report_text(study, CONFIG)
 
 
 def test_on_eighty_columns_no_cell_is_cut(study: Path) -> None:
-    text = told(study, CONFIG)
+    text = report_text(study, CONFIG)
     assert "…" not in text
     tables = [line for line in text.splitlines() if not line.startswith("trial ")]
     front = tables[tables.index(next(x for x in tables if x.startswith("Pareto"))) :][:12]
@@ -46,7 +46,7 @@ def test_on_eighty_columns_no_cell_is_cut(study: Path) -> None:
 
 
 def test_the_front_is_shown_with_its_configurations_and_constants(study: Path) -> None:
-    text = told(study, CONFIG, width=160)
+    text = report_text(study, CONFIG, width=160)
     assert re.search(r"8 +llamacpp +parallel=1 threads=2", text)
     assert "$0.09 per host-hour: an invented price list, 2026-11-01" in text
     assert "0.065 kW per host, provisioned" in text
@@ -55,7 +55,7 @@ def test_the_front_is_shown_with_its_configurations_and_constants(study: Path) -
 def test_without_constants_no_figure_is_derived_from_them(tmp_path: Path) -> None:
     config = sample_config(priced=False)
     sample_study(tmp_path, config)
-    text = told(tmp_path, config)
+    text = report_text(tmp_path, config)
     assert "Mtok" not in text
     assert "MW" not in text
 
@@ -64,14 +64,14 @@ def test_a_target_in_joules_has_a_column_and_a_footnote(tmp_path: Path) -> None:
     joules = ObjectiveConfig(metric="energy_j_per_output_tok", direction="min")
     config = CONFIG.model_copy(update={"objective": joules})
     sample_study(tmp_path, config)
-    text = told(tmp_path, config)
+    text = report_text(tmp_path, config)
     assert re.search(r"TTFT +TTFT +TPOT +\$ +J\n", text)
     assert re.search(r"p50 +p99 +p50 +/Mtok +/tok\n", text)
     assert "J: metered energy of GPU boards, gross, per output token" in " ".join(text.split())
 
 
 def test_failures_are_shown_with_class_evidence_and_log(study: Path) -> None:
-    text = re.sub(r"\s+", " ", told(study, CONFIG, width=200))
+    text = re.sub(r"\s+", " ", report_text(study, CONFIG, width=200))
     assert "Failed: 2 of 10 trials" in text
     for failure, evidence in FAILED.values():
         assert failure in text
@@ -80,13 +80,13 @@ def test_failures_are_shown_with_class_evidence_and_log(study: Path) -> None:
 
 
 def test_tiers_show_their_best_or_the_closest(study: Path) -> None:
-    text = told(study, CONFIG, width=200)
+    text = report_text(study, CONFIG, width=200)
     assert re.search(r"premium .*trial 6, llamacpp, closed 2", text)
     assert re.search(r"instant .*not met; the closest level is closed 1: ttft_p99_ms 18\.2", text)
 
 
 def test_the_recommended_command_can_be_copied(study: Path) -> None:
-    lines = told(study, CONFIG, terminal=False).splitlines()
+    lines = report_text(study, CONFIG, terminal=False).splitlines()
     at = lines.index("Recommended for all tiers together")
     assert lines[at + 1].startswith("trial 2, llamacpp: parallel=8")
     assert "bulk 100%, standard 100%, premium 93% of the best" in lines[at + 1]
@@ -95,12 +95,12 @@ def test_the_recommended_command_can_be_copied(study: Path) -> None:
 
 
 def test_the_first_trials_overhead_is_shown_apart(study: Path) -> None:
-    text = told(study, CONFIG)
+    text = report_text(study, CONFIG)
     assert "overhead 1.90 s; overhead of the first trial: 8.10 s." in text
 
 
 def test_paths_are_those_of_files(study: Path) -> None:
-    text = told(study, CONFIG)
+    text = report_text(study, CONFIG)
     for name in ("pareto.html", "pareto.png", "ledger.jsonl"):
         assert str(study / name) in text
         assert (study / name).is_file()
@@ -118,9 +118,9 @@ def test_no_feasible_configuration_is_shown_and_returned(tmp_path: Path) -> None
 
 def test_only_failures_or_no_trial_makes_a_report_too(tmp_path: Path) -> None:
     sample_study(tmp_path / "failed", CONFIG, range(4, 6))
-    assert "Nothing was measured" in told(tmp_path / "failed", CONFIG)
+    assert "Nothing was measured" in report_text(tmp_path / "failed", CONFIG)
     (tmp_path / "empty").mkdir()
-    assert "Nothing was measured" in told(tmp_path / "empty", CONFIG)
+    assert "Nothing was measured" in report_text(tmp_path / "empty", CONFIG)
 
 
 def test_invalid_points_are_counted_and_modelled_ones_marked(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_invalid_points_are_counted_and_modelled_ones_marked(tmp_path: Path) -> 
     result = replace(result, points=points, provenance=facts)
     with Ledger.open(tmp_path) as ledger:
         ledger.finished(0, POINTS[0], Measured(result, {}))
-    text = told(tmp_path, CONFIG)
+    text = report_text(tmp_path, CONFIG)
     assert "1 of 4 points left out as not valid: the client was late (1)" in text
     assert "Figures marked modelled come from an emulator" in text
     assert "0 modelled" in text
@@ -140,12 +140,12 @@ def test_invalid_points_are_counted_and_modelled_ones_marked(tmp_path: Path) -> 
 
 def test_a_single_trial_is_shown_with_every_level(tmp_path: Path) -> None:
     sample_study(tmp_path, CONFIG, range(1))
-    text = told(tmp_path, CONFIG)
+    text = report_text(tmp_path, CONFIG)
     levels = text[text.index("All levels") : text.index("Configurations on the front")]
     assert [line.split()[1] for line in levels.splitlines() if line.startswith("closed ")] == [
         "1", "2", "4", "8",
     ]  # fmt: skip
-    assert "All levels" not in told(study_of(tmp_path / "two", range(2)), CONFIG)
+    assert "All levels" not in report_text(study_of(tmp_path / "two", range(2)), CONFIG)
 
 
 def test_a_load_that_ended_early_is_shown(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_load_that_ended_early_is_shown(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.asked(0, POINTS[0], trial.fingerprint)
         ledger.finished(0, POINTS[0], Measured(cut, {}))
-    text = told(tmp_path, CONFIG, width=160)
+    text = report_text(tmp_path, CONFIG, width=160)
     assert "trial 0: the load ended after 4 levels: EndpointErrors: HTTP 500: stub" in text
 
 

@@ -204,7 +204,7 @@ def test_a_study_stopped_at_once_does_not_wait_for_mlflow(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server takes the connection and says nothing."""
-    monkeypatch.setattr("tuner.tracking.observer.HURRIED_S", 0.2)
+    monkeypatch.setattr("tuner.tracking.observer.INTERRUPTED_TIMEOUT_S", 0.2)
     said = io.StringIO()
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))

@@ -37,15 +37,15 @@ def study(folder: Path, config: StudyConfig) -> Path:
     return folder
 
 
-def told(folder: Path, config: StudyConfig) -> str:
+def report_text(folder: Path, config: StudyConfig) -> str:
     out = io.StringIO()
     show_report(folder, config, Console(file=out, width=120))
     return out.getvalue()
 
 
-def test_what_each_tier_earns_and_where_the_zone_is(tmp_path: Path) -> None:
+def test_earnings_by_tier_and_the_zone_are_shown(tmp_path: Path) -> None:
     folder = study(tmp_path / "sample", PRICED)
-    said = told(folder, PRICED)
+    said = report_text(folder, PRICED)
     section = said[said.index("What each tier earns") :]
     assert "trial 2, llamacpp, closed 8" in section
     assert "no configuration meets the SLO" in section
@@ -56,14 +56,14 @@ def test_what_each_tier_earns_and_where_the_zone_is(tmp_path: Path) -> None:
 
 def test_every_amount_has_a_range(tmp_path: Path) -> None:
     folder = study(tmp_path / "sample", PRICED)
-    section = told(folder, PRICED)
+    section = report_text(folder, PRICED)
     rows = section[section.index("What each tier earns") : section.index("The Goldilocks zone")]
     assert rows.count("…") == 3 * 4
     assert "all inputs at their worst" in rows
 
 
 def test_without_prices_the_knee_stands_in(tmp_path: Path) -> None:
-    said = told(study(tmp_path / "sample", CONFIG), CONFIG)
+    said = report_text(study(tmp_path / "sample", CONFIG), CONFIG)
     assert "Knee of the front" in said
     assert "(economics)" in said
     assert "Goldilocks" not in said
@@ -72,7 +72,7 @@ def test_without_prices_the_knee_stands_in(tmp_path: Path) -> None:
 
 def test_a_zone_that_is_unavailable_says_why(tmp_path: Path) -> None:
     config = sample_config(priced=False).model_copy(update={"economics": PRICED.economics})
-    said = " ".join(told(study(tmp_path / "sample", config), config).split())
+    said = " ".join(report_text(study(tmp_path / "sample", config), config).split())
     assert (
         "no point can be priced by provisioned_margin_usd_mw_year (economics.zone.figure)" in said
     )
@@ -95,7 +95,7 @@ def test_economics_that_do_not_fit_are_refused(override: str, said: str) -> None
         load([override])
 
 
-def test_a_tier_that_is_priced_must_be_sold() -> None:
+def test_a_priced_tier_must_be_in_the_slo() -> None:
     tiers = "economics.prices.tiers={gold: {value: 2, source: s, date: d}}"
     with pytest.raises(ConfigError, match=r"tiers\.gold: slo.tiers has no such tier"):
         load(["economics=llama33_70b", f"+{tiers}"])
