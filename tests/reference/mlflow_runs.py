@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from tests.reference.ledger_lines import CONFIRMED, EXAMPLE, failed
+from tests.reference.ledger_lines import CONFIRMED, EXAMPLE, failed, undescribed
 from tests.reference.markdown import code, codes, table
 from tuner.config.groups.objective import Slo, Tier
 from tuner.config.load import load_saved
@@ -99,11 +99,11 @@ def tables() -> Iterator[tuple[str, str]]:
 
 def problems() -> list[str]:
     """Names without a meaning, and meanings without a name."""
-    return sorted(
-        f"MLflow {heading.lower()}: {name}"
+    return [
+        line
         for heading, place, meanings in _parts()
-        for name in observed()[place].keys() ^ meanings.keys()
-    )
+        for line in undescribed(f"MLflow {heading.lower()}", observed()[place], meanings)
+    ]
 
 
 def _parts() -> Iterator[tuple[str, str, Mapping[str, str]]]:
