@@ -86,8 +86,6 @@ def _measure(dispatcher: VirtualDispatcher, rule: StoppingRule) -> Ending:
     update_s = begin_s + _UPDATE_S
     while dispatcher.step(update_s):
         now_s = dispatcher.now_s
-        if dispatcher.gave_up:
-            return Ending("", drain=False)
         if now_s >= update_s:
             stats.add(0, dispatcher.live_update())
             if (ending := rule.ending(stats)) is not None:

@@ -86,7 +86,7 @@ class VirtualDispatcher(DispatchPolicy[VirtualExchange, None]):
         self.queue.begin(self._begin_ns)
 
     def step(self, limit_s: float) -> bool:
-        """Moves the clock to the next event, `limit_s` at the latest. False: nothing happens any more."""
+        """Moves the clock to the next event, `limit_s` at the latest. False: the level ended by itself."""
         sweep_s = self._sweep_s()
         limit_s = min(limit_s, sweep_s)
         due_ns, next_s = self.queue.due_ns, self._server.next_s
@@ -103,7 +103,7 @@ class VirtualDispatcher(DispatchPolicy[VirtualExchange, None]):
         else:
             self.now_s = max(self.now_s, limit_s)
         self._sweep(sweep_s)
-        return True
+        return not self.gave_up
 
     def drain(self) -> None:
         """Until every request sent has an end."""

@@ -1,6 +1,10 @@
 """The best of a search measured again under Ray, through a kill in its middle."""
 
+import pytest
+
 from tests.e2e.conftest import Wattfront
+
+pytestmark = pytest.mark.process
 
 CONFIRM = ("search.trials=2", "search.confirm.candidates=1", "search.confirm.repeats_min=2")
 

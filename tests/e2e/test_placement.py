@@ -17,6 +17,8 @@ from ray.cluster_utils import Cluster
 from tests.e2e.conftest import REPO, Wattfront
 from tuner.study.ray_cluster import ALONE
 
+pytestmark = pytest.mark.process
+
 PARALLEL = "engine.llamacpp.parallel"
 TOGETHER = "engine.llamacpp.env.STUB_TOGETHER"
 

@@ -10,6 +10,7 @@ from tuner.results.ledger import results
 from tuner.trial.result import Completed
 
 pytestmark = [
+    pytest.mark.process,
     pytest.mark.engine,
     pytest.mark.filterwarnings("ignore::Warning"),  # MLflow's own
 ]

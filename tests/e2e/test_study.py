@@ -4,7 +4,11 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.e2e.conftest import Wattfront
+
+pytestmark = pytest.mark.process
 
 TRIALS = 4
 

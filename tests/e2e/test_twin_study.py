@@ -1,6 +1,10 @@
 """A study of emulated GPUs as a user runs it: Ray nodes with fake GPUs, three frameworks, real HTTP."""
 
+import pytest
+
 from tests.e2e.conftest import Wattfront
+
+pytestmark = pytest.mark.process
 
 SMALL = (
     "experiment=b300",

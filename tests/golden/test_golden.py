@@ -15,6 +15,8 @@ from tests.golden.cases import LIVE, MIRRORED, PLANS, RESUMED, STUDIES
 from tests.golden.compare import differences, renamed, told, without
 from tests.golden.product import Product
 
+pytestmark = pytest.mark.process
+
 # Old name → new name, of whatever is renamed on purpose: keys of ledgers, of study.yaml and of the other
 # golden files, and texts that are just a name. They are applied to the golden before it is compared.
 # `objective.throughput` stands for that key in that place alone, `ttft_p50_ms` for every one of the name.

@@ -22,6 +22,8 @@ from tests.serving.conftest import STUB, runs, seen, stub_environ, wait_for
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.study.ray_cluster import connected
 
+pytestmark = pytest.mark.process
+
 Leftovers = Callable[[float], list[int]]
 TOPOLOGY = Topology(cpus=1)
 

@@ -30,6 +30,8 @@ from serving.launch import LaunchSpec, PortTaken, Running, launched, plan_comman
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, stub_environ
 
+pytestmark = pytest.mark.process
+
 Leftovers = Callable[[float], list[int]]
 CPU = Topology(cpus=1)
 

@@ -20,6 +20,7 @@ from tests.loadgen.fake_server import Behaviour, fake_server
 QUICK = ["--duration", "0.2", "--warmup", "0.05", "--output-tokens", "4", "--input-tokens", "4"]
 
 
+@pytest.mark.process
 def test_table_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "records.parquet"
     with fake_server() as server:
@@ -32,6 +33,7 @@ def test_table_and_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not from_parquet(file.read_bytes()).failed.any()
 
 
+@pytest.mark.process
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_server() as server:
         assert (
@@ -68,6 +70,7 @@ def test_bad_input_is_one_clear_line(
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.process
 def test_a_number_of_requests_with_json_to_a_file(tmp_path: Path) -> None:
     out, counted = tmp_path / "out.json", ["--concurrency", "4", "--requests", "20"]
     with fake_server() as server:
@@ -79,6 +82,7 @@ def test_a_number_of_requests_with_json_to_a_file(tmp_path: Path) -> None:
     assert level["intervals_95"].keys() <= level["metrics"].keys()
 
 
+@pytest.mark.process
 def test_options_override_a_workload_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
@@ -91,6 +95,7 @@ def test_options_override_a_workload_file(tmp_path: Path) -> None:
         assert all("messages" in served.body for served in server.served)
 
 
+@pytest.mark.process
 def test_auto_searches_for_the_highest_load_of_a_tier(capsys: pytest.CaptureFixture[str]) -> None:
     tier = ["--concurrency", "auto", "--highest", "16", "--tier", "a:ttft_p50_ms<=30"]
     with fake_server(Behaviour(ttft_s=0.02, workers=4)) as server:
@@ -100,6 +105,7 @@ def test_auto_searches_for_the_highest_load_of_a_tier(capsys: pytest.CaptureFixt
     assert len(set(loads)) == len(loads) > 3
 
 
+@pytest.mark.process
 def test_failures_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["http://127.0.0.1:1", "--model", "x"]) == 1
     assert capsys.readouterr().err == "can't connect to 127.0.0.1:1: connection refused\n"
@@ -108,6 +114,7 @@ def test_failures_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("HTTP 500: [bold]boom")
 
 
+@pytest.mark.process
 def test_help_shows_an_example() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "loadgen", "--help"], capture_output=True, text=True, check=True
@@ -127,6 +134,7 @@ def test_one_format_of_numbers() -> None:
     assert [percent(0.934), percent(0.934, 1), percent(None)] == ["93%", "93.4%", "-"]
 
 
+@pytest.mark.process
 def test_notes_of_a_level(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_server() as server:
         arguments = ["--rate", "50", "--goodput", "ttft_ms<=1e9,tpot_ms<=1e9", *QUICK]

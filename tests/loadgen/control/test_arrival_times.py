@@ -1,4 +1,4 @@
-"""Arrivals against their distributions. Each test is shown to refuse another one."""
+"""Arrivals against their distributions; each test also rejects a wrong one."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def gaps_s(arrival: Arrival, horizon_s: float = 100, seed: int = 1) -> NDArray[n
     return np.diff(offsets_ns(arrival, 0, horizon_s, seed), prepend=0) / 1e9
 
 
-def test_constant_gaps_are_all_alike() -> None:
+def test_constant_gaps_are_equal() -> None:
     offsets = offsets_ns(Constant(rate_per_s=(50, 7)), 1, 3, seed=1)
     assert offsets.tolist() == [round(k / 7 * 1e9 - 0.5) for k in range(21)]
 
@@ -33,7 +33,7 @@ def test_poisson_gaps_are_exponential_and_counts_are_poisson() -> None:
 
 
 @pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0])
-def test_gamma_gaps_have_the_burstiness_that_vllm_means(burstiness: float) -> None:
+def test_gamma_gaps_have_the_burstiness_of_vllm(burstiness: float) -> None:
     gaps = gaps_s(Gamma(rate_per_s=(100,), burstiness=burstiness))
     scale = 1 / (100 * burstiness)
     assert stats.kstest(gaps, "gamma", (burstiness, 0, scale)).pvalue > ALPHA
@@ -41,7 +41,9 @@ def test_gamma_gaps_have_the_burstiness_that_vllm_means(burstiness: float) -> No
 
 
 @pytest.mark.parametrize(("begin", "end"), [(10.0, 90.0), (90.0, 10.0), (50.0, 50.0)])
-def test_a_ramp_in_its_own_time_is_a_unit_poisson_process(begin: float, end: float) -> None:
+def test_a_ramp_mapped_through_its_cumulative_rate_is_a_unit_poisson_process(
+    begin: float, end: float
+) -> None:
     ramp = Ramp(from_per_s=begin, to_per_s=end, over_s=100)
     times_s = offsets_ns(ramp, 0, 1000, 1) / 1e9
     own = begin * times_s + (end - begin) * times_s**2 / 200
@@ -50,7 +52,7 @@ def test_a_ramp_in_its_own_time_is_a_unit_poisson_process(begin: float, end: flo
     assert times_s.max() < 100
 
 
-def test_steps_hold_their_rates_and_the_last_goes_on() -> None:
+def test_steps_have_their_rates_and_the_last_continues() -> None:
     step = Step(rate_per_s=(20, 80, 40), each_s=50)
     times_s = offsets_ns(step, 0, 200, 1) / 1e9
     for begin, end, rate in ((0, 50, 20), (50, 100, 80), (100, 200, 40)):
@@ -60,7 +62,7 @@ def test_steps_hold_their_rates_and_the_last_goes_on() -> None:
         assert stats.kstest(inside, "uniform", (begin, end - begin)).pvalue > ALPHA
 
 
-def test_a_trace_is_played_at_its_scale() -> None:
+def test_a_trace_is_replayed_at_its_scale() -> None:
     due_s = np.array([0.0, 0.5, 0.5, 2.0])
     offsets = offsets_ns(Trace(time_scale=2), 0, 3.9, 0, due_s)
     assert offsets.tolist() == [0, 10**9, 10**9]
@@ -80,17 +82,17 @@ ARRIVALS: tuple[Arrival, ...] = (
 
 
 @given(st.sampled_from(ARRIVALS), st.integers(0, 2**31), st.integers(1, 9))
-def test_a_seed_gives_one_schedule_however_many_share_it(
-    arrival: Arrival, seed: int, shards: int
+def test_the_schedule_of_a_seed_does_not_depend_on_the_number_of_workers(
+    arrival: Arrival, seed: int, workers: int
 ) -> None:
     whole = offsets_ns(arrival, 0, 5, seed)
     assert np.array_equal(whole, offsets_ns(arrival, 0, 5, seed))
     assert (np.diff(whole) >= 0).all()
-    parts = np.concatenate([whole[shard::shards] for shard in range(shards)])
+    parts = np.concatenate([whole[worker::workers] for worker in range(workers)])
     assert np.array_equal(np.sort(parts), whole)
 
 
-def test_other_seeds_and_levels_draw_anew() -> None:
+def test_other_seeds_and_levels_have_other_arrivals() -> None:
     arrival = Poisson(rate_per_s=(30, 30))
     one = offsets_ns(arrival, 0, 5, 1)
     assert not np.array_equal(one, offsets_ns(arrival, 1, 5, 1))

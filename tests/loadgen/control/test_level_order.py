@@ -1,4 +1,4 @@
-"""Which level is measured first, and who may end a load before its last level."""
+"""Which level is measured first, and how a caller ends a load before its last level."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import loadgen
 from loadgen import Adaptive, Closed, Level, Poisson, Trace
-from loadgen.control.ladder import Rung, highest_inside, knee, next_load
+from loadgen.control.ladder import Rung, next_load
 from loadgen.control.load_plan import listed_loads, plan_of
 from loadgen.control.load_plan import next_load as next_level
 from loadgen.control.virtual import run_virtual
 from loadgen.workload.arrivals import Arrival
-from tests.loadgen.control.test_ladder import LIMITS, engine, truth
+from tests.loadgen.control.test_ladder import LIMITS, engine, highest_meeting, knee, truth
 from tests.loadgen.control.test_runner import workload as short_workload
 from tests.loadgen.control.test_virtual import Station, workload
 from tests.loadgen.fake_server import fake_server
@@ -32,7 +32,7 @@ from tests.loadgen.fake_server import fake_server
         (5000.0, [96, 1, 8, 32]),
     ],
 )
-def test_the_nearest_load_by_ratio_is_first_then_the_others_in_their_order(
+def test_the_nearest_load_by_ratio_is_first_then_the_others_as_listed(
     first: float | None, users: list[int]
 ) -> None:
     load = workload(Closed(concurrency=(1, 8, 32, 96)), level_s=5.0)
@@ -44,7 +44,7 @@ def test_the_nearest_load_by_ratio_is_first_then_the_others_in_their_order(
 
 
 @pytest.mark.parametrize("arrival", [Poisson(rate_per_s=(2, 5, 9)), Closed(concurrency=(2, 5, 9))])
-def test_a_levels_arrivals_do_not_depend_on_its_place(arrival: Arrival) -> None:
+def test_the_arrivals_of_a_level_do_not_depend_on_the_order(arrival: Arrival) -> None:
     load = workload(arrival, level_s=20.0)
     plans = []
     for first in (None, 9.0):
@@ -63,7 +63,7 @@ def test_a_levels_arrivals_do_not_depend_on_its_place(arrival: Arrival) -> None:
         np.testing.assert_array_equal(starts_ns, plans[1][name])
 
 
-def test_figures_do_not_depend_on_the_order() -> None:
+def test_results_do_not_depend_on_the_order() -> None:
     load = workload(Closed(concurrency=(1, 4, 8)), level_s=50.0)
     rates = []
     for first in (None, 8.0):
@@ -78,23 +78,23 @@ def test_a_load_without_a_list_has_one_order() -> None:
     assert listed_loads(Poisson(rate_per_s=(1.5, 2))) == (1.5, 2)
 
 
-def test_whoever_is_asked_after_a_level_ends_the_load() -> None:
-    asked: list[str] = []
+def test_after_level_ends_the_load() -> None:
+    seen: list[str] = []
 
     def after(level: Level) -> str:
-        asked.append(level.load)
+        seen.append(level.load)
         return "enough" if level.concurrency == 1 else ""
 
     load = workload(Closed(concurrency=(1, 4, 8)), level_s=5.0)
     report = run_virtual(Station(4, 0.5), load, vocabulary=1000, first=4, after_level=after)
-    assert asked == ["closed 4", "closed 1"]
-    assert [level.load for level in report.levels] == asked
+    assert seen == ["closed 4", "closed 1"]
+    assert [level.load for level in report.levels] == seen
     assert report.ended_because == "enough"
     assert not report.stopped
     assert report.failure is None
 
 
-def test_on_the_wall_clock_too() -> None:
+def test_after_level_ends_the_load_on_the_wall_clock() -> None:
     with fake_server() as server:
         report = loadgen.run(
             server.url,
@@ -121,20 +121,19 @@ def climbed(
 
 @pytest.mark.parametrize("first", [1, 3, 20, 48, 300, 5000])
 @pytest.mark.parametrize("slots", [24, 400])
-def test_a_ladder_finds_the_same_wherever_it_begins(first: float, slots: float) -> None:
+def test_a_ladder_finds_the_same_from_any_first_load(first: float, slots: float) -> None:
     config, curve = Adaptive(levels=30), engine(slots, 0.2)
     done = climbed(config, curve, LIMITS, first)
     assert done[0].load == min(first, 1024)
     assert min(rung.load for rung in done) == 1
     for name, limit in LIMITS.items():
-        found, true = highest_inside(done, name), truth(curve, limit, 1024)
+        found, true = highest_meeting(done, name), truth(curve, limit, 1024)
         assert found is not None
         assert found <= true <= max(found * config.resolution, found + 1)
     from_below = climbed(config, curve, LIMITS, 1)
     assert len(done) <= len(from_below) + 3
     knees = [knee(config, rungs) for rungs in (done, from_below)]
-    assert None not in knees
-    assert abs(math.log((knees[0] or 1) / (knees[1] or 1))) <= 2 * math.log(config.resolution)
+    assert abs(math.log(knees[0] / knees[1])) <= 2 * math.log(config.resolution)
 
 
 def test_no_step_of_the_climb_is_left_out_below_the_first_load() -> None:
@@ -155,7 +154,7 @@ def test_no_step_of_the_climb_is_left_out_below_the_first_load() -> None:
     st.floats(50, 2000),
     st.floats(0.1, 5000),
 )  # fmt: skip
-def test_wherever_it_begins_it_ends_and_never_repeats_a_load(
+def test_from_any_first_load_it_ends_and_never_repeats_a_load(
     answers: list[tuple[float, bool | None, bool]],
     loop: str,
     levels: int,

@@ -1,4 +1,4 @@
-"""The whole generator against a server that keeps a log of the truth."""
+"""The whole load generator against a server that logs what it received and sent."""
 
 import socket
 import time
@@ -13,6 +13,8 @@ from loadgen import Closed, Poisson, Workload
 from loadgen.http.response_parser import Outcome
 from loadgen.results.stats import LevelStats, summarize
 from tests.loadgen.fake_server import Behaviour, fake_server
+
+pytestmark = pytest.mark.process
 
 
 def workload(**changes: Any) -> Workload:
@@ -71,8 +73,8 @@ def test_tokens_are_counted_right_over_every_kind_of_wire(trap: str, endpoint: s
         assert stats.metrics["input_tokens_mean"] == 5
 
 
-def doubts_of_the_server(stats: LevelStats) -> list[str]:
-    """What a busy machine does to the client is rightly said, and not what is tested here."""
+def server_reasons(stats: LevelStats) -> list[str]:
+    """Without reasons of the client, which a busy machine may cause."""
     return [each for each in stats.invalid_because if not each.startswith("the client")]
 
 
@@ -83,7 +85,7 @@ def test_a_chunk_with_the_role_alone_is_no_token() -> None:
     assert stats.metrics["ttft_p50_ms"] > 10
 
 
-def test_stamps_are_those_of_the_server() -> None:
+def test_stamps_agree_with_the_server() -> None:
     with fake_server(Behaviour(ttft_s=0.02, itl_s=0.04)) as server:
         report = loadgen.run(server.url, "fake", workload(level_s=1.0))
         truth = sorted(server.served, key=lambda s: s.received_ns)
@@ -132,18 +134,18 @@ def test_throughput_is_that_of_the_server() -> None:
     assert stats.metrics["interactivity_tok_s_user"] == pytest.approx(1e3 / tpot_ms)
 
 
-def test_more_users_than_places_wait_as_long_as_little_says() -> None:
+def test_more_users_than_places_wait_by_littles_law() -> None:
     """Until each had an answer the queue still fills, and latencies are those of fewer users."""
     behaviour = Behaviour(workers=1, ttft_s=0.05, itl_s=0)
     _, stats = one(behaviour, arrival=Closed(concurrency=(10,)), level_s=0.3, level_max_s=8)
-    assert doubts_of_the_server(stats) == []
+    assert server_reasons(stats) == []
     requests_s, e2e_ms = stats.metrics["throughput_requests_s"], stats.metrics["e2e_mean_ms"]
     assert requests_s is not None
     assert e2e_ms is not None
     assert requests_s * e2e_ms / 1e3 == pytest.approx(10, rel=0.15)
 
 
-def test_a_level_that_is_over_before_all_had_an_answer_is_not_valid() -> None:
+def test_a_level_that_ends_before_all_had_an_answer_is_invalid() -> None:
     behaviour = Behaviour(workers=1, ttft_s=0.1, itl_s=0)
     arrival = Closed(concurrency=(16,))
     level, stats = one(behaviour, arrival=arrival, level_s=0.3, level_max_s=0.5)
@@ -151,7 +153,7 @@ def test_a_level_that_is_over_before_all_had_an_answer_is_not_valid() -> None:
     assert any("first answer" in doubt for doubt in stats.invalid_because)
 
 
-def test_every_prompt_is_of_the_asked_length_and_begins_unlike_any_other() -> None:
+def test_every_prompt_has_the_asked_length_and_a_unique_beginning() -> None:
     with fake_server(Behaviour(itl_s=0)) as server:
         loadgen.run(server.url, "m", workload(), vocabulary=4000)
         bodies = [served.body for served in server.served]
@@ -177,27 +179,27 @@ def test_open_loop_charges_a_stall_to_the_requests_that_fell_due_in_it() -> None
     assert np.percentile(from_send_ms, 90) < 200
 
 
-def test_open_loop_sends_on_time_and_as_drawn() -> None:
+def test_open_loop_sends_on_time() -> None:
     level, stats = one(Behaviour(), arrival=Poisson(rate_per_s=(100,)), level_s=0.6)
     assert level.load == "poisson 100/s"
     assert np.median(level.records.sent_ns - level.records.due_ns) < 10e6
     assert stats.metrics["throughput_requests_s"] == pytest.approx(100, rel=0.5)
 
 
-def test_a_growing_queue_is_told() -> None:
+def test_a_growing_queue_is_reported() -> None:
     behaviour = Behaviour(workers=1, ttft_s=0.02, itl_s=0)
     _, stats = one(behaviour, arrival=Poisson(rate_per_s=(120,)), level_s=0.5)
     assert any("queue grew" in doubt for doubt in stats.invalid_because)
 
 
-def test_a_level_goes_on_until_it_has_its_requests() -> None:
+def test_a_level_continues_until_it_has_its_requests() -> None:
     level, stats = one(Behaviour(), level_s=0.05, min_requests=30)
     assert stats.metrics["requests_completed"] >= 30
     level, stats = one(Behaviour(ttft_s=0.1), level_s=0.05, min_requests=100, level_max_s=0.3)
     assert level.window.seconds < 0.5
 
 
-def test_error_replies_end_the_load_with_what_they_said() -> None:
+def test_error_replies_end_the_load_with_their_message() -> None:
     body = b'{"error": {"message": "no such model"}}'
     with (
         fake_server(Behaviour(status=404, error_body=body)) as server,
@@ -217,12 +219,12 @@ def test_a_key_that_the_endpoint_repeats_is_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("more", ["?a=b", "#part"])
-def test_what_would_not_be_sent_of_a_url_is_refused(more: str) -> None:
+def test_parts_of_a_url_that_are_not_sent_are_refused(more: str) -> None:
     with pytest.raises(loadgen.BadTarget, match="neither is sent"):
         loadgen.run(f"http://127.0.0.1:1/v1{more}", "fake", workload())
 
 
-def test_refused_token_ids_are_named_as_such() -> None:
+def test_refused_token_ids_are_an_error_of_their_own() -> None:
     with (
         fake_server(
             Behaviour(status=400, error_body=b'{"detail": "prompt must be a string"}')
@@ -232,7 +234,7 @@ def test_refused_token_ids_are_named_as_such() -> None:
         loadgen.run(s.url, "fake", workload())
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_endpoint() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         port = held.getsockname()[1]
@@ -262,7 +264,7 @@ def test_streams_that_break_off(behaviour: Behaviour, line: str) -> None:
         loadgen.run(server.url, "fake", workload())
 
 
-def test_a_failure_now_and_then_is_counted_and_no_latency() -> None:
+def test_occasional_failures_are_counted_and_have_no_latency() -> None:
     """The server takes 0.5 s to answer what falls into its stall; those requests time out."""
     behaviour = Behaviour(stall=(0.2, 0.7))
     level, stats = one(behaviour, level_s=1.2, request_timeout_s=0.2)
@@ -276,7 +278,7 @@ def test_a_failure_now_and_then_is_counted_and_no_latency() -> None:
     assert stats.metrics["e2e_mean_ms"] == pytest.approx(e2e_ns[whole].mean() / 1e6)
 
 
-def test_stop_ends_it_early_and_keeps_what_there_is() -> None:
+def test_stop_ends_a_load_early_and_keeps_its_records() -> None:
     seen: list[loadgen.Progress] = []
     begin = time.perf_counter()
     with fake_server() as server:
@@ -291,12 +293,12 @@ def test_stop_ends_it_early_and_keeps_what_there_is() -> None:
     assert report.stopped
     stats = summarize(report.levels[0])
     assert stats.metrics["requests_failed"] == 0
-    assert doubts_of_the_server(stats) == ["the load was stopped early"]
+    assert server_reasons(stats) == ["the load was stopped early"]
     assert {progress.phase for progress in seen} <= {"warmup", "measure", "drain"}
     assert seen[-1].expected_s == pytest.approx(30.05)
 
 
-def test_a_missing_usage_makes_the_figures_doubtful() -> None:
+def test_without_usage_a_level_is_invalid() -> None:
     level, stats = one(Behaviour(usage="no"))
     assert set(level.records.output_tokens.tolist()) == {-1}
     assert stats.metrics["throughput_output_tok_s"] > 0
@@ -304,7 +306,7 @@ def test_a_missing_usage_makes_the_figures_doubtful() -> None:
     assert any("no usage" in doubt for doubt in stats.invalid_because)
 
 
-def test_a_data_set_that_is_too_small_is_told(tmp_path: Path) -> None:
+def test_a_data_set_that_is_too_small_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text('{"prompt": "a", "output_tokens": 2}\n{"prompt": "b", "output_tokens": 3}\n')
     dataset = {"kind": "jsonl", "path": file}

@@ -1,4 +1,4 @@
-"""The virtual clock against closed forms: what is simulated is the load, not the server."""
+"""The virtual clock against closed forms."""
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from loadgen import Adaptive, Closed, Constant, EndpointErrors, Poisson, Workload
-from loadgen.control.virtual import Sent, run_virtual
+from loadgen.control.virtual import run_virtual
 from loadgen.http.response_parser import Outcome
 from loadgen.results.stats import OVERSATURATED, summarize
+from loadgen.worker.virtual_dispatcher import VirtualExchange
 from loadgen.workload.arrivals import Arrival
 
 
@@ -19,16 +20,16 @@ class Station:
     def __init__(self, places: int, service_s: float, *, refuses: bool = False) -> None:
         self._free = [0.0] * places
         self._service_s, self._refuses = service_s, refuses
-        self._events: list[tuple[float, int, Sent]] = []
+        self._events: list[tuple[float, int, VirtualExchange]] = []
         self._count = 0
         self.now_s = 0.0
-        self.gone: list[Sent] = []
+        self.gone: list[VirtualExchange] = []
 
     @property
     def next_s(self) -> float | None:
         return self._events[0][0] if self._events else None
 
-    def send(self, sent: Sent, at_s: float) -> None:
+    def send(self, sent: VirtualExchange, at_s: float) -> None:
         begin_s = max(at_s, heappop(self._free))
         end_s = begin_s + self._service_s
         heappush(self._free, end_s)
@@ -36,7 +37,7 @@ class Station:
         self._count += 1
         heappush(self._events, (end_s, self._count, sent))
 
-    def advance(self, until_s: float) -> Sequence[Sent]:
+    def advance(self, until_s: float) -> Sequence[VirtualExchange]:
         if not self._events or self._events[0][0] > until_s:
             return []
         end_s, _, sent = heappop(self._events)
@@ -47,7 +48,7 @@ class Station:
             sent.error, sent.times_s, sent.tokens = "no", np.zeros(0), np.zeros(0, np.int32)
         return [sent]
 
-    def abandon(self, sent: Sent) -> None:
+    def abandon(self, sent: VirtualExchange) -> None:
         sent.times_s, sent.tokens = np.zeros(0), np.zeros(0, np.int32)
         self.gone.append(sent)
 
@@ -80,7 +81,7 @@ def test_an_m_d_1_queue_waits_as_pollaczek_and_khinchine_say() -> None:
     assert summarize(level).metrics["ttft_mean_ms"] == pytest.approx(expected_ms, rel=0.08)
 
 
-def test_too_high_a_rate_is_over_saturation_and_ends_early() -> None:
+def test_a_rate_that_is_too_high_ends_the_level_early() -> None:
     load = workload(Constant(rate_per_s=(20.0,)), level_s=100.0)
     (level,) = run_virtual(Station(1, 0.1), load, vocabulary=1000).levels
     assert level.verdict == OVERSATURATED
@@ -96,7 +97,7 @@ def test_a_cap_makes_requests_wait_before_they_are_sent() -> None:
     assert (records.sent_ns - records.due_ns).max() > 1e9
 
 
-def test_the_ladder_is_the_same_function() -> None:
+def test_an_adaptive_load() -> None:
     arrival = Adaptive(loop="closed", lowest=1, highest=64, levels=8)
     report = run_virtual(Station(4, 0.5), workload(arrival, level_s=30.0), vocabulary=1000)
     users = [level.concurrency for level in report.levels]
@@ -104,7 +105,7 @@ def test_the_ladder_is_the_same_function() -> None:
     assert 4 < len(set(users)) <= 8
 
 
-def test_what_is_under_way_at_the_end_is_given_up() -> None:
+def test_requests_in_flight_at_the_end_are_abandoned() -> None:
     station = Station(2, 0.7)
     load = workload(Closed(concurrency=(4,)), level_s=10.0)
     (level,) = run_virtual(station, load, vocabulary=1000).levels
@@ -113,7 +114,7 @@ def test_what_is_under_way_at_the_end_is_given_up() -> None:
     assert not level.records.failed.any()
 
 
-def test_who_waits_too_long_times_out() -> None:
+def test_requests_time_out() -> None:
     load = workload(Constant(rate_per_s=(4.0,)), level_s=40.0, request_timeout_s=3.0)
     (level,) = run_virtual(Station(1, 0.3), load, vocabulary=1000).levels
     records = level.records
@@ -124,7 +125,20 @@ def test_who_waits_too_long_times_out() -> None:
     assert waited[records.completed].max() < 3.0 + 0.05 * 45
 
 
-def test_a_server_that_refuses_all_is_an_error_of_the_endpoint() -> None:
-    load = workload(Closed(concurrency=(2,)), level_s=5.0)
+def test_a_server_that_refuses_all_is_an_error_of_the_endpoint_after_some_attempts() -> None:
+    load = workload(Closed(concurrency=(2,)), level_s=500.0)
+    server = Station(2, 0.1, refuses=True)
     with pytest.raises(EndpointErrors, match="no"):
-        run_virtual(Station(2, 0.1, refuses=True), load, vocabulary=1000)
+        run_virtual(server, load, vocabulary=1000)
+    assert server.now_s < 10
+
+
+def test_a_server_that_hangs_costs_no_more_than_the_time_out() -> None:
+    class Hung(Station):
+        next_s = None
+
+    load = workload(Closed(concurrency=(2,)), level_s=500.0, request_timeout_s=3.0)
+    server = Hung(2, 0.1)
+    with pytest.raises(EndpointErrors, match="no whole reply within 3 s"):
+        run_virtual(server, load, vocabulary=1000)
+    assert len(server.gone) == 10, "failures in a row end the level"

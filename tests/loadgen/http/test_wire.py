@@ -25,6 +25,8 @@ from loadgen.worker.messages import Setup
 from tests.loadgen.certificates import certificate
 from tests.loadgen.fake_server import Behaviour, FakeServer, Served, plain_head, reset
 
+pytestmark = pytest.mark.process
+
 KEY = "sk-very-secret-0123456789"
 QUICK = ["--duration", "0.2", "--warmup", "0", "--output-tokens", "4", "--input-tokens", "4"]
 

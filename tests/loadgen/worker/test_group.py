@@ -1,4 +1,4 @@
-"""Several processes as one load."""
+"""Several worker processes as one load."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ import pytest
 import loadgen
 from loadgen import Closed, Constant, Workload
 from loadgen.errors import EndpointUnreachable, ShardLost
-from loadgen.worker.group import Gang, forked_links, local_links, measured_offset
+from loadgen.worker.group import WorkerGroup, forked_links, local_links, measured_offset
 from loadgen.worker.link import Link, LocalLink
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 
@@ -38,7 +38,7 @@ def prompts(server: FakeServer) -> set[tuple[int, ...]]:
     return {tuple(served.body["prompt"]) for served in server.served}
 
 
-def test_shards_send_what_one_would_have_sent() -> None:
+def test_several_workers_send_the_requests_of_one() -> None:
     sent = []
     arrival = Constant(rate_per_s=(100,))
     for shards in (1, 2, 3):
@@ -54,7 +54,7 @@ def test_shards_send_what_one_would_have_sent() -> None:
     assert sent[0] == sent[1] == sent[2]
 
 
-def test_users_are_divided_among_shards_and_all_start() -> None:
+def test_users_are_divided_among_workers_and_all_start() -> None:
     with fake_server(Behaviour(ttft_s=0.01)) as server:
         report = loadgen.run(server.url, "fake", workload(shards=2))
         assert server.most_in_flight == 4
@@ -65,7 +65,7 @@ def test_users_are_divided_among_shards_and_all_start() -> None:
     assert level.client.clock_uncertainty_ns == 0  # one machine has one clock
 
 
-def test_a_counted_load_sends_exactly_so_many_whatever_the_shards() -> None:
+def test_max_requests_is_exact_for_any_number_of_workers() -> None:
     for shards in (1, 3):
         with fake_server() as server:
             one = workload(max_requests=25, level_max_s=30, shards=shards)
@@ -74,7 +74,7 @@ def test_a_counted_load_sends_exactly_so_many_whatever_the_shards() -> None:
         assert report.levels[0].records.completed.sum() == 25
 
 
-def test_forked_shards_are_the_same() -> None:
+def test_forked_workers() -> None:
     with fake_server() as server:
         code = (
             "import loadgen, sys; from loadgen.worker.group import forked_links\n"
@@ -88,11 +88,11 @@ def test_forked_shards_are_the_same() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_shard_that_is_killed_is_said_and_the_others_end() -> None:
+def test_a_killed_worker_is_an_error_and_the_others_end() -> None:
     links: list[LocalLink] = []
 
-    def made(shards: int) -> Sequence[Link]:
-        links.extend(link for link in local_links(shards) if isinstance(link, LocalLink))
+    def made(workers: int) -> Sequence[Link]:
+        links.extend(link for link in local_links(workers) if isinstance(link, LocalLink))
         threading.Timer(0.8, os.kill, (links[0].pid, signal.SIGKILL)).start()
         return links
 
@@ -104,7 +104,7 @@ def test_a_shard_that_is_killed_is_said_and_the_others_end() -> None:
 
 
 @pytest.mark.parametrize("kind", ["local_links", "forked_links"])
-def test_shards_do_not_outlive_a_killed_owner(kind: str) -> None:
+def test_workers_do_not_outlive_a_killed_owner(kind: str) -> None:
     code = (
         f"from loadgen.worker.group import {kind}; import time\n"
         f"print(*[link.pid for link in {kind}(3)], flush=True); time.sleep(60)"
@@ -128,12 +128,12 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_what_breaks_one_shard_is_what_the_load_says() -> None:
+def test_an_error_of_one_worker_is_that_of_the_load() -> None:
     with pytest.raises(EndpointUnreachable, match="connection refused"):
         loadgen.run("http://127.0.0.1:1", "fake", workload(shards=2))
 
 
-def test_the_offset_of_a_clock_is_found_within_its_own_bounds() -> None:
+def test_the_offset_of_a_clock_is_measured_within_its_uncertainty() -> None:
     """A time namespace gives a process of this machine a clock that is ahead by a known amount."""
     ahead_s = 5000
     link = LocalLink.start(("unshare", "--time", "--fork", "--monotonic", str(ahead_s)))
@@ -145,7 +145,7 @@ def test_the_offset_of_a_clock_is_found_within_its_own_bounds() -> None:
     assert clock.uncertainty_ns < 100_000_000
 
 
-def test_shards_on_other_clocks_are_put_on_ours() -> None:
+def test_times_of_workers_on_other_clocks_are_converted() -> None:
     def made(_: int) -> Sequence[Link]:
         ahead = ("unshare", "--time", "--fork", "--monotonic", "777")
         return [LocalLink.start(), OnItsOwnClock(LocalLink.start(ahead))]
@@ -163,7 +163,7 @@ def test_shards_on_other_clocks_are_put_on_ours() -> None:
 
 
 class OnItsOwnClock:
-    """A process here stands for one elsewhere: whoever conducts may not assume one clock."""
+    """A local process in place of a remote one: the group may not assume one clock."""
 
     def __init__(self, link: LocalLink) -> None:
         self.send, self.receive, self.close = link.send, link.receive, link.close
@@ -174,5 +174,5 @@ def test_the_api_key_is_in_no_repr() -> None:
 
     setup = Setup("http://a", "m", workload(), 100, "sk-secret", 0, 1)
     assert "sk-secret" not in repr(setup)
-    assert Gang(()).links == ()
+    assert WorkerGroup(()).links == ()
     assert forked_links(0) == []

@@ -1,4 +1,4 @@
-"""A load whose shards are Ray actors on other nodes, against the same load here."""
+"""A load whose workers are Ray actors on other nodes, against the same load here."""
 
 import os
 import signal
@@ -24,6 +24,8 @@ from loadgen.worker.ray_link import RayLink, links_apart, nodes_apart_from
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 from tests.loadgen.worker.test_group import alive, prompts, workload
 from tuner.study.ray_cluster import ALONE, QUIET
+
+pytestmark = pytest.mark.process
 
 REPO = Path(__file__).parents[3]
 NODE = {"node_ip_address": "127.0.0.1", "num_gpus": 0}
@@ -52,14 +54,14 @@ def others() -> Iterator[list[Any]]:
 
 
 class Kept:
-    """Links as they were made, so that a test can get at their actors and processes."""
+    """Keeps the links, so that a test can reach their actors and processes."""
 
     def __init__(self, make: Links) -> None:
         self._make = make
         self.links: list[RayLink] = []
 
-    def __call__(self, shards: int) -> Sequence[Link]:
-        made = self._make(shards)
+    def __call__(self, workers: int) -> Sequence[Link]:
+        made = self._make(workers)
         self.links = [link for link in made if isinstance(link, RayLink)]
         return made
 
@@ -81,7 +83,7 @@ def truth_ns(server: FakeServer) -> "np.ndarray[Any, Any]":
     return np.sort([served.received_ns for served in server.served])
 
 
-def test_three_shards_on_other_nodes_are_the_load_that_one_here_is(apart: Kept) -> None:
+def test_three_workers_on_other_nodes_send_the_load_of_one_here(apart: Kept) -> None:
     ticks: list[float] = []
 
     def tick(_: Progress) -> None:
@@ -111,11 +113,11 @@ def test_three_shards_on_other_nodes_are_the_load_that_one_here_is(apart: Kept) 
     sent = np.sort(records.sent_ns)
     assert (truth - sent > -2 * uncertainty_ns).all()
     assert np.median(truth - sent) < 2 * uncertainty_ns + 100_000_000
-    assert len(ticks) > 10, "whoever conducts goes on while the shards have nothing to tell"
+    assert len(ticks) > 10, "progress continues while no worker has a message"
 
 
-def test_a_large_plan_and_its_records_come_whole(apart: Kept) -> None:
-    """Each user sends until the load is over: thousands of rows, in one message a shard."""
+def test_a_large_plan_and_its_records_arrive_whole(apart: Kept) -> None:
+    """Each user sends until the load is over: thousands of rows, in one message per worker."""
     closed = workload(
         arrival={"kind": "closed", "concurrency": [30]}, level_s=1.0, shards=2, output_tokens=40
     )
@@ -128,7 +130,7 @@ def test_a_large_plan_and_its_records_come_whole(apart: Kept) -> None:
 
 
 def long_load(server: FakeServer, links: Links, after: Callable[[], None]) -> str:
-    """What a load of 30 s says that is disturbed once it runs."""
+    """The error of a load of 30 s that is disturbed while it runs."""
     began = threading.Event()
 
     def disturb() -> None:
@@ -148,25 +150,25 @@ def long_load(server: FakeServer, links: Links, after: Callable[[], None]) -> st
     return str(lost.value)
 
 
-def test_a_killed_actor_is_said(apart: Kept) -> None:
+def test_a_killed_actor_is_an_error(apart: Kept) -> None:
     with fake_server() as server:
         line = long_load(server, apart, lambda: ray.kill(apart.links[1]._actor))
-    assert line.startswith("the Ray actor that carries a shard on ")
+    assert line.startswith("the Ray actor of a worker process on ")
     assert "\n" not in line
 
 
-def test_a_killed_shard_is_said(apart: Kept) -> None:
+def test_a_killed_worker_is_an_error(apart: Kept) -> None:
     with fake_server() as server:
         line = long_load(server, apart, lambda: os.kill(apart.links[0].pid, signal.SIGKILL))
     assert line.startswith("a process of the load generator ended by itself (exit -9) (on ")
 
 
-def test_what_has_no_room_is_said_at_once(
+def test_too_few_cpus_are_an_error_at_once(
     others: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ShardLost, match=r"4 shards need a CPU each, .* have 3: fewer shards"):
+    with pytest.raises(ShardLost, match=r"4 shards need one CPU each, .* have 3: use fewer shards"):
         links_apart()(4)
-    with pytest.raises(ShardLost, match=r"1 shards need a CPU each, .* have 0"):
+    with pytest.raises(ShardLost, match=r"1 shards need one CPU each, .* have 0"):
         ray_links.ray_links(["0" * 56])(1)
     monkeypatch.setattr(ray_links, "PLACE_S", 2.0)
     held = ray.remote(num_cpus=1)(Idle).options(
@@ -183,17 +185,15 @@ class Idle:
     def there(self) -> None: ...
 
 
-def test_apart_means_other_nodes(others: list[Any]) -> None:
+def test_apart_is_on_other_nodes(others: list[Any]) -> None:
     own = ray.get_runtime_context().get_node_id()
     assert sorted(nodes_apart_from(own)) == sorted(node.node_id for node in others)
     assert own in nodes_apart_from(others[0].node_id)
 
 
-def test_a_node_that_goes_is_said_and_takes_its_shards_along(
-    others: list[Any], apart: Kept
-) -> None:
+def test_a_lost_node_is_an_error_and_its_workers_end(others: list[Any], apart: Kept) -> None:
     """The last test: the cluster is smaller after it."""
     with fake_server() as server:
         line = long_load(server, apart, lambda: others[0].kill_all_processes(check_alive=False))
-    assert line.startswith("the Ray actor that carries a shard on ")
+    assert line.startswith("the Ray actor of a worker process on ")
     assert "\n" not in line

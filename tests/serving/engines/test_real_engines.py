@@ -17,7 +17,7 @@ from serving.install import environments, models
 from serving.launch import LaunchSpec, launched
 from serving.topology import Model, Topology
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.process, pytest.mark.engine, pytest.mark.timeout(600)]
 SOURCE = "smollm2-135m-instruct"
 MODEL = Model(name="smollm2", source=SOURCE, context_tokens=256, vocabulary=49152)
 VLLM: dict[str, Any] = {

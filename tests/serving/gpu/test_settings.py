@@ -16,6 +16,8 @@ from serving.errors import PowerCapDenied, PowerCapLeft
 from serving.gpu.settings import gpus_set
 from tests.serving.fake_nvml import LOST, NO_PERMISSION, NOT_LOADED, State
 
+pytestmark = pytest.mark.process
+
 REPO = Path(__file__).parents[3]
 # A shell's background job is born deaf to SIGINT.
 OWNER = """

@@ -34,6 +34,7 @@ def test_a_bare_machine_gets_instructions(bare: Path) -> None:
     assert all(check.fix for check in found.values() if check.state != "ok")
 
 
+@pytest.mark.process
 def test_an_executable_on_path_is_found_with_its_version(bare: Path) -> None:
     engine = bare / "bin" / "llama-server"
     engine.parent.mkdir()
@@ -44,6 +45,7 @@ def test_an_executable_on_path_is_found_with_its_version(bare: Path) -> None:
     assert check.found == f"{engine}: version: 7"
 
 
+@pytest.mark.process
 def test_an_executable_that_does_not_run_is_a_warning(bare: Path) -> None:
     engine = bare / "bin" / "llama-server"
     engine.parent.mkdir()

@@ -83,6 +83,7 @@ def test_an_error_has_the_command_that_installs(home: Path) -> None:
         environments.install("nope")
 
 
+@pytest.mark.process
 def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
     with ThreadPoolExecutor(2) as pool:
         folders = set(pool.map(lambda _: environments.install("tiny"), range(2)))
@@ -93,6 +94,7 @@ def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
     assert subprocess.run([script], check=True, capture_output=True).returncode == 0
 
 
+@pytest.mark.process
 def test_a_broken_install_is_incomplete_and_can_be_repeated(recipe: list[Path]) -> None:
     with pytest.raises(InstallError, match=r"tiny: `.*` failed: ERROR: tiny is broken"):
         environments.install("tiny", pip_args=["break"])
@@ -102,6 +104,7 @@ def test_a_broken_install_is_incomplete_and_can_be_repeated(recipe: list[Path]) 
     assert len(recipe) == 2
 
 
+@pytest.mark.process
 def test_another_version_of_the_extra_is_built_anew(recipe: list[Path], extras: Path) -> None:
     environments.install("tiny")
     assert environments.installed()["tiny"] == environments.folder("tiny")
@@ -168,6 +171,7 @@ def test_a_fetched_model_is_found_and_not_fetched_again(home: Path) -> None:
     assert said == []
 
 
+@pytest.mark.process
 def test_pip_installs_a_wheel_of_metadata_only(tmp_path: Path) -> None:
     wheel = write_metadata_wheel(tmp_path, "vllm", "1.2.3+cpu", requires="nothing==1.2.3")
     with zipfile.ZipFile(wheel) as archive:

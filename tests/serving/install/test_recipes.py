@@ -10,6 +10,8 @@ import pytest
 from serving.install import environments
 from serving.install.environments import InstallError, pip
 
+pytestmark = pytest.mark.process
+
 # Its pip writes its arguments to a file, and fails as the files next to it say, one line for each time.
 PYTHON = """#!/bin/sh
 here={here}

@@ -52,6 +52,7 @@ def test_more_than_there_are_pins_nobody(how: dict[str, int]) -> None:
         assert none == ()
 
 
+@pytest.mark.process
 def test_the_kernel_gives_back_what_a_killed_process_held() -> None:
     command = [sys.executable, "-c", HOLD, str(ALL)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:

@@ -15,6 +15,8 @@ from serving.probe import free_port, holders, listening
 from serving.process.process import generation, supervised
 from tests.serving.conftest import STUB, runs, stub_environ, wait_for
 
+pytestmark = pytest.mark.process
+
 Leftovers = Callable[[float], list[int]]
 REPO = Path(__file__).parents[3]
 

@@ -15,6 +15,8 @@ from serving import probe
 from serving.process.process import supervised
 from tests.serving.conftest import STUB, stub_environ, wait_for
 
+pytestmark = pytest.mark.process
+
 Leftovers = Callable[[float], list[int]]
 ENDS = ["ray.kill", "kill -9", "exit", "forget"]
 

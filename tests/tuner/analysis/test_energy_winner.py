@@ -10,6 +10,8 @@ from tuner.config.load import load_saved
 from tuner.results.ledger import results
 from tuner.results.tiers import Winner, best_per_tier
 
+pytestmark = pytest.mark.process
+
 OVERRIDES = (
     "experiment=b300_energy",
     "engine=vllm",

@@ -162,6 +162,7 @@ def test_a_broken_ledger_is_one_line(study: Path, capsys: Captured) -> None:
 
 
 # mlflow's own dependencies warn when it is imported
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::Warning")
 def test_an_mlflow_that_is_gone_is_one_line_after_the_report(study: Path, capsys: Captured) -> None:
     assert main(["report", "laptop-1", "--to-mlflow"]) == 4

@@ -264,6 +264,7 @@ def test_points_that_are_not_trials_are_refused() -> None:
             trial_config(study, point)  # type: ignore[arg-type]
 
 
+@pytest.mark.process
 def test_loading_writes_nothing_and_imports_no_heavy_vendor(tmp_path: Path) -> None:
     code = (
         "import sys; from tuner.config.load import load; load([]); "

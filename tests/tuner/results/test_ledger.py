@@ -165,6 +165,7 @@ def write_for_ever(folder: Path) -> None:
             number += 1
 
 
+@pytest.mark.process
 def test_a_killed_writer_leaves_whole_trials_and_no_lock(tmp_path: Path) -> None:
     writer = multiprocessing.get_context("spawn").Process(target=write_for_ever, args=(tmp_path,))
     writer.start()

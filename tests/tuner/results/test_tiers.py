@@ -169,6 +169,5 @@ def test_a_tier_whose_metric_is_not_known_says_why() -> None:
     best = best_per_tier(SLO, LEAST, [completed(unmetered)])["fast"]
     assert isinstance(best, Closest)
     assert str(best) == (
-        "unavailable: j of the points that meet the SLO is not known: "
-        "no power source was metered"
+        "unavailable: j of the points that meet the SLO is not known: no power source was metered"
     )

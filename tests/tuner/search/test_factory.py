@@ -111,6 +111,7 @@ def test_a_prior_on_real_hardware_needs_a_twin_system() -> None:
     assert SearchSetup(load(["experiment=b300_vllm"])).prior is not None
 
 
+@pytest.mark.process
 def test_an_older_study_predicts_this_one(tmp_path: Path) -> None:
     old = b300(*SHORT, "search=qmc", "search.trials=9")
     with Ledger.open(tmp_path) as ledger:
@@ -139,6 +140,7 @@ def test_a_study_without_enough_trials_is_no_prior(tmp_path: Path) -> None:
         SearchSetup(b300("search.prior.kind=ledger")).recorder()
 
 
+@pytest.mark.process
 def test_a_stopped_search_resumes(tmp_path: Path) -> None:
     config = b300(*SHORT, "search.trials=7", "search.startup_trials=4")
     with Ledger.open(tmp_path / "whole") as ledger:
@@ -156,6 +158,7 @@ def test_a_stopped_search_resumes(tmp_path: Path) -> None:
     assert len({str(point) for point in resumed}) == 7
 
 
+@pytest.mark.process
 def test_a_plan_names_the_initial_design_and_no_more(tmp_path: Path) -> None:
     config = b300(*SHORT, "search.trials=8", "search.startup_trials=6")
     known = known_trials(config)

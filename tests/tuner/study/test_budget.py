@@ -69,7 +69,9 @@ def test_hours_of_a_trial_follow_the_mean_of_completed_ones() -> None:
 def test_what_can_not_be_kept_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"search\.budget\.usd: hardware \S+ has no price"):
         load(["experiment=laptop", "+search.budget.usd=5", "hardware.usd_per_device_hour=null"])
-    with pytest.raises(ConfigError, match=r"search\.stop: tpe does not predict what the next trial gains"):
+    with pytest.raises(
+        ConfigError, match=r"search\.stop: tpe does not predict what the next trial gains"
+    ):
         load(["experiment=laptop", "+search.stop.gain=0.01"])
 
 

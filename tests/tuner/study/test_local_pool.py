@@ -33,6 +33,7 @@ def only_study(folder: Path) -> Path:
     return study
 
 
+@pytest.mark.process
 def test_a_simulated_study_leaves_a_ledger_and_a_report_that_say_modelled(
     bare_machine: Path, capsys: Captured
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_sampler_that_lacks_its_library_says_so_before_the_first_trial(
     assert not list(bare_machine.glob("studies/*"))
 
 
+@pytest.mark.process
 def test_the_same_seed_finds_the_same_whatever_the_number_of_workers(bare_machine: Path) -> None:
     found = []
     for workers in ("1", "3"):
@@ -122,6 +124,7 @@ def test_pools_are_not_for_the_wall_clock(capsys: Captured) -> None:
     assert "wattfront simulate" in one_line(capsys)
 
 
+@pytest.mark.process
 def test_an_interrupted_simulation_finishes_what_runs_and_goes_on_later(bare_machine: Path) -> None:
     command = [sys.executable, "-m", "tuner", "simulate", *SMALL, "search.trials=40"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -149,6 +152,7 @@ def test_an_interrupted_simulation_finishes_what_runs_and_goes_on_later(bare_mac
     assert {entry.result.provenance["clock"] for entry in results(study)} == {"virtual"}
 
 
+@pytest.mark.process
 def test_one_that_was_stopped_before_its_first_result_goes_on_as_it_was(bare_machine: Path) -> None:
     assert main(["simulate", *SMALL, "search.trials=2"]) == 0
     study = only_study(bare_machine)
@@ -157,6 +161,7 @@ def test_one_that_was_stopped_before_its_first_result_goes_on_as_it_was(bare_mac
     assert {entry.result.provenance["clock"] for entry in results(study)} == {"virtual"}
 
 
+@pytest.mark.process
 def test_a_killed_driver_takes_its_workers_along(bare_machine: Path) -> None:
     command = [sys.executable, "-m", "tuner", "simulate", *SMALL, "search.trials=500"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

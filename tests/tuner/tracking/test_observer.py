@@ -27,7 +27,7 @@ from tuner.tracking.mlflow import TrackingError
 from tuner.tracking.observer import Tracker, mirror, tracking_uri, ui_command
 
 # mlflow's own dependencies, not ours
-pytestmark = pytest.mark.filterwarnings("ignore::Warning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore::Warning")]
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,7 @@ def test_a_trial_that_gets_over_is_measured_to_its_end_from_the_load_named() -> 
     assert result.pruned == ""
 
 
+@pytest.mark.process
 def test_on_the_wall_clock_too() -> None:
     config = real_trial({"kind": "closed", "concurrency": [1, 2, 4]})
     for _ in range(5):  # a busy machine may spoil a level: it then decides nothing

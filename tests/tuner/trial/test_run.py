@@ -15,6 +15,8 @@ from tuner.config.trial import TrialConfig
 from tuner.trial.result import Completed, Failed, TrialResult
 from tuner.trial.run import run_trial
 
+pytestmark = pytest.mark.process
+
 
 class Standing:
     """An engine that runs already."""

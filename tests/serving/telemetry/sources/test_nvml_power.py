@@ -195,6 +195,7 @@ def test_an_old_driver_is_read_by_its_own_functions(
     assert any("other processes were on it: 1 " in reason for reason in verdict.reasons)
 
 
+@pytest.mark.process
 def test_processes_of_the_trial_are_not_foreign(nvml: State) -> None:
     script = "import subprocess, sys; subprocess.run(['sleep', '60'])"
     with subprocess.Popen([sys.executable, "-c", script]) as engine:

@@ -175,6 +175,7 @@ def ipmitool(folder: Path, script: str) -> tuple[str, ...]:
     return (str(path), "dcmi", "power", "reading")
 
 
+@pytest.mark.process
 def test_ipmi_reads_instantaneous_watts(tmp_path: Path) -> None:
     command = ipmitool(tmp_path, f'[ "$1 $2 $3" = "dcmi power reading" ] && cat <<E\n{DCMI}\nE')
     with metered_source(Ipmi(kind="ipmi", command=command), Place()) as recorder:
@@ -184,6 +185,7 @@ def test_ipmi_reads_instantaneous_watts(tmp_path: Path) -> None:
     assert len(readings) > 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "said"),
     [

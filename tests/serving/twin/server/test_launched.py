@@ -15,6 +15,8 @@ from serving.telemetry.sources.twin import LATE, STEPS, lateness_reader, opened
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
+pytestmark = pytest.mark.process
+
 MODEL = Model(
     name="served", source="meta-llama/Llama-3.1-8B-Instruct", context_tokens=4096, vocabulary=128256
 )

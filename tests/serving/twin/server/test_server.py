@@ -19,6 +19,8 @@ import pytest
 from serving.probe import free_port, get, get_json, healthy
 from tests.serving.twin.frameworks.test_dialects import parsed
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[4]
 ARGV = {
     "vllm": ["vllm", "serve", "m", "--max-model-len"],

@@ -177,6 +177,7 @@ def test_joules_a_token_are_shown_as_such() -> None:
     assert in_unit(worth, ObjectiveConfig()) == worth
 
 
+@pytest.mark.process
 def test_a_simulated_study_confirms_its_best(bare_machine: Path, capsys: Captured) -> None:
     confirm = ("search.confirm.candidates=1", "search.confirm.repeats_max=3")
     assert main(["simulate", *SMALL, *confirm, "search.trials=4", "--workers", "1"]) == 0

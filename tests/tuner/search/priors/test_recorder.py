@@ -88,6 +88,7 @@ def test_changing_loads_and_failed_trials_have_no_prediction() -> None:
     assert SearchSetup(config).recorder().recorded({}, failed) is failed
 
 
+@pytest.mark.process
 def test_predictions_are_in_the_ledger_in_the_report_and_in_mlflow(tmp_path: Path) -> None:
     config = study("search.points=[{engine.vllm.max_num_seqs: 8}]", "search.trials=2")
     with Ledger.open(tmp_path) as ledger:
