@@ -94,6 +94,7 @@ def test_after_level_ends_the_load() -> None:
     assert report.failure is None
 
 
+@pytest.mark.process
 def test_after_level_ends_the_load_on_the_wall_clock() -> None:
     with fake_server() as server:
         report = loadgen.run(

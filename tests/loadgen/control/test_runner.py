@@ -149,7 +149,7 @@ def test_a_level_that_ends_before_all_had_an_answer_is_invalid() -> None:
     behaviour = Behaviour(workers=1, ttft_s=0.1, itl_s=0)
     arrival = Closed(concurrency=(16,))
     level, stats = one(behaviour, arrival=arrival, level_s=0.3, level_max_s=0.5)
-    assert "waited for their first answer" in level.unsettled
+    assert "waiting for their first answer" in level.unsettled
     assert any("first answer" in doubt for doubt in stats.invalid_because)
 
 
@@ -168,7 +168,7 @@ def test_every_prompt_has_the_asked_length_and_a_unique_beginning() -> None:
 
 
 def test_open_loop_charges_a_stall_to_the_requests_that_fell_due_in_it() -> None:
-    """Seen from their sending, a few requests are slow; in truth all that were due had to wait."""
+    """Counted from sending, few requests are slow; counted from due, all in the stall are."""
     behaviour = Behaviour(stall=(0.3, 0.8), itl_s=0)
     arrival = Poisson(rate_per_s=(200,), max_concurrency=4)
     level, stats = one(behaviour, arrival=arrival, level_s=1.0, warmup_s=0.1)
@@ -220,7 +220,7 @@ def test_a_key_that_the_endpoint_repeats_is_not_passed_on() -> None:
 
 @pytest.mark.parametrize("more", ["?a=b", "#part"])
 def test_parts_of_a_url_that_are_not_sent_are_refused(more: str) -> None:
-    with pytest.raises(loadgen.BadTarget, match="neither is sent"):
+    with pytest.raises(loadgen.BadTarget, match="they are not sent"):
         loadgen.run(f"http://127.0.0.1:1/v1{more}", "fake", workload())
 
 
@@ -314,4 +314,4 @@ def test_a_data_set_that_is_too_small_is_reported(tmp_path: Path) -> None:
         Behaviour(), dataset=dataset, input_tokens=None, output_tokens=None, prompt="text"
     )
     assert level.reused_prompts == len(level.records) - 2
-    assert "a second time" in stats.reasons["ttft_p50_ms"]
+    assert "sent again" in stats.reasons["ttft_p50_ms"]

@@ -84,7 +84,7 @@ def test_the_same_script_gives_the_same_events_on_both_clocks(
 ) -> None:
     random = np.random.default_rng(seed)
     # Another time for each reply: the order of events at one instant is not specified.
-    script = [Reply(each.kind, each.delay_s + random.uniform(0, 1e-3)) for each in script]
+    script = [Reply(each.kind, round(each.delay_s + random.uniform(0, 1e-3), 9)) for each in script]
     starts_s = np.cumsum(random.uniform(0.001, 0.05, loop["starts_ns"]))
     starts_ns = (starts_s * 1e9).astype(np.int64)
     close = Close(close.at_s + 0.0123456, close.drain)

@@ -20,6 +20,8 @@ from loadgen.worker.group import WorkerGroup, forked_links, local_links, measure
 from loadgen.worker.link import Link, LocalLink
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 
+pytestmark = pytest.mark.process
+
 
 def workload(**changes: Any) -> Workload:
     base: dict[str, Any] = {

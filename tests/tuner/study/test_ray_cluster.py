@@ -7,7 +7,7 @@ import pytest
 from serving.topology import Topology
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.ray_cluster import absent, connected, local_capacity
+from tuner.study.ray_cluster import connected, local_capacity, missing_files
 
 TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
 
@@ -42,10 +42,11 @@ def test_a_local_cluster_counts_the_cores_that_ray_gets() -> None:
     assert local_capacity(ClusterConfig(cpus=0, gpus=2, nodes=2)).cores == (1, 1)
 
 
+@pytest.mark.process
 def test_files_that_a_node_lacks(tmp_path: Path) -> None:
     here, gone = tmp_path / "a.csv", tmp_path / "b.csv"
     here.touch()
     with connected(ClusterConfig(cpus=1, gpus=0)):
-        assert absent([here], apart=False) == []
-        (line,) = absent([here, gone], apart=True)
+        assert missing_files([here], apart=False) == []
+        (line,) = missing_files([here, gone], apart=True)
     assert line.startswith(f"{gone} on ")

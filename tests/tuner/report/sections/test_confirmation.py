@@ -141,6 +141,7 @@ def test_the_display_counts_no_repeat_as_a_trial_or_a_new_best(tmp_path: Path) -
     assert "repeat: llamacpp" in "\n".join(lines[first:])
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::Warning")  # of mlflow's own dependencies
 def test_mlflow_keeps_repeats_apart_from_points(tmp_path: Path) -> None:
     folder = tmp_path / "study"
