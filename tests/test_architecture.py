@@ -73,6 +73,7 @@ PUBLIC = {"serving.twin": {"api", "config", "errors"}}
 PURE = (
     "loadgen.control.arrival_times",
     "loadgen.control.ladder",
+    "loadgen.control.live_stats",
     "loadgen.control.stopping",
     "loadgen.prompts.length_sampling",
     "loadgen.results.arrays",
@@ -80,6 +81,9 @@ PURE = (
     "loadgen.results.precision",
     "loadgen.results.stats",
     "loadgen.results.steady_state",
+    "loadgen.worker.dispatch_policy",
+    "loadgen.worker.request_queue",
+    "loadgen.worker.virtual_dispatcher",
     "loadgen.workload.arrivals",
     "loadgen.workload.lengths",
     "serving.telemetry.base",

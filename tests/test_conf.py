@@ -7,9 +7,9 @@ import pytest
 from loadgen.control.load_plan import next_load, plan_of
 from loadgen.prompts.build import build
 from serving.engines import ENGINES
+from tests.tuner.samples.loaded import load
 from tuner.cli.fleet import load_fleet
 from tuner.config.compose import compose, conf_dir
-from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.metrics.sensitivity import inputs
 from tuner.search.space import SearchSpace

@@ -45,7 +45,7 @@ def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
 
 
 def raise_if_failed(raw: RawLevel, workload: Workload) -> None:
-    """Raises a LoadError for a level without a completed request, or given up after failures in a row."""
+    """Raises a LoadError for a level without a completed request, or one that failures in a row ended."""
     records = raw.records
     if not raw.gave_up and (raw.stopped or records.completed.any()):
         return

@@ -175,4 +175,4 @@ class VirtualDispatcher(DispatchPolicy[VirtualExchange, None]):
         """`step` reads the queue anew."""
 
     def _on_finish(self, at_ns: int) -> None:
-        """`phase` tells."""
+        """Nothing to release; callers read `phase`."""

@@ -51,6 +51,7 @@ RESULT: Mapping[Any, Mapping[str, str]] = {
         "reasons": "metric → why it is unavailable, or how far to trust it",
         "invalid_because": "why the level decides nothing; empty: it is valid",
         "predicted": "metric → what the study's prior predicted before the trial",
+        "load_value": "users, or requests per second; null where the rate changes inside the level",
     },
     Timings: {
         "wall_s": "whole trial, s",

@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ ENDED = "ended"  # the status of the line that says why a search stopped early
 CONFIRM = "confirm"  # the role of lines that measure a trial again
 
 RENAMED = {"given_up": "pruned"}  # keys of a result: until 0.1.0 → now
+_STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
 
 _RESULT: TypeAdapter[TrialResult] = TypeAdapter(
     Annotated[Completed | Failed, Discriminator("status")]
@@ -253,8 +255,17 @@ def _entry(study: Path, line: dict[str, Any]) -> Entry:
     repeat = Repeat(line["of"], line["round"]) if line.get("role") == CONFIRM else None
     if line["status"] == "asked":
         return Entry(number, line["point"], fingerprint, None, folder, time, repeat)
-    result = _RESULT.validate_python(upgraded(line["result"], RENAMED))
+    raw = upgraded(line["result"], RENAMED)
+    for operating_point in raw.get("points", ()):
+        operating_point.setdefault("load_value", labelled_load(operating_point["load"]))
+    result = _RESULT.validate_python(raw)
     return Finished(number, line["point"], fingerprint, result, folder, time, repeat)
+
+
+def labelled_load(label: str) -> float | None:
+    """The load of a point of 0.1.0, which has it only in its label, such as "poisson 2.5/s"."""
+    found = _STEADY_LOAD.fullmatch(label)
+    return float(found[1]) if found else None
 
 
 def _reason(error: Exception) -> str:

@@ -1,14 +1,10 @@
 """The result of a trial: operating points, or a failure with its evidence."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from tuner.config.trial import TrialConfig
-
-_STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
-
 
 VIRTUAL = "virtual"  # in a result's provenance: its timings are simulated seconds
 
@@ -17,7 +13,8 @@ VIRTUAL = "virtual"  # in a result's provenance: its timings are simulated secon
 class OperatingPoint:
     """One load level of one trial. A metric that can't be trusted is None, and `reasons` says why.
 
-    `predicted`: metric → the value that the study's prior predicted before the trial.
+    `predicted`: metric → the value that the study's prior predicted before the trial. `load_value`: users,
+    or requests per second; None where the rate changes inside the level.
     """
 
     level: int
@@ -26,17 +23,12 @@ class OperatingPoint:
     reasons: Mapping[str, str] = field(default_factory=dict)
     invalid_because: tuple[str, ...] = ()
     predicted: Mapping[str, float] = field(default_factory=dict)
+    load_value: float | None = None
 
     @property
     def valid(self) -> bool:
         """Whether the level may decide anything: no reason against it was found."""
         return not self.invalid_because
-
-    @property
-    def load_value(self) -> float | None:
-        """Users, or requests per second; None where the rate changes inside the level."""
-        found = _STEADY_LOAD.fullmatch(self.load)
-        return float(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> Op
         {**measured, **derived},
         {**stats.reasons, **missing, **unknown},
         tuple(doubts),
+        load_value=level.load_value,
     )
 
 

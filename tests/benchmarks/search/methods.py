@@ -179,6 +179,7 @@ class Curves:
                 f"closed {load * share:g}",
                 {SPEED: itv, THROUGHPUT: thr, FIRST: 1000 * ttft_s},
                 invalid_because=() if ok else ("queued",),
+                load_value=float(f"{load * share:g}"),
             )
             for level, (load, itv, thr, ttft_s, ok) in enumerate(
                 zip(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from scipy.stats import spearmanr
 
+from tests.tuner.samples.loaded import load
 from tuner.analysis.prediction_error import Pair, kept_pairs, prediction_report
-from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.results.ledger import Finished
 from tuner.trial.result import Completed, Failed, OperatingPoint, Timings, TrialResult

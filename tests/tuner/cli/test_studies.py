@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from tests.tuner.cli.fixtures import Captured, bare_machine, one_line, study
+from tests.tuner.samples.loaded import load
 from tuner.cli.parser import main
-from tuner.config.load import load
 from tuner.config.study import StudyConfig
 from tuner.study.estimate import known_trials
 

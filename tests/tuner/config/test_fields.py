@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from tests.tuner.samples.loaded import load
 from tuner.config.fields import FieldRow, every, field_at, keys_at, type_text
 from tuner.config.groups.fleet import FleetConfig
-from tuner.config.load import load
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 

@@ -98,6 +98,34 @@ def test_any_float_text_and_fact_round_trips(
     assert exact == result
 
 
+def test_a_load_is_stored_exactly_and_an_old_ledger_s_is_read_from_its_label(
+    tmp_path: Path,
+) -> None:
+    base = sample_result(TRIALS[0], 0)
+    assert isinstance(base, Completed)
+    point = replace(base.points[0], load="poisson 2/s", load_value=2.0000001)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.finished(0, POINTS[0], Measured(replace(base, points=(point,)), {}))
+    assert loads(tmp_path) == [2.0000001]
+    path = tmp_path / LEDGER
+    line = path.read_text()
+    assert '"load_value":2.0000001' in line
+    old = line.replace(',"load_value":2.0000001', "")
+    names = {"closed 8": 8, "poisson 2.5/s": 2.5, "gamma 1e+06/s": 1e6, "constant 3/s": 3}
+    for name, load in names.items():
+        path.write_text(old.replace("poisson 2/s", name))
+        assert loads(tmp_path) == [load]
+    for name in ("ramp 20 to 80/s", "step 1, 2/s", "trace at 2x"):
+        path.write_text(old.replace("poisson 2/s", name))
+        assert loads(tmp_path) == [None]
+
+
+def loads(folder: Path) -> list[float | None]:
+    (entry,) = results(folder)
+    assert isinstance(entry.result, Completed)
+    return [point.load_value for point in entry.result.points]
+
+
 def test_a_torn_last_line_is_reported_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,7 +62,7 @@ def result_of(config: StudyConfig, point: Point) -> Completed:
             "error_rate": 0.0,
         }
         load = f"closed {users}"
-        points.append(OperatingPoint(level, load, metrics))
+        points.append(OperatingPoint(level, load, metrics, load_value=float(users)))
     timings = Timings(WALL_S, 20, 300)
     return Completed(trial_config(config, point), tuple(points), timings, "serve")
 

@@ -24,7 +24,8 @@ TIMINGS = Timings(wall_s=3, startup_s=1, load_s=1)
 def point(
     level: int = 0, *, invalid_because: tuple[str, ...] = (), **metrics: Any
 ) -> OperatingPoint:
-    return OperatingPoint(level, f"closed {2**level}", metrics, {}, invalid_because)
+    load = f"closed {2**level}"
+    return OperatingPoint(level, load, metrics, {}, invalid_because, load_value=2.0**level)
 
 
 def completed(*points: OperatingPoint) -> Completed:

@@ -127,7 +127,8 @@ def sample_point(config: TrialConfig, level: int, speed: tuple[float, ...]) -> O
     derived, reasons = derive(metrics, config.topology.devices, config.hardware)
     reasons["ttft_p99_ms"] = "the slowest of 38 requests: 100 are needed for a p99"
     reasons["energy_j_per_output_tok"] = "no power source was metered"
-    return OperatingPoint(level, f"closed {users}", {**metrics, **derived}, reasons)
+    load, figures = f"closed {users}", {**metrics, **derived}
+    return OperatingPoint(level, load, figures, reasons, load_value=float(users))
 
 
 def sample_result(config: TrialConfig, number: int) -> Completed | Failed:

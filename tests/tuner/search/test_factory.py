@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tuner.samples.loaded import load
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import Point
-from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Ledger

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tuner.config.load import load
+from tests.tuner.samples.loaded import load
 from tuner.config.study import StudyConfig
 from tuner.search import Outcome, Proposal, Proposer
 from tuner.search.factory import SearchSetup

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.topology import Topology
+from tests.tuner.samples.loaded import load
 from tests.tuner.samples.study import sample_config
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.config.groups.hardware import Constant, Hardware
 from tuner.config.groups.search import ConfirmConfig, Screening, SearchConfig
 from tuner.config.groups.space import Point
-from tuner.config.load import load
 from tuner.config.resolve import single, trial_config
 from tuner.config.study import StudyConfig
 from tuner.search import Outcome, Proposal

@@ -98,14 +98,6 @@ def test_the_loads_that_there_may_be() -> None:
     assert loads(Adaptive(lowest=3, highest=3)) == (3,)
 
 
-def test_the_load_of_a_point_is_read_from_its_name() -> None:
-    names = {"closed 8": 8, "poisson 2.5/s": 2.5, "gamma 1e+06/s": 1e6, "constant 3/s": 3}
-    for name, load in names.items():
-        assert replace(point(), load=name).load_value == load
-    for name in ("ramp 20 to 80/s", "step 1, 2/s", "trace at 2x"):
-        assert replace(point(), load=name).load_value is None
-
-
 def sample(number: int) -> Completed:
     result = sample_result(trial_config(STUDY, POINTS[number]), number)
     assert isinstance(result, Completed)

@@ -79,6 +79,14 @@ def test_each_framework_has_a_curve_that_bends(engine: str) -> None:
     assert engine in result.command.replace("-", "")
 
 
+def test_a_point_has_the_exact_load() -> None:
+    rates = {"arrival": {"kind": "poisson", "rate_per_s": [1.00000001]}}
+    (point,) = completed(simulate_trial(trial(workload=rates))).points
+    assert (point.load, point.load_value) == ("poisson 1/s", 1.00000001)
+    (point,) = completed(simulate_trial(trial(users=(4,)))).points
+    assert (point.load, point.load_value) == ("closed 4", 4.0)
+
+
 def test_the_same_configuration_gives_the_same_figures_and_another_seed_others() -> None:
     first, again = (simulate_trial(trial()).result for _ in range(2))
     other = simulate_trial(trial(twin={"seed": 1})).result

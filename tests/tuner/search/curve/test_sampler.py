@@ -56,7 +56,8 @@ def outcome(
     for level, users in enumerate(LOADS):
         speed, rate = truth(point, users)
         figures = {SPEED: speed * noise[2 * level], RATE: rate * noise[2 * level + 1]}
-        points.append(OperatingPoint(level, f"closed {users}", figures))
+        load = f"closed {users}"
+        points.append(OperatingPoint(level, load, figures, load_value=float(users)))
     return Outcome({}, tuple(points))
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.tuner.samples.loaded import load
 from tuner.config.groups.search import PriorConfig
-from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.report.sections.predictions import show_predictions
-from tuner.results.ledger import Ledger, results
+from tuner.results.ledger import Ledger, labelled_load, results
 from tuner.search.factory import SearchSetup
 from tuner.search.priors.recorder import METRICS
 from tuner.search.priors.twin import NoPrediction, predicted_curve
@@ -32,7 +32,10 @@ def study(*overrides: str) -> StudyConfig:
 
 
 def measured(config: StudyConfig, *loads: str) -> Measured:
-    points = tuple(OperatingPoint(i, load, {SPEED: 50.0}) for i, load in enumerate(loads))
+    points = tuple(
+        OperatingPoint(i, load, {SPEED: 50.0}, load_value=labelled_load(load))
+        for i, load in enumerate(loads)
+    )
     done = Completed(trial_config(config, {}), points, Timings(1, 1, 1), "")
     return Measured(done, {})
 
