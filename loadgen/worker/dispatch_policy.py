@@ -96,11 +96,12 @@ class DispatchPolicy(ABC, Generic[E, C]):
         self._failures = 0
         del self.active[exchange]
         self.ended.append(exchange)
-        self._go_on(exchange, turn)
+        if self._closed or self.waiting or turn is not None:
+            self._go_on(exchange, turn)
 
     def _go_on(self, exchange: E, turn: Request | None) -> None:
-        """The place goes to the longest waiting; then the user of `exchange` continues."""
-        if self.waiting:
+        """A free place goes to the longest waiting; then the user of `exchange` continues."""
+        if self.waiting and (self._limit is None or len(self.active) < self._limit):
             waiting = self.waiting.popleft()
             self.active[waiting] = self._send(waiting, max(exchange.end_ns, waiting.due_ns))
         if self.phase != "measure":

@@ -92,8 +92,9 @@ class Dispatcher(DispatchPolicy[Exchange, Connection | None]):
 
     def _put(self, connection: Connection, exchange: Exchange, free_ns: int) -> None:
         connection.send(exchange, self._encoder.encode(exchange.request))
-        self.log.lateness_ns.append(exchange.sent_ns - free_ns)
-        self.log.lateness_at_ns.append(exchange.sent_ns)
+        log, sent_ns = self.log, exchange.sent_ns
+        log.lateness_ns.append(sent_ns - free_ns)
+        log.lateness_at_ns.append(sent_ns)
 
     def _connect(self, exchange: Exchange, free_ns: int) -> None:
         self.log.connected += 1

@@ -60,11 +60,11 @@ class LocalLink:
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
-            ours.close()
-            from loadgen.worker import process  # late: nothing else here needs it
-
             code = 1
-            try:
+            try:  # whatever happens, the child must not go on as its parent
+                ours.close()
+                from loadgen.worker import process  # late: nothing else here needs it
+
                 process.main(theirs.detach())
                 code = 0
             finally:

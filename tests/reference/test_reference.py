@@ -24,13 +24,13 @@ from tests.reference import commands, configuration, exit_codes, files, metrics
 from tests.reference.ledger_lines import EXAMPLE
 from tests.reference.markdown import slug
 from tests.test_architecture import ROOT, SOURCES, TESTS
+from tests.tuner.samples.loaded import load
 from tuner.cli.exit_codes import MEANINGS, ExitCode
 from tuner.cli.fleet import FleetRoot, load_fleet
 from tuner.cli.parser import parse, parser
 from tuner.config.compose import conf_dir, multirun
 from tuner.config.errors import ConfigError
 from tuner.config.fields import field_at
-from tuner.config.load import load
 from tuner.config.study import StudyConfig
 
 PAGES = [

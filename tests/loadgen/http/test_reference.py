@@ -204,7 +204,7 @@ def damaged(raw: bytes, changes: list[tuple[str, int, int]]) -> bytes:
     return bytes(bad)
 
 
-@settings(thorough, max_examples=400)
+@settings(thorough, max_examples=250)
 @given(st.one_of(streams().map(lambda written: written.raw), refusals()), flips, cuts)
 def test_damaged_bytes(raw: bytes, changes: list[tuple[str, int, int]], places: list[int]) -> None:
     reads = split(damaged(raw, changes), places)

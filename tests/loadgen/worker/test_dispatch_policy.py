@@ -65,6 +65,9 @@ open_loops = st.fixed_dictionaries(
 )
 
 
+SENDS_MAX = 2000  # about; no two of them are answered after the same time
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(replies, min_size=1, max_size=12),
@@ -84,7 +87,10 @@ def test_the_same_script_gives_the_same_events_on_both_clocks(
 ) -> None:
     random = np.random.default_rng(seed)
     # Another time for each reply: the order of events at one instant is not specified.
-    script = [Reply(each.kind, round(each.delay_s + random.uniform(0, 1e-3), 9)) for each in script]
+    script = [
+        Reply(each.kind, round(each.delay_s + random.uniform(0, 1e-3), 9))
+        for each in script * (SENDS_MAX // len(script))
+    ]
     starts_s = np.cumsum(random.uniform(0.001, 0.05, loop["starts_ns"]))
     starts_ns = (starts_s * 1e9).astype(np.int64)
     close = Close(close.at_s + 0.0123456, close.drain)
@@ -147,6 +153,20 @@ def test_a_time_out_frees_its_place_at_the_next_sweep() -> None:
     assert times_ms(events, "TIMED_OUT", slot=0) == [1100]
     assert times_ms(events, "TIMED_OUT", slot=1) == [1100], "it was never sent"
     assert times_ms(events, "completed", slot=2) == [1110]
+
+
+def test_requests_that_time_out_unsent_free_no_place() -> None:
+    starts_ns = np.arange(40, dtype=np.int64) * 10_000_000
+    changes = {"closed": False, "starts_ns": starts_ns, "max_in_flight": 4}
+    events = both(changes, [Reply("hang", 0.0)])
+    in_flight, most = set[int](), 0
+    for event in sorted(events, key=lambda event: (event.at_s, event.what == "sent")):
+        if event.what == "sent":
+            in_flight.add(event.slot)
+        else:
+            in_flight.discard(event.slot)
+        most = max(most, len(in_flight))
+    assert most == 4
 
 
 def test_a_drain_waits_for_answers_and_for_time_outs_but_sends_nothing_new() -> None:

@@ -70,7 +70,7 @@ def test_one_sequence_at_a_time_is_an_m_d_1_queue() -> None:
     times = LinearStepTime(base_s=0.01, prompt_s=0.0, decode_s=0.0)
     output, rate = 11, 5.0
     emulation = emulation_of(SchedulerConfig(1, 8192), times=times)
-    load = workload(Poisson(rate_per_s=(rate,)), 4000, output)
+    load = workload(Poisson(rate_per_s=(rate,)), 2000, output)
     (level,) = run_virtual(TwinServer(emulation), load, vocabulary=1000).levels
     service_s = output * 0.01
     busy = rate * service_s
