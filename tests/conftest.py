@@ -26,9 +26,8 @@ def _refuse(event: str) -> None:
 
 
 def _audit(event: str, args: tuple[Any, ...], starts: Set[str] = frozenset(STARTS)) -> None:
-    if (
-        event in starts
-    ):  # a default, as the interpreter clears the module's names before its last events
+    # `starts` is a default, since the interpreter clears the module's names before its last events.
+    if event in starts:
         _refuse(event)
 
 

@@ -45,7 +45,6 @@ class ResumeError(Exception):
     """The ledger does not belong to this configuration. One line."""
 
 
-
 def outcome_of(config: StudyConfig, result: TrialResult) -> Outcome:
     """What the search learns from a result."""
     device_s = result.timings.wall_s * result.config.devices
