@@ -208,7 +208,7 @@ RECIPES = {
             "trtllm",
             "trtllm-serve",
             _from_extra,
-            f"TensorRT-LLM on NVIDIA GPUs, from pypi.nvidia.com, with libopenmpi; {UNTRIED}",
+            f"TensorRT-LLM on NVIDIA GPUs, from NVIDIA's package index, with libopenmpi; {UNTRIED}",
             check=("--help",),
         ),
     )

@@ -30,7 +30,7 @@ RENAMES: dict[str, str] = {
 ADDED: frozenset[str] = frozenset({"load_value"})
 
 MOST_BYTES = 1 << 20
-NOT_FOR_GIT = ("/tmp/", "/root/", "/work/", "/home/")
+NOT_FOR_GIT = tuple(f"/{folder}/" for folder in ("tmp", "root", "work", "home"))
 STUDY = pytest.mark.parametrize("name", STUDIES)
 
 
