@@ -22,16 +22,8 @@ class FrontPoint:
     values: tuple[float, ...]
 
 
-def dominates(
-    one: Sequence[float], other: Sequence[float], directions: Sequence[Direction]
-) -> bool:
-    """Nowhere worse, and somewhere better."""
-    a, b = _losses([one, other], directions)
-    return bool((a <= b).all() and (a < b).any())
-
-
 def non_dominated(points: ArrayLike, directions: Sequence[Direction]) -> NDArray[np.bool_]:
-    """Which rows no other row dominates. Equal rows stand together: all of them, or none."""
+    """Which rows no other row dominates: is nowhere worse than and somewhere better. Equal rows stand together: all of them, or none."""
     losses = _losses(points, directions)
     mask = np.zeros(len(losses), dtype=bool)
     if not len(losses):

@@ -8,6 +8,8 @@ from tuner.metrics.notation import number, stated
 from tuner.results.ledger import Entry, Finished
 from tuner.trial.result import VIRTUAL
 
+Packed = Callable[[int], float]  # number of trials → seconds that all of them take
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -86,9 +88,6 @@ def _covered(times: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-Span = tuple[float, float]
-
-
 @dataclass(frozen=True, slots=True)
 class Affordable:
     """`trials`: fewest and most that fit. `binding`: the limit that ends the search under the high and the low
@@ -96,9 +95,6 @@ class Affordable:
 
     trials: tuple[int, int]
     binding: tuple[str, str]
-
-
-Packed = Callable[[int], float]
 
 
 def affordable(
