@@ -23,7 +23,7 @@ class FrontPoint:
 
 
 def non_dominated(points: ArrayLike, directions: Sequence[Direction]) -> NDArray[np.bool_]:
-    """The rows that no other dominates: is nowhere worse than, and somewhere better. Equal rows stay together."""
+    """The rows that no other dominates: is nowhere worse, and somewhere better. Equal rows stay together."""
     losses = _losses(points, directions)
     mask = np.zeros(len(losses), dtype=bool)
     if not len(losses):
