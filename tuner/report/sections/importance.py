@@ -63,7 +63,9 @@ def _show_tier(study: StudyConfig, each: TierEffects, console: Console) -> None:
     if each.unavailable:
         say(console, f"{each.tier}: parameter importance unavailable: {each.unavailable}.")
     else:
-        show(console, _table(study, each, console.width), gap=False)
+        made = _table(study, each, console.width)
+        if made.row_count:  # none where the default is best and no parameter matters
+            show(console, made, gap=False)
         say(console, _changes_text(study, each))
         say(console, _fit_text(each))
     if each.best_after:
