@@ -4,6 +4,7 @@ import gzip
 import json
 import time
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,15 +26,25 @@ class RecordedSource:
     def __init__(self, recording: Recording) -> None:
         self.power_kind, devices, readings = recording
         self.devices = tuple(devices)
-        self._left = sorted(readings, key=lambda each: each.at_ns)
-        self._shift_ns = time.monotonic_ns() - self._left[0].at_ns
+        self._readings = sorted(readings, key=_time_of)
+        self._next = 0
+        self._shift_ns = time.monotonic_ns() - self._readings[0].at_ns
 
     def read(self) -> list[Reading]:
-        """The readings that are due by now."""
+        """The readings due by now, and each device's next one, so that what lies between is known up to now."""
         now_ns = time.monotonic_ns() - self._shift_ns
-        due = [each for each in self._left if each.at_ns <= now_ns]
-        self._left = self._left[len(due) :]
+        end = bisect_right(self._readings, now_ns, lo=self._next, key=_time_of)
+        coming = {each.name for each in self.devices}
+        while coming and end < len(self._readings):
+            coming.discard(self._readings[end].device)
+            end += 1
+        due = self._readings[self._next : end]
+        self._next = end
         return [replace(each, at_ns=each.at_ns + self._shift_ns) for each in due]
+
+
+def _time_of(reading: Reading) -> int:
+    return reading.at_ns
 
 
 @contextmanager
