@@ -14,7 +14,7 @@ from loadgen.http.response_parser import Outcome
 from loadgen.results.stats import LevelStats, summarize
 from tests.loadgen.fake_server import Behaviour, fake_server
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 
 def workload(**changes: Any) -> Workload:

@@ -37,7 +37,7 @@ from tuner.trial.result import Completed, Failed, Measured
 from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.alone]
 
 __all__ = ["library", "load", "nvml", "state"]
 IDLE_W, LOADED_W, BUSY_W = 80.0, 120.0, 400.0
