@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.group_sequential import nominal_levels
 
-FAILURES_MAX = 1  # repeats without a value; after one more the candidate is out
 FUTILITY = 0.05  # predictive power below which a race stops
-NOISE_SIGNIFICANCE = 0.1  # at which a pair counts as noisier than the others
+NOISE_SIGNIFICANCE = 0.3  # at which a pair counts as noisier than the others
+FAILURE_DOUBT = 0.1  # p-value of its failures below which a candidate is not ahead of any other
 MIN_ERROR = 1e-9  # a smaller standard error is rounding
 
-# Candidate → round → its value; None: the repeat gave none.
+# Candidate → round → its value; None: the repeat gave none, nor did its second try.
 Values = Mapping[str, Mapping[int, float | None]]
+Failures = Mapping[str, Mapping[int, int]]  # candidate → round → tries without a value
 Ended = Literal["", "best", "equal", "futile", "budget"]
 Floats = NDArray[np.float64]
 
@@ -56,6 +57,13 @@ class Difference:
     error: float  # standard error
     freedom: float  # degrees of
 
+    @property
+    def above(self) -> float:
+        """The probability that the true difference is positive, under a flat prior."""
+        from scipy.special import stdtr
+
+        return float(stdtr(self.freedom, self.log_ratio / max(self.error, MIN_ERROR)))
+
     def bounds(self, level: float) -> tuple[float, float]:
         """Two one-sided limits, each at `level`."""
         from scipy.special import stdtrit
@@ -77,24 +85,31 @@ class EffectsFit:
 
     def difference(self, one: str, other: str) -> Difference:
         """`one` over `other`. A pair that is noisier than the rest is judged by its own variance."""
-        from scipy.special import fdtrc
-
-        i, j = self.names.index(one), self.names.index(other)
-        ours, theirs = self.logs[one], self.logs[other]
-        apart = [ours[r] - theirs[r] for r in sorted(ours.keys() & theirs.keys())]
-        if len(self.names) > 2 and len(apart) > 1:
+        own = self._own_variance(one, other)
+        if own is not None:
+            apart = self._within_rounds(one, other)
             mean = math.fsum(apart) / len(apart)
-            own = math.fsum((each - mean) ** 2 for each in apart) / (len(apart) - 1)
-            usual = 2 * self.variance
-            if (
-                own > usual > 0
-                and fdtrc(len(apart) - 1, self.freedom, own / usual) < NOISE_SIGNIFICANCE
-            ):
-                return Difference(mean, math.sqrt(own / len(apart)), len(apart) - 1)
-        c = self.covariance
+            return Difference(mean, math.sqrt(own / len(apart)), len(apart) - 1)
+        i, j, c = self.names.index(one), self.names.index(other), self.covariance
         units = max(0.0, float(c[i, i] + c[j, j] - 2 * c[i, j]))
         log_ratio = float(self.effects[i] - self.effects[j])
         return Difference(log_ratio, math.sqrt(self.variance * units), self.freedom)
+
+    def _within_rounds(self, one: str, other: str) -> list[float]:
+        ours, theirs = self.logs[one], self.logs[other]
+        return [ours[r] - theirs[r] for r in sorted(ours.keys() & theirs.keys())]
+
+    def _own_variance(self, one: str, other: str) -> float | None:
+        """Of the differences of a pair within rounds, where it is significantly above that of the fit."""
+        from scipy.special import fdtrc
+
+        apart = self._within_rounds(one, other)
+        if len(self.names) < 3 or len(apart) < 2:
+            return None
+        mean, usual = math.fsum(apart) / len(apart), 2 * self.variance
+        own = math.fsum((each - mean) ** 2 for each in apart) / (len(apart) - 1)
+        p_value = fdtrc(len(apart) - 1, self.freedom, own / usual) if own > usual > 0 else 1.0
+        return own if p_value < NOISE_SIGNIFICANCE else None
 
 
 def fit(values: Values, names: Collection[str], until: int) -> EffectsFit | None:
@@ -131,8 +146,8 @@ class Race:
     """The state of a race after `rounds` whole rounds.
 
     `out`: candidate → the round after which it was eliminated. `failed`: those that are out because their
-    repeats gave no value, not because another was ahead. `ended`: why the race has ended; empty while it goes
-    on.
+    repeats gave no value more often than chance explains, not because another was ahead. `ended`: why the race
+    has ended; empty while it goes on.
     """
 
     names: frozenset[str]
@@ -157,12 +172,17 @@ def level_of(race: Race, config: ConfirmConfig, rounds: int | None = None) -> fl
     return levels[min(max(done - config.repeats_min, 0), len(levels) - 1)]
 
 
-def after_round(race: Race, values: Values, config: ConfirmConfig) -> Race:
+def after_round(
+    race: Race, values: Values, config: ConfirmConfig, failures: Failures | None = None
+) -> Race:
     """The race after one more whole round. A race that has ended stays as it is."""
     if race.ended:
         return race
     rounds = race.rounds + 1
-    failing = {n for n in race.remaining if failures(values.get(n, {}), rounds) > FAILURES_MAX}
+    p_values = _failure_p_values(race, values, failures or {}, rounds)
+    level = (1 - config.confidence) / 2 / max(1, len(race.names) - 1)
+    settled = rounds >= config.repeats_min
+    failing = {name for name, p_value in p_values.items() if settled and p_value < level}
     race = replace(
         race,
         rounds=rounds,
@@ -173,7 +193,8 @@ def after_round(race: Race, values: Values, config: ConfirmConfig) -> Race:
     if found is None:
         return replace(race, ended=_spent(race, config))
     level = level_of(race, config)
-    behind = {n for n in race.remaining if _is_behind(found, n, race.remaining, level)}
+    sound = [name for name in race.remaining if p_values[name] >= FAILURE_DOUBT]
+    behind = {n for n in race.remaining if _is_behind(found, n, sound, level)}
     race = replace(race, out={**race.out, **dict.fromkeys(behind, rounds)})
     return replace(race, ended=_end(race, found, level, config))
 
@@ -216,9 +237,37 @@ def predictive_power(pair: Difference, level: float, share: float) -> float:
     return float(ndtr((pair.log_ratio - needed) / (error * math.sqrt(1 - share))))
 
 
-def failures(repeats: Mapping[int, float | None], until: int) -> int:
-    """How many of the first `until` rounds gave a candidate no value."""
-    return sum(not value for r, value in repeats.items() if r < until)
+def starts(values: Values, failures: Failures, name: str, until: int) -> tuple[int, int]:
+    """Of the first `until` rounds: (starts without a value in rounds that gave none, starts with a value).
+
+    A start whose second try gave a value is neither: the machine may have been disturbed.
+    """
+    own = {r: value for r, value in values.get(name, {}).items() if r < until}
+    tries = failures.get(name, {})
+    failed = sum(max(tries.get(r, 0), 1) for r, value in own.items() if not value)
+    return failed, sum(bool(value) for value in own.values())
+
+
+def failure_p_value(failed: int, good: int, rivals_failed: int, rivals_good: int) -> float:
+    """Fisher's exact test: the probability of so many failures or more if all candidates fail alike."""
+    from scipy.stats import hypergeom
+
+    if not failed:
+        return 1.0
+    every = failed + good + rivals_failed + rivals_good
+    return float(hypergeom.sf(failed - 1, every, failed + rivals_failed, failed + good))
+
+
+def _failure_p_values(
+    race: Race, values: Values, failures: Failures, rounds: int
+) -> dict[str, float]:
+    """Of the failures of each candidate that is not out, against all the others together."""
+    counts = {name: starts(values, failures, name, rounds) for name in race.names}
+    failed, good = (sum(count[i] for count in counts.values()) for i in (0, 1))
+    return {
+        name: failure_p_value(*counts[name], failed - counts[name][0], good - counts[name][1])
+        for name in race.remaining
+    }
 
 
 def leader(found: EffectsFit, names: Iterable[str]) -> str | None:

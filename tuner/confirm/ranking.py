@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from tuner.config.groups.search import ConfirmConfig
-from tuner.confirm.race import Difference, EffectsFit, Race, Values, fit, leader, level_of
+from tuner.confirm.race import (
+    Difference,
+    EffectsFit,
+    Failures,
+    Race,
+    Values,
+    fit,
+    leader,
+    level_of,
+    starts,
+)
 
 DRAWS = 20_000  # from the posterior: a probability is good to 0.4 %
 INFORMATIVE = 0.5  # the highest least detectable difference that is stated
@@ -32,7 +42,8 @@ class Standing:
     """One candidate, measured again. None: too few repeats.
 
     `mean`: geometric, with a t interval from `low` to `high` over its repeats. `p_best`: the probability that
-    its true value is the highest. `searched`: what the search measured. `out_after`: rounds.
+    its true value is the highest, None of one that failed. `repeats`: starts, of which `failed` gave no value.
+    `searched`: what the search measured. `out_after`: rounds.
     """
 
     name: str
@@ -70,10 +81,12 @@ def standings(
     config: ConfirmConfig,
     searched: Mapping[str, float],
     defaults: Mapping[str, str],
+    failures: Failures | None = None,
 ) -> list[Standing]:
     """Best first.
 
     `searched`: candidate → what the search measured; `defaults`: candidate → the default of its engine.
+    `failures`: candidate → round → starts that gave no value; None: one wherever there is none.
     """
     found = fit(values, race.names, race.rounds)
     p_best = best_probabilities(found, race, config.seed) if found else {}
@@ -87,15 +100,15 @@ def standings(
         over = None
         if found and default not in (None, name) and {name, default} <= set(found.names):
             over = _ratio(found.difference(name, str(default)), level)
-        done = sum(r < race.rounds for r in repeats)
+        failed = _failed(repeats, (failures or {}).get(name, {}), race.rounds)
         return Standing(
             name,
-            done,
-            done - len(logs),
+            len(logs) + failed,
+            failed,
             mean,
             low,
             high,
-            p_best.get(name, 0.0) if p_best else None,
+            p_best.get(name),
             over,
             searched.get(name),
             race.out.get(name),
@@ -122,15 +135,51 @@ def best_probabilities(found: EffectsFit, race: Race, seed: int) -> dict[str, fl
     drawn = found.effects[order] + spread
     first = drawn >= drawn.max(axis=1, keepdims=True) - 1e-12
     shares = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
-    return {found.names[i]: float(share) for i, share in zip(order, shares, strict=True)}
+    named = {found.names[i]: float(share) for i, share in zip(order, shares, strict=True)}
+    return _no_surer_than_pairs(found, named)
+
+
+def _no_surer_than_pairs(found: EffectsFit, p_best: dict[str, float]) -> dict[str, float]:
+    """The best is above each other one, so P(best) is at most each P(above); what is too much is that other's.
+
+    The posterior of all has one variance; a pair that is noisier is judged by its own.
+    """
+    for name in sorted(p_best, key=lambda n: (-p_best[n], n)):
+        above = {other: found.difference(name, other).above for other in p_best if other != name}
+        if not above:
+            continue
+        rival = min(above, key=lambda n: (above[n], n))
+        excess = max(0.0, p_best[name] - above[rival])
+        p_best = {**p_best, name: p_best[name] - excess, rival: p_best[rival] + excess}
+    return p_best
 
 
 def verdict(
-    race: Race, values: Values, config: ConfirmConfig, defaults: Sequence[str] = ()
+    race: Race,
+    values: Values,
+    config: ConfirmConfig,
+    defaults: Sequence[str] = (),
+    failures: Failures | None = None,
 ) -> Verdict:
-    """What the race shows. `defaults`: candidates that are an engine's default, preferred among equal ones."""
+    """What the race shows. `defaults`: candidates that are an engine's default, preferred among equal ones.
+
+    `failures`: as `standings` takes them.
+    """
     found = fit(values, race.names, race.rounds)
+    judged = _judged(found, race, values, config, defaults)
+    out = "".join(f"; {each}" for each in _failures(race, values, failures or {}))
+    return replace(judged, text=judged.text + out)
+
+
+def _judged(
+    found: EffectsFit | None,
+    race: Race,
+    values: Values,
+    config: ConfirmConfig,
+    defaults: Sequence[str],
+) -> Verdict:
     remaining = [name for name in race.remaining if _has_value(values, name, race)]
+    without = sorted(set(race.remaining) - set(remaining))
     if not remaining:
         text = "no candidate met the SLO when re-measured" if race.rounds else "not re-measured yet"
         return Verdict("none", (), None, text)
@@ -139,16 +188,22 @@ def verdict(
         first = leader(found, remaining)
         remaining = sorted(remaining, key=lambda n: (n != first, -_effect(found, n), n))
     names = tuple(remaining)
-    if not race.ended:
-        return Verdict("undecided", names, None, f"undecided between {_listed(names)} {rounds}")
-    if found is None and len(names) > 1:
-        text = f"inconclusive between {_listed(names)}: too few of their repeats gave a value"
-        return Verdict("undecided", names, None, f"{text} {rounds}")
+    if not race.ended or without or (found is None and len(names) > 1):
+        text = _open_text(race, names, without)
+        return Verdict("undecided", (*names, *without), None, f"{text} {rounds}")
     if found is None:
-        return Verdict("best", names, names[0], f"{names[0]} is the only one re-measured")
+        return Verdict("best", names, names[0], f"{names[0]} is the only one with a value")
     if len(names) == 1:
         return Verdict("best", names, names[0], _best_text(found, race, config, names[0], rounds))
     return _tied(found, race, config, names, defaults)
+
+
+def _open_text(race: Race, names: Sequence[str], without: Sequence[str]) -> str:
+    if not race.ended:
+        return f"undecided between {_listed([*names, *without])}"
+    if without:
+        return f"inconclusive: {_listed(without)} gave no value, which chance may explain,"
+    return f"inconclusive between {_listed(names)}: too few of their repeats gave a value"
 
 
 def _tied(
@@ -191,12 +246,27 @@ def _best_text(found: EffectsFit, race: Race, config: ConfirmConfig, best: str, 
     rivals = [n for n in found.names if n != best and n not in race.failed]
     second = leader(found, rivals)
     if second is None:
-        return f"{best} is best {rounds}: no other met the SLO"
+        return f"{best} is best {rounds}: no other had enough repeats with a value"
     lead = _ratio(found.difference(best, second), level_of(race, config))
     little = f", less than the relevant {config.equivalence:.1%} (search.confirm.equivalence)"
     return f"{best} is best {rounds}: {lead} against {second}, the next" + (
         little if lead.high < config.equivalence else ""
     )
+
+
+def _failures(race: Race, values: Values, failures: Failures) -> list[str]:
+    """ "NAME: N of M starts gave no value in the tier", of those that are out for it."""
+    found = []
+    for name in sorted(race.failed):
+        failed, good = starts(values, failures, name, race.rounds)
+        found.append(f"{name}: {failed} of {failed + good} starts failed or missed the SLO")
+    return found
+
+
+def _failed(repeats: Mapping[int, float | None], failures: Mapping[int, int], until: int) -> int:
+    """Starts of whole rounds that gave no value, those of which the second try did included."""
+    rounds = {r for r in {*repeats, *failures} if r < until}
+    return sum(max(failures.get(r, 0), int(not repeats.get(r))) for r in rounds)
 
 
 def _mean(

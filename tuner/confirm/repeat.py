@@ -19,14 +19,15 @@ class RepeatProposal(Proposal):
 
 
 def repeat_config(
-    config: TrialConfig, loads: Sequence[float], seed: int, number: int
+    config: TrialConfig, loads: Sequence[float], seed: int, number: int, tried: int = 0
 ) -> TrialConfig:
     """The trial as it is measured in round `number`. `loads`: users or requests/s; empty: all.
 
-    All repeats of a round get the same prompts and arrivals: their effect cancels within it.
+    All repeats of a round get the same prompts and arrivals: their effect cancels within it. One that was
+    `tried` before in this round gets others.
     """
     own, twin = config.workload.seed, config.hardware.twin
-    drawn = np.random.SeedSequence([own, seed, number]).generate_state(2)
+    drawn = np.random.SeedSequence([own, seed, number, *[tried] * (tried > 0)]).generate_state(2)
     arrival = at_loads(config.workload.arrival, loads)
     hardware = config.hardware
     if twin is not None:  # an emulated start differs by its seed alone

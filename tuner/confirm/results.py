@@ -10,7 +10,7 @@ from tuner.confirm.candidates import RaceCandidate
 from tuner.confirm.ranking import Ratio, Standing, Verdict, standings, verdict
 from tuner.confirm.rounds import Confirmation, confirmation_of
 from tuner.metrics.catalogue import SIGNED
-from tuner.results.ledger import Entry, searched
+from tuner.results.ledger import Attempt, Entry, searched
 from tuner.results.tiers import from_utility
 from tuner.trial.result import TrialResult
 
@@ -61,7 +61,7 @@ def _replayed(
     """Replays the repeats in their order. Candidate → one of its results."""
     found: dict[str, TrialResult] = {}
     for entry in entries:
-        if entry.repeat is None:
+        if entry.repeat is None or isinstance(entry, Attempt):
             continue
         turn = confirmation.turn_of(entry.repeat, str(entry.point.get(ENGINE, only_engine)))
         if turn is None:
@@ -71,6 +71,7 @@ def _replayed(
         else:
             confirmation.finished(turn, entry.result)
             found[turn.candidate.name] = entry.result
+    confirmation.close()
     return found
 
 
@@ -83,14 +84,16 @@ def _tier(
     defaults = {
         name: of_engine[each.engine] for name, each in own.items() if each.engine in of_engine
     }
+    failures = confirmation.failures[tier]
     standing = standings(
         race,
         values,
         confirmation.config,
         {name: each.scores[tier] for name, each in own.items() if tier in each.scores},
         defaults,
+        failures,
     )
-    judged = verdict(race, values, confirmation.config, list(of_engine.values()))
+    judged = verdict(race, values, confirmation.config, list(of_engine.values()), failures)
     means = {each.name: each.mean for each in standing}
     rows = tuple(
         RemeasuredCandidate(

@@ -1,13 +1,11 @@
 """Measures the best trials of a search again, round by round, until each tier's race has ended. Pure.
 
-A round holds one repeat of each candidate that is still in a race, and of each default, in random order. The
-next repeat follows from what was asked and answered before, so that a ledger replays to the same state.
+A round holds one repeat of each candidate that is still in a race, and of each default (`schedule`). The next
+repeat follows from what was asked and answered before, so that a ledger replays to the same state.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from tuner.config.groups.objective import ObjectiveConfig, Slo
 from tuner.config.groups.search import ConfirmConfig
@@ -16,11 +14,10 @@ from tuner.config.study import StudyConfig
 from tuner.confirm.candidates import RaceCandidate, race_candidates
 from tuner.confirm.race import Race, after_round
 from tuner.confirm.repeat import RepeatProposal, repeat_config
+from tuner.confirm.schedule import TRIES, Schedule, is_outlier
 from tuner.results.ledger import Finished, Repeat
 from tuner.results.tiers import tier_values
 from tuner.trial.result import TrialResult
-
-AHEAD = 2  # rounds that may be open at once, so that no device idles while a round ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +33,11 @@ class Turn:
         return Repeat(self.candidate.of, self.round)
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    order: tuple[str, ...]
-    asked: set[str] = field(default_factory=set)
-    finished: set[str] = field(default_factory=set)
-
-
 class Confirmation:
     """The state of all rounds and races.
 
-    `races`: tier → its race. `values`: tier → candidate → round → utility; None: the repeat gave no value.
+    `races`: tier → its race. `values`: tier → candidate → round → utility; None: both tries gave no value.
+    `failures`: tier → candidate → round → tries without a value.
     """
 
     def __init__(
@@ -65,36 +56,36 @@ class Confirmation:
         self.values: dict[str, dict[str, dict[int, float | None]]] = {
             tier: {name: {} for name in race.names} for tier, race in self.races.items()
         }
-        self._rounds: list[_Round] = []
-        self._whole = 0
+        self.failures: dict[str, dict[str, dict[int, int]]] = {
+            tier: {name: {} for name in race.names} for tier, race in self.races.items()
+        }
+        self._schedule = Schedule(config.seed, config.repeats_max, self._members)
+        self._whole = 0  # rounds that the races have seen
+        self._tries: dict[tuple[str, str], list[float]] = {}  # of a candidate in a tier, all values
 
     def next(self) -> Turn | None:
         """The next turn; None while a round must end first, and when all races are over."""
-        if self.over:
-            return None
-        open_rounds, most = len(self._rounds) - self._whole, self.config.repeats_max
-        if not self._waiting() and open_rounds < AHEAD and len(self._rounds) < most:
-            self._begin()
-        waiting = self._waiting()
-        return Turn(self.candidates[waiting[0]], len(self._rounds) - 1) if waiting else None
+        due = None if self.over else self._schedule.next()
+        return None if due is None else Turn(self.candidates[due[0]], due[1])
 
-    def asked(self, turn: Turn) -> None:
-        """The turn was handed out."""
-        if turn.round == len(self._rounds):
-            self._begin()
-        self._rounds[turn.round].asked.add(turn.candidate.name)
+    def asked(self, turn: Turn) -> int:
+        """The turn was handed out. Returns how often it was tried before."""
+        return self._schedule.asked(turn.candidate.name, turn.round)
 
     def finished(self, turn: Turn, result: TrialResult) -> None:
         """The result of a turn; the races advance by each round that it completes."""
         name = turn.candidate.name
         utilities = tier_values(self._slo, self._objective, result)
-        for tier in turn.candidate.tiers:
-            self.values[tier][name][turn.round] = utilities[tier] or None
-        self._rounds[turn.round].finished.add(name)
-        while self._whole < len(self._rounds) and self._is_whole(self._rounds[self._whole]):
-            self._whole += 1
-            for tier, race in self.races.items():
-                self.races[tier] = after_round(race, self.values[tier], self.config)
+        doubts = [self._take(turn, tier, utilities[tier], result) for tier in utilities]
+        if self._schedule.finished(name, turn.round, good=not any(doubts)):
+            for tier in turn.candidate.tiers:
+                self.values[tier][name].setdefault(turn.round, None)
+        self._advance()
+
+    def close(self) -> None:
+        """No further repeat is asked for: second tries that are due are given up."""
+        self._schedule.drop_retries()
+        self._advance()
 
     def turn_of(self, repeat: Repeat, engine: str) -> Turn | None:
         """The turn that a ledger's entry records; an untried default is identified by its engine."""
@@ -111,15 +102,41 @@ class Confirmation:
     @property
     def remaining(self) -> int:
         """Repeats that are not finished yet, at most."""
-        running = sum(len(each.asked - each.finished) for each in self._rounds)
         if self.over:
-            return running
-        later = self.config.repeats_max - len(self._rounds)
-        return running + len(self._waiting()) + later * len(self._members())
+            return self._schedule.running
+        later = self.config.repeats_max - self._schedule.begun
+        return self._schedule.left + later * len(self._members()) * TRIES
 
-    def _waiting(self) -> list[str]:
-        last = self._rounds[-1] if self._rounds else _Round(())
-        return [name for name in last.order if name not in last.asked]
+    def _take(self, turn: Turn, tier: str, value: float | None, result: TrialResult) -> bool:
+        """Keeps the value of a repeat in a tier. Returns whether it is to be tried again."""
+        candidate, name = turn.candidate, turn.candidate.name
+        if tier not in candidate.tiers:
+            return False
+        values, failures = self.values[tier][name], self.failures[tier][name]
+        if not value:
+            failures[turn.round] = failures.get(turn.round, 0) + 1
+            return not values.get(turn.round) and self._is_doubtful(candidate, tier, result)
+        values[turn.round] = value
+        tries = self._tries.setdefault((tier, name), [])
+        doubtful = is_outlier(value, tries, self.config.noise)
+        tries.append(value)
+        return doubtful and name in self.races[tier].remaining
+
+    def _is_doubtful(self, candidate: RaceCandidate, tier: str, result: TrialResult) -> bool:
+        """Whether a repeat without a value is tried again: not if measured, and never in the tier before."""
+        name, race = candidate.name, self.races[tier]
+        if race.ended or name in race.out:
+            return False
+        measured = result.status == "completed" and any(point.valid for point in result.points)
+        return not measured or tier in candidate.scores or any(self.values[tier][name].values())
+
+    def _advance(self) -> None:
+        while self._whole < self._schedule.whole:
+            self._whole += 1
+            for tier, race in self.races.items():
+                self.races[tier] = after_round(
+                    race, self.values[tier], self.config, self.failures[tier]
+                )
 
     def _members(self) -> list[str]:
         races = [race for race in self.races.values() if not race.ended]
@@ -130,16 +147,6 @@ class Confirmation:
             for name, each in self.candidates.items()
             if name in racing or (each.is_default and name in present)
         ]
-
-    def _begin(self) -> None:
-        members = self._members()
-        random = np.random.default_rng((self.config.seed, len(self._rounds)))
-        order = tuple(members[place] for place in random.permutation(len(members)))
-        self._rounds.append(_Round(order))
-
-    @staticmethod
-    def _is_whole(each: _Round) -> bool:
-        return each.finished >= set(each.order)
 
 
 class RepeatProposer:
@@ -158,12 +165,12 @@ class RepeatProposer:
         turn = self._confirmation.next()
         if turn is None:
             return None
-        self._confirmation.asked(turn)
+        tried = self._confirmation.asked(turn)
         number, self._next = self._next, self._next + 1
         self._turns[number] = turn
         whole = trial_config(unscreened(self._config), turn.candidate.point)
         seed = self._config.search.confirm.seed
-        config = repeat_config(whole, turn.candidate.loads, seed, turn.round)
+        config = repeat_config(whole, turn.candidate.loads, seed, turn.round, tried)
         return RepeatProposal(number, turn.candidate.point, config, repeat=turn.repeat)
 
     def tell(self, number: int, result: TrialResult) -> None:
@@ -189,4 +196,4 @@ def max_repeats(config: StudyConfig) -> int:
     if not confirm.candidates:
         return 0
     others = min(confirm.candidates * tiers, config.search.trials)
-    return (others + len(config.engine)) * confirm.repeats_max
+    return (others + len(config.engine)) * confirm.repeats_max * TRIES

@@ -21,6 +21,12 @@ from tuner.confirm.ranking import standings, verdict
 RACES, SEARCHES, CANDIDATES, SPREAD = 1000, 400, 40, 0.05
 CONFIG = ConfirmConfig(candidates=4)
 NOISES = (0.02, 0.03)
+MACHINES: Mapping[str, Machine] = {
+    "2%": Machine(0.02),
+    "3%": Machine(0.03),
+    "3%, disturbed": Machine(0.03, bursts=0.03, fails=0.02),
+}
+DISTURBED = MACHINES["3%, disturbed"]
 FIELDS: Mapping[str, Mapping[str, float]] = {  # title → true values
     "A/A: one configuration under two names": {"a": 100, "b": 100},
     "A/A, and a default 20 % behind": {"a": 100, "b": 100, "default": 80},
@@ -49,12 +55,12 @@ class Tally:
 
 def named(raced: Raced, config: ConfirmConfig = CONFIG) -> str:
     """The best that a verdict names; "" where it names none."""
-    judged = verdict(raced.race, raced.values, config)
+    judged = verdict(raced.race, raced.values, config, (), raced.failures)
     return judged.names[0] if judged.kind == "best" else ""
 
 
-def tally(field: Mapping[str, float], noise: float, races: int) -> Tally:
-    machine, always = Machine(noise), frozenset({"default"} & field.keys())
+def tally(field: Mapping[str, float], machine: Machine, races: int) -> Tally:
+    always = frozenset({"default"} & field.keys())
     best = max(field.values())
     tops = [name for name, value in field.items() if value == best]
     once = CONFIG.model_copy(update={"repeats_min": CONFIG.repeats_max})
@@ -117,12 +123,12 @@ def race_table(races: int) -> str:
     titles = ("candidates", "noise", "right", "starts", "all rounds: right", "starts")
     lines = []
     for title, field in FIELDS.items():
-        for noise in NOISES:
-            each = tally(field, noise, races)
+        for noise, machine in MACHINES.items():
+            each = tally(field, machine, races)
             lines.append(
                 [
                     title,
-                    f"{noise:.0%}",
+                    noise,
                     f"{each.right:.1%}",
                     f"{each.starts:.1f}",
                     f"{each.fixed_right:.1%}",
@@ -170,8 +176,12 @@ significantly ahead of all others, when the rest is within {c.equivalence:.1%}, 
 hardly separate them, or after the last one.
 
 Simulated races, {races:,} a line, on a machine whose starts differ by `noise` (standard deviation)
-and whose pace drifts by {Machine().drift:.0%}. Right: the better one named; where the best are equal,
-none. Beside them the same without a race: all candidates in all {c.repeats_max} rounds, judged once.
+and whose pace drifts by {Machine().drift:.0%}. Disturbed: from {DISTURBED.bursts:.0%} of all starts on, another
+tenant takes one to four in a row, which fail or run at 30 to 95 % of their pace;
+{DISTURBED.fails:.0%} fail by themselves. A repeat that fails or falls far off is measured once more in its
+round, after another candidate's; failures count against a candidate as far as Fisher's exact test
+excludes chance. Right: the better one named; where the best are equal, none. Beside them the same
+without a race: all candidates in all {c.repeats_max} rounds, judged once.
 
 {race_table(races)}
 

@@ -1,5 +1,6 @@
 """The best of a search re-measured: which trials, in which order, at which loads, and from a torn ledger on."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal, at_loads, repeat_config
 from tuner.confirm.results import remeasured
 from tuner.confirm.rounds import max_repeats
-from tuner.results.ledger import LEDGER, Entry, Ledger, read, results, searched
+from tuner.results.ledger import LEDGER, Entry, Ledger, Repeat, read, results, searched
 from tuner.search import Proposal
 from tuner.study.study import ResumeError, Study
 from tuner.trial.result import Completed, Failed, Measured, Timings
@@ -191,7 +192,7 @@ def test_repeats_are_no_trials_of_the_search(tmp_path: Path) -> None:
     recorded = [line for line in lines if line.get("role") == "confirm"]
     assert len(recorded) == len(again)
     assert all({"of", "round"} <= line.keys() for line in recorded)
-    searching = [line for line in lines if "role" not in line]
+    searching = [line for line in lines if "role" not in line and "number" in line]
     assert len(searching) == 2 * len(POINTS)  # as ledgers were before there were repeats
 
 
@@ -225,19 +226,59 @@ def test_the_best_when_measured_again_is_named_in_each_tier(tmp_path: Path) -> N
                 assert (row.standing.over_default is not None) == (own in defaults)
 
 
-def test_a_candidate_that_fails_twice_leaves_the_race(tmp_path: Path) -> None:
+def test_a_candidate_that_always_fails_leaves_the_race(tmp_path: Path) -> None:
     def failing(proposal: Proposal) -> Measured:
         if isinstance(proposal, RepeatProposal) and proposal.repeat.of == 2:
             timings = Timings(1.0, 0.0, 0.0)
             return Measured(Failed(proposal.config, "StartTimeout", "never ready", timings), {})
         return measured(proposal)
 
-    rounds = by_round(play(tmp_path, measure=failing))
-    taken = [number for number, ps in rounds.items() if 2 in {p.repeat.of for p in ps}]
-    assert taken == [0, 1]
+    asked = repeats(play(tmp_path, measure=failing))
+    assert len({proposal.config.fingerprint for proposal in asked}) == len(asked)
+    rounds = by_round(list(asked))
+    taken = [[p.repeat.of for p in ps].count(2) for _, ps in sorted(rounds.items())]
+    assert taken[:3] == [2, 2, 2]  # each time it is tried once more
+    assert not any(taken[3:])
+    order = [proposal.repeat.of for proposal in asked]
+    assert all(one != next_one for one, next_one in itertools.pairwise(order))
     rows = [r for t in remeasured(CONFIG, read(tmp_path)) for r in t.rows if r.candidate.of == 2]
     assert rows
-    assert all(row.standing.failed == 2 and row.standing.p_best in (0.0, None) for row in rows)
+    assert all(row.standing.failed == 6 and row.standing.p_best is None for row in rows)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_disturbance_of_one_repeat_is_measured_again_and_changes_nothing(
+    tmp_path: Path, at_once: int
+) -> None:
+    """The first try of one repeat falls to a third, that of another fails."""
+
+    def disturbed(proposal: Proposal) -> Measured:
+        made, key = measured(proposal), getattr(proposal, "repeat", None)
+        if key not in (Repeat(2, 3), Repeat(0, 3)) or key in seen:
+            return made
+        seen.add(key)
+        if key == Repeat(0, 3):
+            timings = Timings(1.0, 0.0, 0.0)
+            return Measured(Failed(proposal.config, "EndpointErrors", "busy", timings), {})
+        assert isinstance(made.result, Completed)
+        slow = [
+            replace(p, metrics={n: v and v / 3 for n, v in p.metrics.items()})
+            for p in made.result.points
+        ]
+        return Measured(replace(made.result, points=tuple(slow)), {})
+
+    seen: set[object] = set()
+    config = config_of(CONFIRM.model_copy(update={"repeats_min": 5}))
+    asked = repeats(play(tmp_path, config, at_once=at_once, measure=disturbed))
+    assert seen == {Repeat(2, 3), Repeat(0, 3)}
+    tries = [proposal.repeat for proposal in asked]
+    assert {key for key in tries if tries.count(key) == 2} == seen
+    for tier in remeasured(config, read(tmp_path)):
+        for row in tier.rows:
+            if row.candidate.of == 0:
+                assert row.standing.failed == 1
+            if row.standing.low is not None and row.standing.mean is not None:
+                assert row.standing.low > 0.85 * row.standing.mean
 
 
 def test_a_default_that_was_not_tried_is_measured_beside_the_others(tmp_path: Path) -> None:
