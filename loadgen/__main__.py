@@ -3,8 +3,12 @@
 import argparse
 import http.client
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import msgspec
 from rich.console import Console
@@ -12,24 +16,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadgen.cli import args as cli
 from loadgen.cli import console as output
-from loadgen.cli.vllm_export import levels_metadata
-from loadgen.control.runner import run
-from loadgen.errors import EndpointErrors, EndpointUnreachable, LoadError
+from loadgen.cli.outputs import check_outputs, json_to_stdout, write
+from loadgen.clock import ClockAnchor
+from loadgen.control.runner import run, salted
+from loadgen.errors import BadTarget, EndpointErrors, EndpointUnreachable, LoadError
 from loadgen.http.connection_pool import connect_error, tls
 from loadgen.http.protocol import Target
+from loadgen.http.request_encoder import secret_headers
 from loadgen.http.response_parser import first_line
+from loadgen.prompts.build import judged
 from loadgen.results import report as reports
-from loadgen.results.records import concat, to_parquet_bytes
-from loadgen.results.report import LoadReport
-from loadgen.results.stats import summarize
+from loadgen.results.report import Level, LoadReport
 from loadgen.worker.group import forked_links
 from loadgen.workload.workload import Workload
 
 MODELS_TIMEOUT_S = 10.0
 _NICE = 10
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def first_model(target: Target) -> str:
+def first_model(target: Target, headers: Mapping[str, str] | None = None) -> str:
     """The first model that the endpoint lists. Raises EndpointUnreachable or EndpointErrors."""
     where, context = (target.host, target.port), tls(target)
     connection = (
@@ -39,7 +45,7 @@ def first_model(target: Target) -> str:
     )
     key = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
     try:
-        connection.request("GET", f"{target.prefix}/models", headers=key)
+        connection.request("GET", f"{target.prefix}/models", headers=key | dict(headers or {}))
         reply = connection.getresponse()
         body = reply.read()
     except (OSError, http.client.HTTPException) as error:
@@ -57,11 +63,23 @@ def first_model(target: Target) -> str:
     raise EndpointErrors(line, reply.status)
 
 
-def load(args: argparse.Namespace, workload: Workload, console: Console) -> tuple[str, LoadReport]:
-    """Runs the load with a progress bar; returns the model's name and the report."""
-    url = cli.url(args)
-    target = Target.parse(url, cli.api_key(args))
-    model = args.model or first_model(target)
+def load(
+    args: argparse.Namespace, target: Target, workload: Workload, console: Console
+) -> tuple[str, LoadReport]:
+    """Runs the load with a progress bar; returns the model's name and the report.
+
+    An interrupted load has the levels that were measured; with none it raises KeyboardInterrupt.
+    """
+    headers = {**workload.request.headers, **secret_headers(workload.request)}
+    model = args.model or first_model(target, headers)
+    workload = salted(workload)
+    interruption, clock = Interruption(), ClockAnchor.take()
+    measured: list[Level] = []
+
+    def keep(level: Level) -> str:
+        measured.append(level)
+        return ""
+
     links = forked_links(workload.shards)  # before the progress bar starts its thread
     lower_priority()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -70,24 +88,34 @@ def load(args: argparse.Namespace, workload: Workload, console: Console) -> tupl
         *columns,
         console=console,
         transient=True,
-        disable=not console.is_terminal or _json_to_stdout(args),
+        disable=not console.is_terminal or json_to_stdout(args),
         refresh_per_second=4,
     ) as bars:
         bar = bars.add_task(f"{model}: connecting", total=None)
 
         def show_progress(now: reports.Progress) -> None:
+            interruption.loading = True
             text = f"{now.load} ({now.level + 1} of {now.levels}) {now.phase} {now.completed} done"
             bars.update(bar, description=text, completed=now.elapsed_s, total=now.expected_s)
 
-        report = run(
-            url,
-            model,
-            workload,
-            vocabulary=args.vocabulary,
-            api_key=target.api_key,
-            links=lambda _: links,
-            on_progress=show_progress,
-        )
+        try:
+            with interruption.watched():
+                report = run(
+                    cli.url(args),
+                    model,
+                    workload,
+                    vocabulary=args.vocabulary,
+                    api_key=target.api_key,
+                    links=lambda _: links,
+                    on_progress=show_progress,
+                    stop=lambda: interruption.asked,
+                    after_level=keep,
+                )
+        except KeyboardInterrupt:
+            if not measured:
+                raise
+            salt = workload.prompt_salt or 0
+            report = LoadReport(tuple(measured), clock, stopped=True, prompt_salt=salt)
     return model, report
 
 
@@ -97,26 +125,30 @@ def lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), _NICE))
 
 
-def _json_to_stdout(args: argparse.Namespace) -> bool:
-    return args.json is not None and str(args.json) == "-"
+class Interruption:
+    """The first signal ends the running level; a second one, or one before any load, ends the program."""
 
+    def __init__(self) -> None:
+        self.loading = False
+        self.asked = False
 
-def write(args: argparse.Namespace, model: str, report: LoadReport, console: Console) -> None:
-    """Prints the table and writes the files that were asked for."""
-    stats = [summarize(level) for level in report.levels]
-    limits = {n: v for text in args.goodput for n, v in cli.limits("--goodput", text).items()}
-    if args.json is not None:
-        text = output.as_json(report, stats, model, args.url, limits)
-        if _json_to_stdout(args):
-            sys.stdout.write(text + "\n")
-        else:
-            args.json.write_text(text + "\n")
-    if not _json_to_stdout(args):
-        output.print_report(console, report, stats, limits)
-    if args.parquet:
-        about = levels_metadata(report, model, args.url)
-        table = concat([level.records for level in report.levels])
-        args.parquet.write_bytes(to_parquet_bytes(table, about))
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Handles SIGINT and SIGTERM for the block."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self._handle) for each in SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self.loading:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,21 +157,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else output.PIPE_WIDTH)
     errors = Console(stderr=True, highlight=False, markup=False)
     try:
-        model, report = load(args, cli.workload(args), console)
-        write(args, model, report, console)
+        target, workload = prepared(args, errors)
+        model, report = load(args, target, workload, console)
+        unwritten = list(write(args, model, report, console))
     except LoadError as error:
-        errors.print(str(error), soft_wrap=True)
-        return 2 if isinstance(error, ValueError) else 1
+        errors.print(printable(str(error)), soft_wrap=True)
+        return 2 if isinstance(error, ValueError | BadTarget) else 1
     except (ValueError, OSError) as error:
-        errors.print(cli.error_line(error), soft_wrap=True)
+        errors.print(printable(cli.error_line(error)), soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         errors.print("interrupted")
         return 130
+    for line in unwritten:
+        errors.print(printable(line), soft_wrap=True)
+    if report.stopped:
+        errors.print(f"interrupted in level {len(report.levels)}")
+        return 130
     if report.failure is not None:
-        errors.print(f"ended after {len(report.levels)} levels: {report.failure}")
-        return 1
-    return 0
+        errors.print(f"ended after {len(report.levels)} levels: {report.failure}", soft_wrap=True)
+    return 1 if report.failure is not None or unwritten else 0
+
+
+def prepared(args: argparse.Namespace, errors: Console) -> tuple[Target, Workload]:
+    """All that the arguments name, judged before the load. Raises ValueError, OSError or LoadError."""
+    workload = cli.workload(args)
+    target = Target.parse(cli.url(args), cli.api_key(args), workload.request)
+    cli.goodput_limits(args)
+    check_outputs(args)
+    for line in judged(workload):
+        errors.print(printable(line), soft_wrap=True)
+    return target, workload
+
+
+def printable(text: str) -> str:
+    """The text in one line: what is no printable character stands as its escape."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 if __name__ == "__main__":

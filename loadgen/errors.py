@@ -3,7 +3,8 @@
 LoadError
 ├── BadTarget              the URL can't be used
 ├── BadWorkload            requests can't be built: a file, a row, a tokenizer
-├── ShardLost              a worker process of the load generator is gone
+├── ShardLost              a worker process of the load generator is gone, or does not answer
+├── ShardFailed            an exception in a worker process: what it measured can't be trusted
 ├── EndpointUnreachable    the endpoint can't be reached
 └── EndpointErrors         it answers, but completed no request of a level
     └── PromptRefused      ... because it refused a prompt of token ids
@@ -23,7 +24,11 @@ class BadWorkload(LoadError, ValueError):
 
 
 class ShardLost(LoadError):
-    """A worker process of the load generator is gone."""
+    """A worker process of the load generator is gone, or does not answer."""
+
+
+class ShardFailed(LoadError):
+    """An exception in a worker process: what it measured can't be trusted."""
 
 
 class EndpointUnreachable(LoadError):

@@ -2,15 +2,21 @@
 
 import argparse
 import json
+import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from loadgen.cli.request_options import merged, override_options, overrides
 from loadgen.http.protocol import INSECURE
+from loadgen.results.metrics import METRICS
+from loadgen.results.stats import LIMITS
+from loadgen.workload.strict import TOKENS_MAX
 from loadgen.workload.workload import Workload
+from loadgen.workload.yaml_file import read_mapping
 
 EXAMPLES = """examples:
   python -m loadgen http://127.0.0.1:8000 --concurrency 1,2,4,8
@@ -41,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
 }
 _MAX_DURATION_FACTOR = 6  # on the duration, for levels that are extended
 _COUNTED_MAX_S = 86400.0  # for levels that end after a number of requests
+_TIER_METRICS = tuple(metric.name for metric in METRICS if metric.direction == "min")
 _ARRIVAL_KINDS = ("closed", "constant", "poisson", "gamma", "ramp", "step", "trace", "adaptive")
 
 
@@ -60,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _load_options(made.add_argument_group("load"))
     _duration_options(made.add_argument_group("duration of a level"))
     _request_options(made.add_argument_group("requests"))
+    override_options(made.add_argument_group("changes to the requests"))
     _output_options(made.add_argument_group("output"))
     return made
 
@@ -109,12 +117,14 @@ def _request_options(group: "argparse._ArgumentGroup") -> None:
     add("--stop-at-eos", action="store_true", help="let the model end answers early")
     add("--model", metavar="NAME", help="default: the first model that the endpoint lists")
     text = "vocabulary size of the model (default 32000)"
-    add("--vocabulary", type=int, default=32000, metavar="N", help=text)
+    add("--vocabulary", type=vocabulary, default=32000, metavar="N", help=text)
     text = "sent as a bearer token (default $OPENAI_API_KEY)"
     add("--api-key", metavar="KEY", help=text)
     add("--insecure", action="store_true", help="do not check the TLS certificate")
     text = "seed of prompts, lengths and arrivals (default 0)"
     add("--seed", type=int, metavar="N", help=text)
+    text = "repeat the prompts of an earlier run; 0: no salt (default: a new one for each run)"
+    add("--prompt-salt", type=int, metavar="N", help=text)
 
 
 def _output_options(group: "argparse._ArgumentGroup") -> None:
@@ -125,6 +135,13 @@ def _output_options(group: "argparse._ArgumentGroup") -> None:
     add("--parquet", type=Path, metavar="FILE", help=text)
     text = "rate of requests within ttft_ms<=500,tpot_ms<=50; repeatable"
     add("--goodput", action="append", default=[], metavar="LIMITS", help=text)
+
+
+def vocabulary(text: str) -> int:
+    """A number of token ids. Raises argparse's error."""
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and 0 < int(text) <= TOKENS_MAX):
+        raise argparse.ArgumentTypeError(f"expected 1 to {TOKENS_MAX:,}, got {text!r}")
+    return int(text)
 
 
 def url(args: argparse.Namespace) -> str:
@@ -157,8 +174,11 @@ def workload(args: argparse.Namespace) -> Workload:
         "request_timeout_s": args.timeout,
         "shards": args.shards,
         "seed": args.seed,
+        "prompt_salt": args.prompt_salt,
     }
     fields |= {name: value for name, value in given.items() if value is not None}
+    if changes := overrides(args):
+        fields["request"] = merged(fields.get("request"), changes)
     arrival = _arrival(args)
     if arrival is not None or "arrival" not in fields:
         fields["arrival"] = arrival or {"kind": "closed", "concurrency": [1]}
@@ -184,6 +204,10 @@ def _arrival(args: argparse.Namespace) -> dict[str, Any] | None:
         raise ValueError(f"--{'arrival' if args.arrival else 'max-concurrency'} requires --rate")
     if (args.arrival == "gamma") != (args.burstiness is not None):
         raise ValueError("--arrival gamma and --burstiness go together")
+    if "auto" not in (args.rate, args.concurrency):
+        search = {"--tier": args.tier, "--levels": args.levels, "--highest": args.highest}
+        if unused := [option for option, value in search.items() if value]:
+            raise ValueError(f"{unused[0]} requires --concurrency auto or --rate auto")
     if "auto" in (args.rate, args.concurrency):
         loop = (args.arrival or "poisson") if args.rate else "closed"
         search = {"highest": args.highest, "levels": args.levels, "tiers": tiers(args) or None}
@@ -201,13 +225,7 @@ def _arrival(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected the fields of a workload, such as input_tokens: 128")
-    return {"name": path.stem} | data
+    return {"name": path.stem} | read_mapping(path)
 
 
 def numbers(option: str, value: str, kind: type[int] | type[float]) -> list[int] | list[float]:
@@ -218,18 +236,27 @@ def numbers(option: str, value: str, kind: type[int] | type[float]) -> list[int]
         raise ValueError(f"{option}: expected numbers such as 1,2,4, got {value!r}") from None
 
 
-def limits(option: str, text: str) -> dict[str, float]:
+def limits(option: str, text: str, known: Collection[str]) -> dict[str, float]:
     """`ttft_p99_ms<=500,tpot_p50_ms<=50`. Raises ValueError with the option's name."""
     made = {}
     for word in text.split(","):
-        name, mark, value = word.partition("<=")
+        name, mark, value = (part.strip() for part in word.partition("<="))
         try:
-            made[name.strip()] = float(value)
+            limit = float(value)
         except ValueError:
-            mark = ""
-        if not mark:
+            limit = math.nan
+        if not mark or not math.isfinite(limit) or limit < 0:
             raise ValueError(f"{option}: expected METRIC<=NUMBER, got {word!r}")
+        if name not in known:
+            raise ValueError(f"{option}: there is no {name!r}; metrics: {', '.join(known)}")
+        made[name] = limit
     return made
+
+
+def goodput_limits(args: argparse.Namespace) -> dict[str, float]:
+    """The limits of all `--goodput` together. Raises ValueError."""
+    each = [limits("--goodput", text, LIMITS) for text in args.goodput]
+    return {name: limit for found in each for name, limit in found.items()}
 
 
 def tiers(args: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -239,7 +266,7 @@ def tiers(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         name, mark, rest = text.partition(":")
         if not mark:
             raise ValueError(f"--tier: expected NAME:METRIC<=LIMIT, got {text!r}")
-        made[name] = limits("--tier", rest)
+        made[name] = limits("--tier", rest, _TIER_METRICS)
     return made
 
 

@@ -55,6 +55,9 @@ def print_report(
     for level, figures in pairs:
         for line in notes(level, figures, limits):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if report.prompt_salt:
+        again = f"prompt salt {report.prompt_salt}: --prompt-salt {report.prompt_salt} repeats these prompts"
+        console.print(again, highlight=False, markup=False, soft_wrap=True)
 
 
 def row(level: Level, stats: LevelStats) -> list[str]:
@@ -75,6 +78,7 @@ def notes(level: Level, stats: LevelStats, limits: Mapping[str, float]) -> list[
             lines.append(f"{name} {number(stats.metrics[name], 1)}: {stats.reasons[name]}")
     if level.reused_prompts:
         lines.append(f"{level.reused_prompts} {REUSED}")
+    lines += [f"in {count} responses {text}" for text, count in stats.oddities.items()]
     lines += level.records.errors[1:4]
     return invalid + [f"{level.load}: {line}" for line in lines]
 
@@ -129,6 +133,7 @@ def as_json(
             },
             "reasons": figures.reasons,
             "invalid_because": figures.invalid_because,
+            "oddities": figures.oddities,
             "window_s": level.window.seconds,
             "window_epoch_s": [
                 report.clock.epoch_s(level.window.start_ns),
@@ -141,13 +146,15 @@ def as_json(
                 "clock_uncertainty_ns": level.client.clock_uncertainty_ns,
                 "resent": level.client.resent,
                 "connected_late": level.client.connected,
+                "missed": level.client.missed,
             },
             "goodput": _goodput(level, limits),
             "errors": level.records.errors[1:],
         }
         for level, figures in zip(report.levels, stats, strict=True)
     ]
-    return json.dumps({"model": model, "url": url, "levels": levels}, indent=2)
+    whole = {"model": model, "url": url, "prompt_salt": report.prompt_salt, "levels": levels}
+    return json.dumps(whole, indent=2)
 
 
 def _goodput(level: Level, limits: Mapping[str, float]) -> dict[str, float] | None:

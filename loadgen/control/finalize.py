@@ -7,10 +7,15 @@ from loadgen.control.level_controller import RawLevel
 from loadgen.control.load_plan import Load
 from loadgen.control.stopping import never_thinks, window_of
 from loadgen.errors import EndpointErrors, EndpointUnreachable, PromptRefused
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.results.report import Client, Level, Window
+from loadgen.results.stats import OVERSATURATED
+from loadgen.results.steady_state import SteadyWindow
 from loadgen.workload.lengths import Length
 from loadgen.workload.workload import Workload
+
+_TEMPLATE_TOKENS = 64  # that a chat template puts before every prompt, at most
+WHOLE_LEVEL = "no request was completed while all were running: the whole level is measured, start and end too"
 
 
 def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
@@ -24,6 +29,7 @@ def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
         (raw.begin_ns, raw.close_ns),
         (records.due_ns, first_ns, records.end_ns),
     )
+    found = _measurable(found, load, raw)
     window = Window(found.start_ns, found.end_ns)
     return Level(
         index=load.index,
@@ -41,7 +47,30 @@ def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
         unsettled=found.unsettled,
         always_busy=never_thinks(workload),
         reused_prompts=raw.repeated,
+        asked_hit_share=asked_hit_share(workload),
+        template_tokens=_TEMPLATE_TOKENS if workload.endpoint == "chat" else 0,
     )
+
+
+def _measurable(found: SteadyWindow, load: Load, raw: RawLevel) -> SteadyWindow:
+    """The whole level where no request of the steady window was completed, as in a burst: never steady."""
+    records = raw.records
+    moments = records.due_ns if load.concurrency is None else records.end_ns
+    inside = np.logical_and(moments >= found.start_ns, moments < found.end_ns)
+    if raw.stopped or np.any(inside & records.completed) or not records.completed.any():
+        return found
+    if raw.ending.verdict == OVERSATURATED:
+        return found
+    return SteadyWindow(raw.begin_ns, max(raw.over_ns, raw.close_ns, raw.begin_ns) + 1, WHOLE_LEVEL)
+
+
+def asked_hit_share(workload: Workload) -> float | None:
+    """The share of prompt tokens that a prefix cache may hold by the workload; None: any."""
+    parts = workload.mixture or (workload,)
+    if any(part.conversation or part.dataset for part in parts):
+        return None
+    shares = [part.shared_prefix.hit_rate if part.shared_prefix else 0.0 for part in parts]
+    return max(shares)
 
 
 def raise_if_failed(raw: RawLevel, workload: Workload) -> None:
@@ -75,9 +104,18 @@ def _client(raw: RawLevel, window: Window) -> Client:
         cpu_share=max(cpu_share(at_ns, cpu_ns, window) for at_ns, cpu_ns in raw.cpu),
         resent=raw.resent,
         connected=raw.connected,
+        missed=_missed(raw, window),
         shards=len(raw.cpu),
         clock_uncertainty_ns=raw.clock_uncertainty_ns,
     )
+
+
+def _missed(raw: RawLevel, window: Window) -> int:
+    """Starts of the plan that fell due in the window, and have no record."""
+    known = np.zeros(len(raw.planned_ns), np.bool_)
+    slots = raw.records.slot
+    known[slots[slots < len(known)]] = True
+    return int(np.count_nonzero(_within(raw.planned_ns, window) & ~known))
 
 
 def _within(at_ns: NDArray[np.int64], window: Window) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
 """Controls one level: starts the workers, follows their live statistics, and ends the level in time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from loadgen.clock import now_ns
 from loadgen.control.live_stats import LiveStats
-from loadgen.control.load_plan import Load
+from loadgen.control.load_plan import Load, planned_ns
 from loadgen.control.stopping import Ending, StoppingRule
 from loadgen.errors import ShardLost
 from loadgen.results.records import Records, concat
@@ -19,6 +19,12 @@ from loadgen.worker.messages import LiveUpdate, Plan, TimingSeries, WorkerResult
 from loadgen.workload.workload import Workload
 
 _RESULT_S = 60.0  # beyond the time-out of a request, for a worker to send its result
+SILENT_S = (
+    30.0  # without a message of a worker, beyond the time that it may need to parse its level
+)
+_POLL_MAX_S = (
+    1.0  # of silence that a single poll can show: this process may have been stopped itself
+)
 
 TickPhase = Literal["warmup", "measure", "drain"]
 Tick = Callable[[TickPhase, int, float], None]  # phase, completed requests, elapsed s
@@ -29,6 +35,7 @@ class RawLevel:
     """A level as it happened, on one clock, before its window is found."""
 
     records: Records
+    planned_ns: NDArray[np.int64]  # when each start of the plan fell due, by slot
     series: TimingSeries
     begin_ns: int
     close_ns: int  # nothing new was sent afterwards
@@ -61,6 +68,8 @@ class LevelController:
         self._tick, self._stop = tick, stop
         self._stats = LiveStats(len(workers.links))
         self._results: dict[int, WorkerResult] = {}
+        self._silence_s = [0.0] * len(workers.links)
+        self._polled_s = time.monotonic()
         self._stopped = False
         self._begin_ns = 0
 
@@ -115,7 +124,9 @@ class LevelController:
     def _receive(self) -> bool:
         """Whether there was a live update among the new messages."""
         updated = False
-        for worker, message in self._workers.receive():
+        messages = self._workers.receive()
+        self._judge_silence({worker for worker, _ in messages})
+        for worker, message in messages:
             if isinstance(message, LiveUpdate):
                 self._stats.add(worker, message)
                 updated = True
@@ -123,11 +134,25 @@ class LevelController:
                 self._results[worker] = message
         return updated
 
+    def _judge_silence(self, heard: Collection[int]) -> None:
+        """Raises ShardLost for a worker that sends nothing for longer than parsing its level can take."""
+        since_s = min(time.monotonic() - self._polled_s, _POLL_MAX_S)
+        self._polled_s = time.monotonic()
+        allowed_s = SILENT_S + self._elapsed_s / 2
+        for worker, silence_s in enumerate(self._silence_s):
+            over = worker in self._results or worker in heard
+            self._silence_s[worker] = 0.0 if over else silence_s + since_s
+            if self._silence_s[worker] > allowed_s:
+                raise ShardLost(
+                    f"a process of the load generator has sent nothing for {silence_s:.0f} s"
+                )
+
     def _collect(self, ending: Ending, close_ns: int) -> RawLevel:
         parts = [self._results[index] for index in range(len(self._workers.links))]
         over_ns = max(part.over_ns for part in parts)
         return RawLevel(
             records=concat([part.records for part in parts]),
+            planned_ns=planned_ns(self._plan, self._begin_ns),
             series=merged([part.series for part in parts]),
             begin_ns=self._begin_ns,
             close_ns=close_ns or over_ns,

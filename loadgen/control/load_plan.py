@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadgen.control.arrival_times import offsets_ns, staggered_offsets_ns
 from loadgen.control.ladder import Rung
@@ -151,6 +152,11 @@ def plan_of(workload: Workload, load: Load, first_number: int) -> Plan:
         connections=connections,
         drain=not isinstance(arrival, Closed) or workload.max_requests is not None,
     )
+
+
+def planned_ns(plan: Plan, begin_ns: int) -> NDArray[np.int64]:
+    """When each start of a plan falls due, by slot."""
+    return begin_ns + plan.starts_ns[: plan.max_requests]
 
 
 def _open_starts_ns(workload: Workload, load: Load) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -1,7 +1,9 @@
 """Runs a workload against an endpoint: level after level, each on all workers at once."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,9 @@ from loadgen.control.finalize import finalize_level, raise_if_failed
 from loadgen.control.level_controller import LevelController, Tick, TickPhase
 from loadgen.control.load_plan import Load, next_load, plan_of
 from loadgen.errors import LoadError
+from loadgen.http.connection_pool import tls
 from loadgen.http.protocol import Target
+from loadgen.http.request_encoder import secret_headers
 from loadgen.results.report import Level, LoadReport, Progress
 from loadgen.worker.group import Links, WorkerGroup, local_links, worker_group
 from loadgen.worker.messages import Setup
@@ -18,6 +22,7 @@ from loadgen.workload.workload import Workload, level_count
 
 OnProgress = Callable[[Progress], None]
 AfterLevel = Callable[[Level], str]
+_SALTS = 10**6
 
 
 def run(  # noqa: PLR0913 (the options of a load, by name)
@@ -39,12 +44,19 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
     called about five times a second. `first`: the load to measure first, in users or requests per second.
     `after_level` returns why the load ends after this level; empty: it continues.
     """
-    Target.parse(url, api_key)
+    tls(Target.parse(url, api_key, workload.request))
+    workload = salted(workload)
+    headers = secret_headers(workload.request)
     clock = ClockAnchor.take()
     levels: list[Level] = []
     used = 0
+
+    def report(**how: Any) -> LoadReport:
+        return LoadReport(tuple(levels), clock, prompt_salt=workload.prompt_salt or 0, **how)
+
     with worker_group(workload.shards, links) as workers:
-        workers.set_up(Setup(url, model, workload, vocabulary, api_key, 0, workload.shards))
+        shards = workload.shards
+        workers.set_up(Setup(url, model, workload, vocabulary, api_key, 0, shards, headers))
         while (load := next_load(workload, levels, first)) is not None:
             tick = _progress(workload, load, on_progress)
             try:
@@ -52,14 +64,22 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
             except LoadError as error:
                 if not levels:
                     raise
-                return LoadReport(tuple(levels), clock, failure=error)
+                return report(failure=error)
             used += numbers
             levels.append(level)
             if level.stopped:
-                return LoadReport(tuple(levels), clock, stopped=True)
+                return report(stopped=True)
             if after_level is not None and (why := after_level(level)):
-                return LoadReport(tuple(levels), clock, ended_because=why)
-    return LoadReport(tuple(levels), clock)
+                return report(ended_because=why)
+    return report()
+
+
+def salted(workload: Workload) -> Workload:
+    """The workload with the salt of its prompts: a new one, unless it has one."""
+    if workload.prompt_salt is not None:
+        return workload
+    salt = 1 + secrets.randbelow(_SALTS)
+    return workload.model_copy(update={"prompt_salt": salt})
 
 
 def _never() -> bool:

@@ -13,10 +13,10 @@ from loadgen.clock import ClockAnchor
 from loadgen.control.finalize import finalize_level, raise_if_failed
 from loadgen.control.level_controller import RawLevel
 from loadgen.control.live_stats import LiveStats
-from loadgen.control.load_plan import Load, next_load, plan_of
+from loadgen.control.load_plan import Load, next_load, plan_of, planned_ns
 from loadgen.control.stopping import Ending, StoppingRule
 from loadgen.errors import LoadError
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.prompts.base import Source
 from loadgen.prompts.build import build
 from loadgen.results.records import Records, offsets_of
@@ -43,6 +43,8 @@ def run_virtual(
     after_level: Callable[[Level], str] | None = None,
 ) -> LoadReport:
     """`loadgen.run` on a virtual clock. Raises a LoadError if the first level has no answer at all."""
+    if workload.prompt_salt is None:  # no cache of an earlier run: always the same prompts
+        workload = workload.model_copy(update={"prompt_salt": 0})
     source, levels = _source(workload.model_dump_json(), vocabulary), list[Level]()
     used, begin_s = 0, 0.0
     while (load := next_load(workload, levels, first)) is not None:
@@ -78,7 +80,7 @@ def _run_level(
     dispatcher.close(drain=ending.drain and plan.drain, at_ns=ns_of(close_s))
     dispatcher.drain()
     dispatcher.finish(ns_of(dispatcher.now_s))
-    return _collect(dispatcher, load, ending, (ns_of(begin_s), ns_of(close_s)))
+    return _collect(dispatcher, load, plan, ending, (ns_of(begin_s), ns_of(close_s)))
 
 
 def _measure(dispatcher: VirtualDispatcher, rule: StoppingRule) -> Ending:
@@ -95,7 +97,11 @@ def _measure(dispatcher: VirtualDispatcher, rule: StoppingRule) -> Ending:
 
 
 def _collect(
-    dispatcher: VirtualDispatcher, load: Load, ending: Ending, span_ns: tuple[int, int]
+    dispatcher: VirtualDispatcher,
+    load: Load,
+    plan: Plan,
+    ending: Ending,
+    span_ns: tuple[int, int],
 ) -> RawLevel:
     begin_ns, close_ns = span_ns
     records, over_ns = records_of(dispatcher.ended, load.index), ns_of(dispatcher.now_s)
@@ -104,6 +110,7 @@ def _collect(
     level_ns = np.array([begin_ns, over_ns], np.int64)
     return RawLevel(
         records=records,
+        planned_ns=planned_ns(plan, begin_ns),
         series=TimingSeries(on_time, sent_ns, idle, level_ns, idle, level_ns),
         begin_ns=begin_ns,
         close_ns=close_ns,
@@ -141,8 +148,13 @@ def records_of(ended: Sequence[VirtualExchange], level: int) -> Records:
         outcome=np.array([int(each.outcome) for each in ended], np.int8),
         status=np.array([_STATUS.get(each.outcome, 200) for each in ended], np.int16),
         exact_tokens=np.ones(len(ended), np.int8),
+        cached_tokens=np.full(len(ended), -1, np.int32),
         error=np.array(error, np.int32),
         errors=tuple(codes),
+        doubt=np.zeros(len(ended), np.int32),
+        doubts=("",),
+        oddity=np.zeros(len(ended), np.int32),
+        oddities=("",),
         event_ns=np.rint(times_s * 1e9).astype(np.int64) + ns_of(0.0),
         event_tokens=tokens.astype(np.int32),
         event_offsets=offsets_of(events),

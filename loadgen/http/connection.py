@@ -6,8 +6,8 @@ from typing import Protocol, cast
 
 from loadgen.clock import now_ns
 from loadgen.http.protocol import Framing, NotHttp, UntilClose, framing, parse_head
+from loadgen.http.response import Outcome, Response
 from loadgen.http.response_buffer import Packed, ResponseBuffer
-from loadgen.http.response_parser import Outcome
 from loadgen.prompts.base import Request
 
 
@@ -15,8 +15,8 @@ class Exchange:
     """One request, and the reads of its response as they arrive."""
 
     __slots__ = (
-        "due_ns", "end_ns", "error", "outcome", "packed", "reads", "request", "resent", "sent_ns", "slot",
-        "stamps_ns", "status",
+        "due_ns", "end_ns", "error", "outcome", "packed", "reads", "request", "resent", "response", "sent_ns",
+        "slot", "stamps_ns", "status",
     )  # fmt: skip
 
     def __init__(self, request: Request, slot: int, due_ns: int) -> None:
@@ -32,6 +32,7 @@ class Exchange:
         self.error = ""
         self.status = 0  # HTTP status, once the head has arrived
         self.packed: Packed | None = None  # in place of stamps and reads, once stored
+        self.response: Response | None = None  # where it was parsed at once
 
     def pack(self, buffer: ResponseBuffer) -> None:
         """Moves the reads into the buffer."""

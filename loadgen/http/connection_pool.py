@@ -5,7 +5,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
 
-from loadgen.errors import EndpointUnreachable
+from loadgen.errors import BadTarget, EndpointUnreachable
 from loadgen.http.connection import Connection, Owner
 from loadgen.http.protocol import Target
 
@@ -103,7 +103,14 @@ class ConnectionPool:
             return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            what = "a connection could not be opened"
+            task.get_loop().call_exception_handler({"message": what, "exception": fault})
 
     async def close(self) -> None:
         """Closes all connections and cancels those that are being opened."""
@@ -118,10 +125,21 @@ class ConnectionPool:
 
 
 def tls(target: Target) -> ssl.SSLContext | None:
-    """The TLS context of a target; None for plain HTTP."""
+    """The TLS context of a target; None for plain HTTP. Raises BadTarget for files that can't be used."""
     if target.scheme == "http":
         return None
     context = ssl.create_default_context()
+    used = target.ca_file
+    try:
+        if target.ca_file is not None:
+            context.load_verify_locations(target.ca_file)
+        if target.client_cert is not None:
+            used = target.client_cert
+            context.load_cert_chain(target.client_cert, target.client_key, lambda: "")
+    except OSError as error:  # ssl.SSLError is one
+        known = not isinstance(error, ssl.SSLError) and error.strerror
+        why = known.lower() if known else "not a PEM file with what is needed"
+        raise BadTarget(f"{used}: {why}") from None
     if not target.verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -1,17 +1,15 @@
-"""HTTP/1.1 on the wire: encodes requests, and detects the end of a response."""
+"""HTTP/1.1 on the wire: where requests go, and where a response ends."""
 
 import re
 from dataclasses import dataclass, field
 from itertools import accumulate, repeat
 from operator import add
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-import msgspec
-
 from loadgen.errors import BadTarget
-from loadgen.prompts.base import Request
-from loadgen.workload.workload import Workload
+from loadgen.workload.request_overrides import RequestOverrides
 
 INSECURE = "https+insecure"
 HEAD_END = b"\r\n\r\n"
@@ -35,12 +33,19 @@ class Target:
     prefix: str  # of all paths: "/v1", "/some/where/v1"
     api_key: str | None = field(default=None, repr=False)
     verified: bool = True  # whether the certificate is checked
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
     @classmethod
-    def parse(cls, url: str, api_key: str | None = None) -> "Target":
+    def parse(
+        cls, url: str, api_key: str | None = None, request: RequestOverrides | None = None
+    ) -> "Target":
         """`https+insecure://` is https without a check of the certificate. Raises BadTarget."""
         if api_key and not (api_key.isascii() and api_key.isprintable()):
             raise BadTarget("the API key has characters that are not allowed in a header")
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise BadTarget(f"{url}: a URL has ASCII characters only, and no spaces: encode others")
         if "://" not in url:
             url = f"http://{url}"
         try:
@@ -48,7 +53,7 @@ class Target:
             port = parts.port
         except ValueError as error:
             raise BadTarget(f"{url}: {error}") from error
-        if parts.scheme not in ("http", "https", INSECURE) or not parts.hostname:
+        if parts.scheme not in ("http", "https", INSECURE) or not parts.hostname or port == 0:
             raise BadTarget(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
         if parts.query or parts.fragment:
             raise BadTarget(f"{url}: remove ?query and #fragment: they are not sent")
@@ -57,9 +62,21 @@ class Target:
         scheme: Literal["http", "https"] = "http" if parts.scheme == "http" else "https"
         path = parts.path.rstrip("/")
         prefix = path if path.endswith("/v1") else f"{path}/v1"
+        if not (prefix.isascii() and prefix.isprintable()) or " " in prefix:
+            raise BadTarget(f"{url!r}: escape other characters than letters, as in %20")
         port = port or (443 if scheme == "https" else 80)
-        verified = parts.scheme != INSECURE
-        return cls(scheme, parts.hostname, port, prefix, api_key, verified)
+        options = request or RequestOverrides()
+        return cls(
+            scheme,
+            _host(url, parts.hostname),
+            port,
+            prefix,
+            api_key,
+            parts.scheme != INSECURE and options.verify_tls,
+            options.ca_file,
+            options.client_cert,
+            options.client_key,
+        )
 
     @property
     def authority(self) -> str:
@@ -68,43 +85,12 @@ class Target:
         return f"{host}:{self.port}"
 
 
-class RequestEncoder:
-    """Encodes whole requests; only the prompt and `max_tokens` differ from one to the next."""
-
-    def __init__(self, target: Target, model: str, workload: Workload) -> None:
-        chat = workload.endpoint == "chat"
-        route = "/chat/completions" if chat else "/completions"
-        key = f"Authorization: Bearer {target.api_key}\r\n" if target.api_key else ""
-        self._head = (
-            f"POST {target.prefix}{route} HTTP/1.1\r\nHost: {target.authority}\r\n"
-            f"Content-Type: application/json\r\nAccept: text/event-stream\r\n{key}"
-        ).encode()
-        fields: dict[str, object] = {
-            "temperature": 0,
-            "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True}
-            if workload.continuous_usage
-            else {"include_usage": True},
-        }
-        if workload.ignore_eos:
-            fields["ignore_eos"] = True
-        self._after = b"," + msgspec.json.encode(fields)[1:]
-        prompt = b',"messages":' if chat else b',"prompt":'
-        self._before = b'{"model":' + msgspec.json.encode(model) + b',"max_tokens":'
-        self._prompt = prompt
-
-    def encode(self, request: Request) -> bytes:
-        """Head and body of one request."""
-        body = (
-            self._before,
-            b"%d" % request.output_tokens,
-            self._prompt,
-            request.prompt,
-            self._after,
-        )
-        length = b"Content-Length: %d" % sum(map(len, body))
-        session = b"X-Session-ID: %d\r\n" % request.session if request.session >= 0 else b""
-        return b"".join((self._head, session, length, HEAD_END, *body))
+def _host(url: str, name: str) -> str:
+    """A host name in ASCII. Raises BadTarget."""
+    try:
+        return name.encode("idna").decode() if ":" not in name else name
+    except UnicodeError:
+        raise BadTarget(f"{url!r}: {name!r} is no name of a host") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,88 +1,26 @@
 """Parses a stored response: from the bytes and the arrival time of each read to tokens and stamps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from itertools import accumulate, pairwise
-from operator import attrgetter
-from typing import Annotated
+from itertools import accumulate
 
 import msgspec
 
+from loadgen.http.content_coding import coding_of, inflated
+from loadgen.http.events import Event, MalformedEvent, decode, decode_strictly
 from loadgen.http.protocol import Head, NotHttp, Payload, is_event_stream, parse_head, unchunk
+from loadgen.http.response import Outcome, Response
 from loadgen.http.sse import plain_events, sse_events
+from loadgen.http.stream_reader import StreamReader
+
+_DONE = b"[DONE]"
 
 
-class Outcome(IntEnum):
-    """How a request ended. The numbers are those in Parquet files."""
-
-    COMPLETED = 0
-    UNREACHABLE = 1  # no connection
-    REFUSED = 2  # HTTP status other than 200
-    CUT = 3  # the connection was lost before the response was complete
-    TIMED_OUT = 4
-    MALFORMED = 5  # not a valid streaming response
-    STREAM_ERROR = 6  # an error event in the stream
-    ABANDONED = 7  # cancelled by the load generator at the end of the level: not a failure
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What a response contained. Token counts are those of `usage`; None where it was missing."""
-
-    outcome: Outcome
-    status: int = 0
-    stamps_ns: tuple[int, ...] = ()  # arrival of each event with output
-    tokens: tuple[int, ...] = ()  # of each of those events
-    exact: bool = False  # whether `tokens` is known, not spread evenly over the events
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    error: str = ""
-
-
-class _Delta(msgspec.Struct, gc=False):
-    role: str | None = None
-    content: object = None
-    reasoning_content: object = None
-    reasoning: object = None
-    tool_calls: object = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    text: str | None = None
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # fits the int32 column of the records
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: object = None
-
-
-_decode_valid = msgspec.json.Decoder(_Event).decode
-_error_of = attrgetter("error")
-
-
-def _decode(data: bytes) -> _Event:
-    try:
-        return _decode_valid(data)
-    except UnicodeDecodeError:  # replaced, as the HTML standard says
-        return _decode_valid(data.decode("utf-8", "replace"))
-
-
-def parse_response(stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes) -> Response:
+def parse_response(
+    stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes, asked: int | None = None
+) -> Response:
     """`raw`: all reads joined; `lengths[i]` and `stamps_ns[i]`: size and arrival time of read i.
 
-    How the reads split the stream does not matter.
+    How the reads split the stream does not matter. `asked`: the most tokens that the response may have.
     """
     try:
         head = parse_head(raw)
@@ -91,14 +29,34 @@ def parse_response(stamps_ns: Sequence[int], lengths: Sequence[int], raw: bytes)
     if head is None:
         return Response(Outcome.CUT, error="the connection was closed before the response began")
     payload = _payload(raw, head)
+    if (coding := coding_of(head)) is not None:
+        stamps_ns, lengths, payload = inflated(coding, stamps_ns, lengths, payload)
     body = b"".join(payload.pieces)
     if head.status != 200:
         line = f"HTTP {head.status}: {first_line(body)}"
         return Response(Outcome.REFUSED, head.status, error=line)
-    if not is_event_stream(head) and not body.lstrip().startswith((b"data:", b"event:", b":")):
-        line = f"HTTP 200, but no event stream: {first_line(body)}"
-        return Response(Outcome.MALFORMED, head.status, error=line)
-    return _read_events(body, _ByteTimes(stamps_ns, lengths, payload), payload.whole)
+    if not _is_stream(head, body):
+        return _no_stream(body)
+    reader = StreamReader(_ByteTimes(stamps_ns, lengths, payload), asked)
+    fault = _read_events(body, reader)
+    return fault or reader.response(payload.whole, not head.until_close)
+
+
+def _is_stream(head: Head, body: bytes) -> bool:
+    return is_event_stream(head) or body.lstrip().startswith((b"data:", b"event:", b":"))
+
+
+def _no_stream(body: bytes) -> Response:
+    """A whole JSON document of status 200 in place of a stream: an error, or an endpoint that can't stream."""
+    try:
+        event, _ = decode(body)
+    except MalformedEvent:
+        event = None
+    if event is not None and event.is_error:
+        line = f"error in a response of status 200: {first_line(body)}"
+        return Response(Outcome.STREAM_ERROR, 200, error=line)
+    line = f"HTTP 200, but no event stream: {first_line(body)}"
+    return Response(Outcome.MALFORMED, 200, error=line)
 
 
 class _ByteTimes:
@@ -137,125 +95,49 @@ def _payload(raw: bytes, head: Head) -> Payload:
     return Payload([raw[head.length : end]], [head.length], whole)
 
 
-def _read_events(body: bytes, times: _ByteTimes, whole: bool) -> Response:
-    reader = _StreamReader(times)
+def _read_events(body: bytes, reader: StreamReader) -> Response | None:
+    """Adds all events to the reader; a Response if one of them is a failure."""
     if (fast := _fast_events(body)) is not None:
-        events, lasts, reader.done = fast
-        for event, last in zip(events, lasts, strict=True):
-            reader.add(event, last)
-        return reader.response(whole)
+        events, datas, lasts, reader.done = fast
+        for event, last, data in zip(events, lasts, datas, strict=True):
+            if not reader.add(event, last, data):
+                return _error(reader, data)
+        return None
     for name, data, last in sse_events(body):
         if name == b"error":
-            return reader.failure(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
-        if data == b"[DONE]":
+            return _error(reader, data)
+        if data.strip().upper() == _DONE:
             reader.done = True
             continue
         try:
-            event = _decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+            decoded, oddity = decode(data)
+        except MalformedEvent as error:
             line = f"malformed event ({error}): {first_line(data)}"
             return reader.failure(Outcome.MALFORMED, line)
-        if event.error is not None:
-            return reader.failure(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
-        reader.add(event, last)
-    return reader.response(whole)
+        if oddity:
+            reader.oddities[oddity] = None
+        if decoded is not None and not reader.add(decoded, last, data):
+            return _error(reader, data)
+    return None
 
 
-def _fast_events(body: bytes) -> tuple[list[_Event], list[int], bool] | None:
-    """Events, their positions, and whether [DONE] was last; None where the slow path is needed for errors."""
+def _error(reader: StreamReader, data: bytes) -> Response:
+    return reader.failure(Outcome.STREAM_ERROR, f"error in the stream: {first_line(data)}")
+
+
+def _fast_events(body: bytes) -> tuple[list[Event], list[bytes], list[int], bool] | None:
+    """Events, their data and positions, and whether [DONE] was last; None where the slow path is needed."""
     split = plain_events(body)
     if split is None:
         return None
     datas, lasts = split
-    if done := datas[-1:] == [b"[DONE]"]:
+    if done := datas[-1:] == [_DONE]:
         datas.pop()
         lasts.pop()
     try:
-        events = list(map(_decode_valid, datas))
+        return list(map(decode_strictly, datas)), datas, lasts, done
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    no_errors = list(map(_error_of, events)).count(None) == len(events)
-    return (events, lasts, done) if no_errors else None
-
-
-class _StreamReader:
-    """Collects the events of one response."""
-
-    def __init__(self, times: _ByteTimes) -> None:
-        self._times = times
-        self._positions: list[int] = []  # in the payload, of the events with output
-        self._so_far: list[int] = []  # running token count of each; -1 where not reported
-        self.done = False
-        self._silent_finish = -1
-        self._usage = _Usage()
-
-    def add(self, event: _Event, position: int) -> None:
-        choices, usage = event.choices or (), event.usage
-        if usage is None and len(choices) == 1 and not choices[0].finish_reason:
-            if _carries_output(choices[0]):  # nearly all events
-                self._positions.append(position)
-                self._so_far.append(-1)
-            return
-        count = None if usage is None else usage.completion_tokens
-        if usage is not None and count is not None:
-            self._usage = usage
-        finished = any(choice.finish_reason for choice in choices)
-        if any(_carries_output(choice) for choice in choices):
-            self._positions.append(position)
-            self._so_far.append(-1 if count is None else count)
-        elif finished:
-            self._silent_finish = position
-        self.done = self.done or finished
-
-    def response(self, whole: bool) -> Response:
-        events, so_far = len(self._positions), self._so_far
-        if not (whole and self.done):
-            return self.failure(Outcome.CUT, f"the stream was cut off after {events} events")
-        tokens = self._usage.completion_tokens
-        counted = so_far[-1] if so_far and so_far[-1] >= 0 else events
-        last = self._positions[-1] if events else -1
-        if self._silent_finish > last and tokens is not None and counted < tokens:
-            # The last token had no text (part of a character): it arrived with the finish event.
-            self._positions.append(self._silent_finish)
-            so_far.append(tokens)
-        if not self._positions:
-            return Response(Outcome.MALFORMED, 200, error="the response had no output")
-        split, exact = split_tokens(so_far, tokens)
-        prompt = self._usage.prompt_tokens
-        return Response(Outcome.COMPLETED, 200, self._stamps_ns(), split, exact, prompt, tokens)
-
-    def failure(self, outcome: Outcome, line: str) -> Response:
-        split, exact = split_tokens(self._so_far, None)
-        return Response(outcome, 200, self._stamps_ns(), split, exact, error=line)
-
-    def _stamps_ns(self) -> tuple[int, ...]:
-        return tuple(self._times.at(self._positions))
-
-
-def split_tokens(so_far: Sequence[int], total: int | None) -> tuple[tuple[int, ...], bool]:
-    """The tokens of each event, and whether they are known, not spread evenly.
-
-    `so_far`: the running total that each event reported, -1 where it reported none. `total`: of the
-    response.
-    """
-    events = len(so_far)
-    if total == events:
-        return (1,) * events, True
-    if events and min(so_far) >= 0 and all(a <= b for a, b in pairwise(so_far)):
-        return tuple(b - a for a, b in pairwise((0, *so_far))), True
-    if total is None:
-        return (1,) * events, False
-    return tuple((i + 1) * total // events - i * total // events for i in range(events)), False
-
-
-def _carries_output(choice: _Choice) -> bool:
-    """A role or a finish alone is no output. An empty text in mid-stream is: a token without text."""
-    delta = choice.delta
-    if delta is None:
-        return bool(choice.text) or (choice.text is not None and not choice.finish_reason)
-    if delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls:
-        return True
-    return delta.content is not None and delta.role is None and not choice.finish_reason
 
 
 def answer_text(reads: Sequence[bytes]) -> str:
@@ -267,18 +149,20 @@ def answer_text(reads: Sequence[bytes]) -> str:
     head = parse_head(raw)
     if head is None:
         return ""
+    payload = _payload(raw, head)
+    if (coding := coding_of(head)) is not None:
+        *_, payload = inflated(coding, [0], [len(raw)], payload)
     parts = []
-    for _, data, _ in sse_events(b"".join(_payload(raw, head).pieces)):
-        if data == b"[DONE]":
-            continue
+    for _, data, _ in sse_events(b"".join(payload.pieces)):
         try:
-            choices = _decode(data).choices or []
-        except (msgspec.DecodeError, RecursionError):
+            event, _ = decode(data)
+        except MalformedEvent:
             break
-        for choice in choices[:1]:
+        for choice in ((event.choices if event else None) or [])[:1]:
             text = choice.text if choice.delta is None else choice.delta.content
             parts.append(text if isinstance(text, str) else "")
-    return "".join(parts)
+    # Two halves of a surrogate pair may have come in two events; one alone can't be sent.
+    return "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def first_line(raw: bytes, limit: int = 200) -> str:

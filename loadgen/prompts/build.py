@@ -29,9 +29,26 @@ def build(workload: Workload, vocabulary: int) -> Source:
     return mixture_source(sources, [part.weight for part in workload.mixture], workload.seed)
 
 
+def judged(workload: Workload) -> list[str]:
+    """Reads all files of a workload, before any load. Returns a line for each that is used in part.
+
+    Raises BadWorkload.
+    """
+    lines = []
+    for part in workload.mixture or (workload,):
+        if part.dataset is None:
+            continue
+        read = read_trace if part.dataset.is_trace else read_dataset
+        left_out = {what: count for what, count in read(part.dataset).left_out.items() if count}
+        if left_out:
+            counts = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
+            lines.append(f"{part.dataset.path}: left out: {counts}")
+    return lines
+
+
 def _source(part: Content, encoder: PromptEncoder, workload: Workload, index: int) -> Source:
     if part.dataset is not None:
-        return dataset_source(part, read_dataset(part.dataset), encoder, workload.tokenizer)
+        return dataset_source(part, read_dataset(part.dataset).rows, encoder, workload.tokenizer)
     return synthetic_source(part, encoder, (workload.seed, index))
 
 

@@ -1,6 +1,7 @@
 """Prompts from a file: ShareGPT's JSON, or JSONL with one request a line."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,17 @@ from numpy.typing import NDArray
 
 from loadgen.errors import BadWorkload
 from loadgen.prompts.base import Request
+from loadgen.prompts.data_file import checked_text, data_lines, parsed_json, shown
 from loadgen.prompts.encoding import PromptEncoder, token_counter
 from loadgen.prompts.length_sampling import Lengths, sample_lengths
+from loadgen.workload.strict import TOKENS_MAX
 from loadgen.workload.workload import Content, Dataset
 
 _USERS = ("human", "user")
 _MODELS = ("gpt", "assistant", "chatgpt", "bard", "bing")
+_SYSTEMS = ("system", "developer")
+_TEXTS = ("text", "input_text")  # types of parts of a message that are text
+NO_ANSWER = "conversations without an answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,14 @@ class DatasetRow:
     answers: tuple[str | int | None, ...]  # text, or number of tokens; None: not recorded
     system: str = ""
     where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRows:
+    """A file as read. `left_out`: how many of what."""
+
+    rows: tuple[DatasetRow, ...]
+    left_out: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,35 +105,29 @@ def dataset_source(
     return DatasetSource(tuple(rows), encoder, outputs, count, chars, len(rows), several)
 
 
-def read_dataset(dataset: Dataset) -> list[DatasetRow]:
+def read_dataset(dataset: Dataset) -> DatasetRows:
     """The rows of a file, at most `limit`. Raises BadWorkload with file and line."""
-    try:
-        text = dataset.path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadWorkload(f"{dataset.path}: {(why or str(error)).lower()}") from error
+    left_out = Counter[str]()
     read = _sharegpt if dataset.kind == "sharegpt" else _jsonl
-    rows = read(dataset.path, text)[: dataset.limit]
+    rows = read(dataset.path, left_out)[: dataset.limit]
     if not rows:
         raise BadWorkload(
             f"{dataset.path}: no usable conversation: each needs a user message and an answer"
         )
-    return rows
+    return DatasetRows(tuple(rows), dict(left_out))
 
 
-def _sharegpt(path: Path, text: str) -> list[DatasetRow]:
+def _sharegpt(path: Path, left_out: Counter[str]) -> list[DatasetRow]:
     """Conversations without an answer are left out, as `vllm bench serve` does."""
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise BadWorkload(f"{path}: not JSON: {error}") from None
+    text = "".join(line for _, line in data_lines(path))
+    data = parsed_json(str(path), text)
     if not isinstance(data, list):
         raise BadWorkload(f"{path}: expected a list of conversations")
-    rows = (_conversation(path, index, entry) for index, entry in enumerate(data))
+    rows = (_conversation(path, index, entry, left_out) for index, entry in enumerate(data))
     return [row for row in rows if row is not None]
 
 
-def _conversation(path: Path, index: int, entry: Any) -> DatasetRow | None:
+def _conversation(path: Path, index: int, entry: Any, left_out: Counter[str]) -> DatasetRow | None:
     where = f"{path}: entry {index}"
     turns = entry.get("conversations") if isinstance(entry, dict) else None
     if not isinstance(turns, list):
@@ -133,51 +141,79 @@ def _conversation(path: Path, index: int, entry: Any) -> DatasetRow | None:
         )
         if not isinstance(role, str) or not isinstance(value, str):
             raise BadWorkload(f"{where}: a turn needs from and value, both strings")
-        if role == "system":
+        checked_text(where, value)
+        if role in _SYSTEMS:
             system = value
         elif role in _USERS and len(prompts) == len(answers):
             prompts.append(value)
         elif role in _MODELS and len(answers) < len(prompts):
             answers.append(value)
+        else:
+            left_out[_skipped_turn(role)] += 1
     turns_answered = min(len(prompts), len(answers))
     if not turns_answered:
+        left_out[NO_ANSWER] += 1
         return None
+    left_out["prompts without an answer"] += len(prompts) - turns_answered
     pairs = tuple(prompts[:turns_answered]), tuple(answers[:turns_answered])
     return DatasetRow(*pairs, system, where)
 
 
-def _jsonl(path: Path, text: str) -> list[DatasetRow]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            where = f"{path}:{number}"
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise BadWorkload(f"{where}: not JSON: {error}") from None
-            rows.append(_request(where, entry))
-    return rows
+def _skipped_turn(role: str) -> str:
+    known = role in _USERS or role in _MODELS
+    return "turns out of order" if known else f"turns of {role[:40]!r}"
 
 
-def _request(where: str, entry: Any) -> DatasetRow:
+def _jsonl(path: Path, left_out: Counter[str]) -> list[DatasetRow]:
+    return [
+        _request(where, parsed_json(where, line), left_out)
+        for number, line in data_lines(path)
+        if line.strip() and (where := f"{path}:{number}")
+    ]
+
+
+def _request(where: str, entry: Any, left_out: Counter[str]) -> DatasetRow:
     """One turn (`prompt`), or one turn for each user message of `messages`."""
     if not isinstance(entry, dict):
         raise BadWorkload(f'{where}: expected {{"prompt": "…", "output_tokens": 64}}')
     tokens = entry.get("output_tokens", entry.get("max_tokens"))
-    if tokens is not None and (not isinstance(tokens, int) or tokens < 1):
-        raise BadWorkload(f"{where}: output_tokens: expected a positive integer, got {tokens!r}")
+    whole = isinstance(tokens, int) and not isinstance(tokens, bool)
+    if tokens is not None and not (whole and 1 <= tokens <= TOKENS_MAX):
+        raise BadWorkload(
+            f"{where}: output_tokens: expected 1 to {TOKENS_MAX:,}, got {shown(tokens)}"
+        )
     prompt, messages = entry.get("prompt"), entry.get("messages")
     if isinstance(prompt, str):
-        return DatasetRow((prompt,), (tokens,), where=where)
+        return DatasetRow((checked_text(where, prompt),), (tokens,), where=where)
     if not isinstance(messages, list):
         raise BadWorkload(f"{where}: expected a prompt (a string) or messages (a list)")
-    turns = [
-        (message.get("role"), message.get("content"))
-        for message in messages
-        if isinstance(message, dict)
-    ]
-    users = tuple(text for role, text in turns if role == "user" and isinstance(text, str))
-    system = next((t for role, t in turns if role == "system" and isinstance(t, str)), "")
+    users: list[str] = []
+    systems: list[str] = []
+    for index, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str):
+            raise BadWorkload(f"{where}: messages.{index}: expected role and content")
+        if role == "user" or role in _SYSTEMS:
+            text = _text(f"{where}: messages.{index}", message.get("content"))
+            (users if role == "user" else systems).append(text)
+        elif role != "assistant":  # answers are those that the engine generates
+            left_out[f"messages of {role[:40]!r}"] += 1
     if not users:
         raise BadWorkload(f"{where}: messages: no user message with text")
-    return DatasetRow(users, (tokens,) * len(users), system, where)
+    return DatasetRow(tuple(users), (tokens,) * len(users), "\n".join(systems), where)
+
+
+def _text(where: str, content: Any) -> str:
+    """The text of a message: a string, or parts that are all text."""
+    if isinstance(content, str):
+        return checked_text(where, content)
+    parts = content if isinstance(content, list) else [content]
+    texts = []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) and kind in _TEXTS else None
+        if not isinstance(text, str):
+            what = f"content of type {kind!r}" if isinstance(kind, str) else "no text"
+            raise BadWorkload(f"{where}: {what}: only text can be sent")
+        texts.append(checked_text(where, text))
+    return "\n".join(texts)

@@ -30,6 +30,9 @@ class PromptEncoder:
     chat: bool
     token_ids: bool
     exact_lengths: bool  # whether the server counts exactly the tokens that were sampled
+    mark: str = (
+        ""  # at the beginning of given texts, so that no prefix cache holds them from another run
+    )
 
     def from_tokens(self, tokens: bytes) -> bytes:
         """`tokens`: slices of the pool, joined by its separator."""
@@ -40,6 +43,7 @@ class PromptEncoder:
 
     def from_text(self, text: str, system: str = "") -> bytes:
         """A prompt of given text, after a system message if there is one."""
+        system, text = (self.mark + system, text) if system else ("", self.mark + text)
         if not self.chat:
             return msgspec.json.encode(f"{system}\n{text}" if system else text)
         roles = [("system", system)] if system else []
@@ -60,19 +64,20 @@ class PromptEncoder:
 
 def prompt_encoder(workload: Workload, vocabulary: int, longest: int) -> PromptEncoder:
     """`longest`: most tokens of one slice. Raises BadWorkload for a tokenizer that can't be used."""
-    random = np.random.default_rng(workload.seed)
-    chat = workload.endpoint == "chat"
+    salt = workload.prompt_salt
+    random = np.random.default_rng((workload.seed, salt) if salt else workload.seed)
+    chat, mark = workload.endpoint == "chat", f"[{salt}] " if salt else ""
     if workload.prompt == "token_ids":
         pool = token_pool(_plain_ids(vocabulary), b",", longest, random)
         return PromptEncoder(pool, chat, token_ids=True, exact_lengths=True)
     if workload.tokenizer is None:
         pool = token_pool([word.encode() for word in WORDS], b" ", longest, random)
-        return PromptEncoder(pool, chat, token_ids=False, exact_lengths=False)
+        return PromptEncoder(pool, chat, token_ids=False, exact_lengths=False, mark=mark)
     pieces = _one_token_words(workload.tokenizer)
     pool = token_pool(pieces, b" ", longest, random)
     _check_exact(workload.tokenizer, pool)
     # A chat template adds tokens.
-    return PromptEncoder(pool, chat, token_ids=False, exact_lengths=not chat)
+    return PromptEncoder(pool, chat, token_ids=False, exact_lengths=not chat, mark=mark)
 
 
 def _plain_ids(vocabulary: int) -> list[bytes]:
@@ -90,7 +95,7 @@ def _load_tokenizer(path: Path) -> "Tokenizer":
     except OSError as error:
         raise BadWorkload(f"tokenizer: {path}: {(error.strerror or '').lower()}") from error
     except Exception as error:  # noqa: BLE001  (the library raises nothing narrower)
-        line = str(error).splitlines()[0]
+        line = next(iter(str(error).splitlines()), type(error).__name__)
         raise BadWorkload(f"tokenizer: {path} is not a valid tokenizer.json: {line}") from None
 
 

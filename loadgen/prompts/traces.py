@@ -9,20 +9,25 @@ Request tokens, Response tokens, Total tokens, Log Type; later files have more c
 
 import csv
 import datetime
-import json
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.errors import BadWorkload
 from loadgen.prompts.base import Request
+from loadgen.prompts.data_file import data_lines, parsed_json, shown, token_count
 from loadgen.prompts.encoding import PromptEncoder
 from loadgen.workload.workload import Dataset
 
 BLOCK_TOKENS = 512
+BLOCK_ID_MAX = 2**62
+SECONDS_MAX = 1e12  # of a timestamp since whatever epoch the trace counts from
+NO_OUTPUT = "requests without output tokens"
 _AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
 
@@ -39,10 +44,11 @@ class TraceRow:
 
 @dataclass(frozen=True, slots=True)
 class TraceRows:
-    """A trace as read, sorted by time; the first row is at 0 s."""
+    """A trace as read, sorted by time; the first row is at 0 s. `left_out`: how many of what."""
 
     rows: tuple[TraceRow, ...]
     longest_input: int
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +104,9 @@ def read_trace(dataset: Dataset) -> TraceRows:
         "azure": _azure,
         "burstgpt": _burstgpt,
     }
-    try:
-        read = list(readers[dataset.kind](dataset.path))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadWorkload(f"{dataset.path}: {(why or str(error)).lower()}") from error
+    read = list(readers[dataset.kind](dataset.path))
     rows = sorted((e for e in read if e.output_tokens > 0), key=lambda row: row.at_s)
+    left_out = {NO_OUTPUT: len(read) - len(rows)} if len(read) > len(rows) else {}
     rows = rows[: dataset.limit]
     if not rows:
         raise BadWorkload(f"{dataset.path}: no request with output tokens")
@@ -111,22 +114,29 @@ def read_trace(dataset: Dataset) -> TraceRows:
     shifted = tuple(
         TraceRow(e.at_s - begin_s, e.input_tokens, e.output_tokens, e.blocks) for e in rows
     )
-    return TraceRows(shifted, max(row.input_tokens for row in shifted))
+    return TraceRows(shifted, max(row.input_tokens for row in shifted), left_out)
 
 
 def _mooncake(path: Path) -> Iterator[TraceRow]:
     expected = '{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}'
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                blocks = tuple(int(block) for block in row.get("hash_ids", ()))
-                at_s = float(row["timestamp"]) / 1e3
-                yield _row(at_s, row["input_length"], row["output_length"], blocks)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise _bad_row(path, number, error, expected) from None
+    for number, line in data_lines(path):
+        if not line.strip():
+            continue
+        row = parsed_json(f"{path}:{number}", line)
+        try:
+            at_s = float(row["timestamp"]) / 1e3
+            yield _row(at_s, row["input_length"], row["output_length"], _blocks(row))
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+            raise _bad_row(path, number, error, expected) from None
+
+
+def _blocks(row: dict[str, Any]) -> tuple[int, ...]:
+    blocks = row.get("hash_ids", [])
+    if not isinstance(blocks, list) or not all(
+        isinstance(each, int) and 0 <= each < BLOCK_ID_MAX for each in blocks
+    ):
+        raise ValueError(f"hash_ids: expected a list of numbers, got {shown(blocks)}")
+    return tuple(blocks)
 
 
 def _azure(path: Path) -> Iterator[TraceRow]:
@@ -151,21 +161,23 @@ def _burstgpt(path: Path) -> Iterator[TraceRow]:
 
 
 def _row(at_s: float, inputs: object, outputs: object, blocks: tuple[int, ...] = ()) -> TraceRow:
-    input_tokens, output_tokens = int(str(inputs)), int(str(outputs))
-    if input_tokens < 0 or output_tokens < 0:
-        raise ValueError(f"negative length: {min(input_tokens, output_tokens)}")
-    return TraceRow(at_s, max(1, input_tokens), output_tokens, blocks)
+    if not math.isfinite(at_s) or abs(at_s) > SECONDS_MAX:
+        raise ValueError(f"the time is {at_s:g} s")
+    input_tokens = token_count("input length", inputs)
+    return TraceRow(at_s, max(1, input_tokens), token_count("output length", outputs), blocks)
 
 
 def _csv(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    reader = csv.DictReader(line for _, line in data_lines(path))
+    try:
         missing = [name for name in needed if name not in (reader.fieldnames or ())]
         if missing:
             columns = ", ".join(needed)
             raise BadWorkload(f"{path}:1: no column {missing[0]!r}; expected {columns}")
         for row in reader:
             yield reader.line_num, {k: v or "" for k, v in row.items() if k is not None}
+    except csv.Error as error:
+        raise BadWorkload(f"{path}:{reader.line_num}: not CSV: {error}") from error
 
 
 def _bad_row(path: Path, number: int, error: Exception, expected: str) -> BadWorkload:

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.results import steady_state
 from loadgen.results.records import Records
 from loadgen.results.report import Level
@@ -185,7 +185,7 @@ class LevelArrays:
     @cached_property
     def sent_share(self) -> float | None:
         """Requests sent inside the window over those due in it; None if none was due."""
-        due = int(np.count_nonzero(self._inside(self.records.due_ns)))
+        due = int(np.count_nonzero(self._inside(self.records.due_ns))) + self.level.client.missed
         sent = int(np.count_nonzero(self._inside(self.records.sent_ns)))
         return sent / due if due else None
 

@@ -36,6 +36,7 @@ class Client:
     cpu_share: float  # of one core; the busiest shard's
     resent: int  # requests sent again because the server had closed their idle connection
     connected: int  # connections opened only when a request was due
+    missed: int = 0  # requests that were due in the window and never sent
     shards: int = 1
     clock_uncertainty_ns: int = 0  # largest among the shards; 0 on one machine
 
@@ -63,6 +64,8 @@ class Level:
     unsettled: str = ""
     always_busy: bool = True  # closed loop without think times: all users always wait for an answer
     reused_prompts: int = 0  # requests whose prompt was sent before, as the data set was too small
+    asked_hit_share: float | None = None  # of prompt tokens, by a prefix cache; None: any
+    template_tokens: int = 0  # that a chat template may add, the same to every prompt
 
     @property
     def load_value(self) -> float | None:
@@ -75,7 +78,7 @@ class LoadReport:
     """Levels in the order in which they were measured.
 
     `failure`: the error that ended the load after these levels. `ended_because`: why the caller ended
-    it.
+    it. `prompt_salt`: the one that its prompts were made with.
     """
 
     levels: tuple[Level, ...]
@@ -83,6 +86,7 @@ class LoadReport:
     stopped: bool = False
     failure: LoadError | None = None
     ended_because: str = ""
+    prompt_salt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

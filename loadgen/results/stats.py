@@ -1,12 +1,13 @@
 """The statistics of a level: metrics, confidence intervals, and why a level is invalid. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from loadgen.results import steady_state
 from loadgen.results.arrays import LevelArrays
+from loadgen.results.doubts import doubt_reasons, oddities
 from loadgen.results.metrics import METRICS, NO_COMPLETED_REQUEST, samples_needed
 from loadgen.results.precision import Interval, rate_interval, series_interval
 from loadgen.results.report import Level
@@ -29,13 +30,15 @@ TOO_SHORT = "the time limit was reached before the requested precision"
 class LevelStats:
     """A metric is None where it is unavailable; `reasons` says why, or what limits its accuracy.
 
-    `intervals`: 95 % confidence intervals of the metrics that `precision` applies to.
+    `intervals`: 95 % confidence intervals of the metrics that `precision` applies to. `oddities`: what was
+    unusual in how many responses, and was read nevertheless.
     """
 
     metrics: Mapping[str, float | None]
     reasons: Mapping[str, str]
     invalid_because: tuple[str, ...]  # empty: the level is valid
     intervals: Mapping[str, Interval | None]
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
 
 def summarize(level: Level) -> LevelStats:
@@ -54,7 +57,8 @@ def summarize(level: Level) -> LevelStats:
     intervals = _intervals(arrays)
     if level.verdict == TIME_LIMIT:
         reasons |= {name: TOO_SHORT for name in intervals if name not in reasons}
-    return LevelStats(metrics, reasons, tuple(_invalid_reasons(arrays, metrics)), intervals)
+    invalid = tuple(_invalid_reasons(arrays, metrics))
+    return LevelStats(metrics, reasons, invalid, intervals, oddities(arrays))
 
 
 def _intervals(arrays: LevelArrays) -> dict[str, Interval | None]:
@@ -146,7 +150,7 @@ def _invalid_reasons(arrays: LevelArrays, metrics: Mapping[str, float | None]) -
         reasons.append("the window is shorter than the median request")
     if (arrays.records.output_tokens[arrays.measured] < 0).any():
         reasons.append("no usage in the responses: events were counted in place of tokens")
-    return reasons + _client_reasons(arrays, metrics)
+    return [*reasons, *doubt_reasons(arrays), *_client_reasons(arrays, metrics)]
 
 
 def _client_reasons(arrays: LevelArrays, metrics: Mapping[str, float | None]) -> list[str]:
@@ -161,7 +165,9 @@ def _client_reasons(arrays: LevelArrays, metrics: Mapping[str, float | None]) ->
         if value_ms is not None and value_ms > allowed_ms:
             reasons.append(f"the client {what}: {value_ms:.1f} ms at the 99th percentile")
     sent, coalesced = arrays.sent_share, arrays.coalesced_share or 0.0
-    if sent is not None and sent < SENT_SHARE_MIN and arrays.level.rate_per_s is not None:
+    if missed := arrays.level.client.missed:
+        reasons.append(f"the client never sent {missed} requests that were due")
+    elif sent is not None and sent < SENT_SHARE_MIN and arrays.level.rate_per_s is not None:
         waited = metrics["queue_delay_p50_ms"] or 0.0
         if waited < allowed_ms and arrays.level.verdict != OVERSATURATED and not arrays.failed:
             reasons.append(f"the client sent only {sent:.1%} of the due requests")

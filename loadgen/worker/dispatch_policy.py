@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Generic, Protocol, TypeVar
 
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.prompts.base import Request, Source
 from loadgen.worker.messages import Phase, Plan
 from loadgen.worker.request_queue import RequestQueue

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from loadgen.clock import Heartbeat, alarm, now_ns
 from loadgen.http.connection import Connection, Exchange
 from loadgen.http.connection_pool import ConnectionPool
-from loadgen.http.protocol import RequestEncoder
-from loadgen.http.response_parser import Outcome, answer_text
+from loadgen.http.quick_check import may_have_failed
+from loadgen.http.request_encoder import RequestEncoder
+from loadgen.http.response import Outcome
+from loadgen.http.response_parser import answer_text, parse_response
 from loadgen.prompts.base import Source
 from loadgen.worker.dispatch_policy import SWEEP_NS, DispatchPolicy
 from loadgen.worker.messages import Plan
@@ -54,10 +56,14 @@ class Dispatcher(DispatchPolicy[Exchange, Connection | None]):
         self._held: dict[int, Connection] = {}  # by slot: a session keeps its connection
         self._beats = 0
 
+    def attach(self, pool: ConnectionPool) -> None:
+        """The pool that has this dispatcher as its owner. Its connections may be lost before the level."""
+        self._pool = pool
+
     async def run(self, pool: ConnectionPool, begin_ns: int) -> None:
         """From `begin_ns` to the end of the level. `pool` must have this dispatcher as its owner."""
         loop = asyncio.get_running_loop()
-        self._pool = pool
+        self.attach(pool)
         self._over: asyncio.Future[None] = loop.create_future()
         self.log.begin_ns = begin_ns
         self.queue.begin(begin_ns)
@@ -74,11 +80,20 @@ class Dispatcher(DispatchPolicy[Exchange, Connection | None]):
             self._alarm.at(due_ns)
 
     def _fire(self, _expirations: int) -> None:
+        self._issue_due()
+        if self.phase == "measure":
+            self._arm()
+
+    def _issue_due(self) -> None:
         while self.phase == "measure" and (due := self.queue.pop(now_ns())):
             due_ns, slot, request = due
             self._issue(due_ns, slot, request)
-        if self.phase == "measure":
-            self._arm()
+
+    def close(self, drain: bool, at_ns: int) -> None:
+        """Sends first what is due by now: a late client has late requests, not fewer."""
+        if drain:
+            self._issue_due()
+        super().close(drain, at_ns)
 
     def _send(self, exchange: Exchange, free_ns: int) -> Connection | None:
         connection = self._held.pop(exchange.slot, None) if self._held else None
@@ -120,7 +135,9 @@ class Dispatcher(DispatchPolicy[Exchange, Connection | None]):
 
     def answered(self, connection: Connection, exchange: Exchange) -> None:
         """A whole reply was received, whatever its status."""
-        if exchange.status != 200:
+        if exchange.status == 200 and exchange.reads and may_have_failed(exchange.reads):
+            self._parse(exchange)
+        if exchange.status != 200 or exchange.outcome is not Outcome.COMPLETED:
             self._pool.give(connection)
             self._failed(exchange)
             return
@@ -132,6 +149,13 @@ class Dispatcher(DispatchPolicy[Exchange, Connection | None]):
         else:
             self._pool.give(connection)
         self._completed(exchange, turn)
+
+    def _parse(self, exchange: Exchange) -> None:
+        lengths, raw = list(map(len, exchange.reads)), b"".join(exchange.reads)
+        asked = self._encoder.asked(exchange.request)
+        response = parse_response(exchange.stamps_ns, lengths, raw, asked)
+        exchange.response = response
+        exchange.outcome, exchange.error = response.outcome, response.error
 
     def broken(self, connection: Connection, exchange: Exchange, why: str) -> None:
         """A connection was lost before the end of its reply."""

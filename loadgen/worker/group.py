@@ -31,6 +31,7 @@ PREPARE_S = 600.0  # 100,000 prompts of a data set take seconds, a slow disk mor
 _PINGS = 40
 _HEAD_START_NS = 20_000_000
 _POLL_S = 0.2
+_UNKNOWN_NS = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class WorkerGroup:
 
 def measured_offset(link: Link) -> ClockOffset:
     """From the shortest of many round trips: it bounds best when the worker read its clock."""
-    best = ClockOffset(0, 1 << 62)
+    best = ClockOffset(0, _UNKNOWN_NS)
     for _ in range(_PINGS):
         link.send(Ping(now_ns()))
         for message in link.receive(5.0):
@@ -140,6 +141,8 @@ def measured_offset(link: Link) -> ClockOffset:
                 half_ns = (back_ns - message.sent_ns) // 2
                 if half_ns < best.uncertainty_ns:
                     best = ClockOffset(message.worker_ns - message.sent_ns - half_ns, half_ns)
+    if best.uncertainty_ns == _UNKNOWN_NS:
+        raise ShardLost("a worker process does not answer")
     return best
 
 

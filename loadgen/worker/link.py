@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,20 @@ from loadgen.worker.messages import FromWorker, Shutdown, ToWorker
 
 _PACKAGES = Path(__file__).parents[2]
 _END_S = 5.0
+STUCK_S = 60  # in the middle of a message
+# Of our environment a worker gets what Python and its libraries read: no key, no password.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "TZ")
+_INHERITED_PREFIXES = (
+    "LC_",
+    "LD_",
+    "PYTHON",
+    "MALLOC_",
+    "OMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "SSL_CERT_",
+    "TOKENIZERS_",
+)
 
 
 class Link(Protocol):
@@ -36,9 +51,12 @@ class Link(Protocol):
 class LocalLink:
     """A worker process on this machine. It ends with this process, however that ends."""
 
-    def __init__(self, process: "subprocess.Popen[bytes] | _Forked", pipe: Pipe) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes] | _Forked", ours: socket.socket) -> None:
         self._process = process
-        self._pipe = pipe
+        # A worker that is stopped takes no message, and may have sent half of one.
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", STUCK_S, 0))
+        self._pipe = Pipe(ours.detach())
 
     @classmethod
     def start(cls, before: Sequence[str] = ()) -> Self:
@@ -50,9 +68,9 @@ class LocalLink:
                 [*before, sys.executable, "-m", "loadgen.worker.process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": path},
+                env=_inherited() | {"PYTHONPATH": path},
             )
-        return cls(process, Pipe(ours.detach()))
+        return cls(process, ours)
 
     @classmethod
     def fork(cls) -> Self:
@@ -71,7 +89,7 @@ class LocalLink:
                 sys.stderr.flush()
                 os._exit(code)
         theirs.close()
-        return cls(_Forked(pid), Pipe(ours.detach()))
+        return cls(_Forked(pid), ours)
 
     @property
     def pid(self) -> int:
@@ -92,7 +110,7 @@ class LocalLink:
             while wait([self._pipe], 0 if messages else timeout_s):
                 messages.append(self._pipe.recv())
         except (EOFError, OSError) as error:
-            if not messages:
+            if not messages or isinstance(error, BlockingIOError):
                 raise self._lost() from error
         return messages
 
@@ -113,6 +131,14 @@ class LocalLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _inherited() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
+    }
 
 
 class _Forked:

@@ -1,5 +1,6 @@
 """Messages between the level controller and its workers: a few per second, none per request."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +15,7 @@ Phase = Literal["measure", "drain", "over"]
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The first message, once per load. `api_key` stays out of every repr."""
+    """The first message, once per load. Secrets stay out of every repr: `api_key`, values of `headers`."""
 
     url: str
     model: str
@@ -23,6 +24,7 @@ class Setup:
     api_key: str | None = field(repr=False)
     worker: int
     workers: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

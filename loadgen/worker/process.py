@@ -8,25 +8,27 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
 
 from loadgen.clock import now_ns
-from loadgen.errors import LoadError
+from loadgen.errors import LoadError, ShardFailed
 from loadgen.http.connection import Exchange
 from loadgen.http.connection_pool import ConnectionPool
-from loadgen.http.protocol import RequestEncoder, Target
+from loadgen.http.protocol import Target
+from loadgen.http.request_encoder import RequestEncoder
+from loadgen.http.response import Outcome
 from loadgen.http.response_buffer import ResponseBuffer
-from loadgen.http.response_parser import Outcome, parse_response
 from loadgen.prompts.base import Source
 from loadgen.prompts.build import build
-from loadgen.results.records import Records, RequestRecord, concat
-from loadgen.worker.dispatcher import BEAT_NS, Dispatcher
+from loadgen.worker.dispatcher import Dispatcher
 from loadgen.worker.messages import (
     Close,
     FromWorker,
@@ -38,19 +40,18 @@ from loadgen.worker.messages import (
     Setup,
     Shutdown,
     Start,
-    TimingSeries,
     ToWorker,
     WorkerFailure,
-    WorkerResult,
 )
+from loadgen.worker.result import result_of
 
 CONNECT_TIMEOUT_S = 10.0
 _REPORT_BEATS = 25
 _REQUESTS_MAX, _READS_MAX = 64, 512  # estimated and packed in one beat
-_ROWS = 2000  # turned into columns at a time
 _PIPE_BYTES = 4 << 20
 _EVENT = b"data: {"
 _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
+_SILENT = re.compile(rb'"role"|"(?:content|text)": ?""')  # an early event without output
 
 
 class LiveReporter:
@@ -90,12 +91,15 @@ class LiveReporter:
 
 def estimated_row(exchange: Exchange) -> tuple[int, int, int, int, int]:
     """Due, first output, end, tokens, completed: from a scan of the bytes, without parsing them."""
-    reads = exchange.reads
+    reads, response = exchange.reads, exchange.response
     completed = exchange.outcome is Outcome.COMPLETED and bool(reads)
+    if response is not None and response.stamps_ns:
+        tokens = sum(response.tokens)
+        return exchange.due_ns, response.stamps_ns[0], exchange.end_ns, tokens, completed
     first_ns = exchange.end_ns
     for stamp_ns, read in zip(exchange.stamps_ns, reads, strict=True):
         count = read.count(_EVENT)
-        if count and not (count == 1 and b'"role"' in read):
+        if count and not (count == 1 and _SILENT.search(read)):
             first_ns = stamp_ns
             break
     usage = _USAGE.findall(reads[-1]) if completed else ()
@@ -115,8 +119,9 @@ class WorkerProcess:
         self._over = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
-        """Returns after Shutdown, or when the level controller's process is gone."""
+        """Returns after Shutdown, after an exception, or when the level controller's process is gone."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_exception)
         loop.add_reader(self._pipe.fileno(), self._readable)
         os.set_blocking(self._pipe.fileno(), True)  # uvloop undid it; messages come whole
         await self._over
@@ -151,12 +156,12 @@ class WorkerProcess:
     def _set_up(self, setup: Setup) -> None:
         self._setup = setup
         try:
-            self._target = Target.parse(setup.url, setup.api_key)
+            self._target = Target.parse(setup.url, setup.api_key, setup.workload.request)
             self._source: Source = build(setup.workload, setup.vocabulary)
+            self._encoder = RequestEncoder(self._target, setup.model, setup.workload, setup.headers)
         except LoadError as error:
             self._send(WorkerFailure(type(error).__name__, str(error)))
             return
-        self._encoder = RequestEncoder(self._target, setup.model, setup.workload)
         self._send(Ready())
 
     async def _drive(self, plan: Plan) -> None:
@@ -172,13 +177,14 @@ class WorkerProcess:
                 self._send(WorkerFailure(type(error).__name__, str(error)))
                 return
             reporter.report(dispatcher)
-            self._send(_result(dispatcher, buffer, setup.api_key))
+            self._send(result_of(dispatcher, buffer, self._encoder))
 
     async def _run_level(self, plan: Plan, dispatcher: Dispatcher, workers: int) -> None:
         count = -(-plan.connections // workers)
         allow_files(count)
         spare = 0 if plan.closed else count
         pool = ConnectionPool(self._target, dispatcher, spare, CONNECT_TIMEOUT_S)
+        dispatcher.attach(pool)
         try:
             await pool.open(count)
             self._start = asyncio.get_running_loop().create_future()
@@ -193,61 +199,37 @@ class WorkerProcess:
 
     def _level_ended(self, level: "asyncio.Task[None]") -> None:
         fault = None if level.cancelled() else level.exception()
-        if fault is not None and not self._over.done():
-            self._over.set_exception(fault)  # a fault of this program ends the process
+        if fault is not None:
+            self._fail(fault)
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Of a callback: the event loop would only log it, and go on without what the callback had to do."""
+        fault = context.get("exception")
+        if isinstance(fault, Exception):
+            self._fail(fault)
+        else:
+            loop.default_exception_handler(context)
+
+    def _fail(self, fault: BaseException) -> None:
+        """Reports an exception, and ends this process: the level can't be trusted any more."""
+        if self._over.done():
+            return
+        with suppress(OSError):
+            self._send(WorkerFailure(ShardFailed.__name__, fault_line(fault)))
+        self._end()
 
     def _end(self) -> None:
         if not self._over.done():
             self._over.set_result(None)
 
 
-def _result(dispatcher: Dispatcher, buffer: ResponseBuffer, api_key: str | None) -> WorkerResult:
-    log = dispatcher.log
-    parts = batched(dispatcher.ended, _ROWS)
-    records = concat([Records.of([_record(each, buffer) for each in part]) for part in parts])
-    if api_key:  # an endpoint may repeat it in its error messages
-        errors = tuple(line.replace(api_key, "***") for line in records.errors)
-        records = replace(records, errors=errors)
-    beats = np.arange(1, len(log.loop_lag_ns) + 1, dtype=np.int64)
-    series = TimingSeries(
-        lateness_ns=np.array(log.lateness_ns, np.int64),
-        lateness_at_ns=np.array(log.lateness_at_ns, np.int64),
-        loop_lag_ns=np.array(log.loop_lag_ns, np.int64),
-        loop_lag_at_ns=log.begin_ns + (beats - 1) * BEAT_NS,
-        cpu_ns=np.array(log.cpu_ns, np.int64),
-        cpu_at_ns=np.array(log.cpu_at_ns, np.int64),
-    )
-    return WorkerResult(
-        records,
-        series,
-        log.begin_ns,
-        log.over_ns,
-        log.resent,
-        log.connected,
-        dispatcher.gave_up,
-        dispatcher.queue.used,
-        dispatcher.queue.repeated,
-    )
-
-
-def batched(exchanges: list[Exchange], size: int) -> Iterator[list[Exchange]]:
-    """Lists of at most `size`; one empty list if there are none."""
-    for start in range(0, max(1, len(exchanges)), size):
-        yield exchanges[start : start + size]
-
-
-def _record(exchange: Exchange, buffer: ResponseBuffer) -> RequestRecord:
-    """The parsed reply; an outcome known to the client (cut, timed out) takes precedence."""
-    if exchange.packed is None:
-        exchange.pack(buffer)
-    packed, exchange.packed = exchange.packed, None
-    assert packed is not None
-    reply = parse_response(packed.stamps_ns, packed.lengths, buffer.raw(packed))
-    if exchange.outcome is not Outcome.COMPLETED:
-        reply = replace(reply, outcome=exchange.outcome, error=exchange.error)
-    return RequestRecord(
-        0, exchange.slot, exchange.due_ns, exchange.sent_ns, exchange.end_ns, reply
-    )
+def fault_line(fault: BaseException) -> str:
+    """An exception in one line, with the place in this program where it was raised."""
+    first = (str(fault).strip().splitlines() or [""])[0]
+    what = f"{type(fault).__name__}: {first}" if first else type(fault).__name__
+    frames = traceback.extract_tb(fault.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"an exception in a process of the load generator: {what}{where}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.prompts.base import Request, Source
 from loadgen.worker.dispatch_policy import SWEEP_NS, DispatchPolicy
 from loadgen.worker.messages import LiveUpdate, Plan

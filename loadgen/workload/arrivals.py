@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from loadgen.workload.strict import Strict
+from loadgen.workload.strict import Rate, Seconds, Strict, Users
 
-Rates = Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+Rates = Annotated[tuple[Rate, ...], Field(min_length=1, max_length=1000)]
 _RATES = "request rates, one load level each, requests/s"
 
 
@@ -16,15 +16,15 @@ class Closed(Strict):
     kind: Literal["closed"] = Field(
         default="closed", description="closed loop: a fixed number of users"
     )
-    concurrency: tuple[PositiveInt, ...] = Field(
-        min_length=1, description="numbers of concurrent users, one load level each"
+    concurrency: Annotated[tuple[Users, ...], Field(min_length=1, max_length=1000)] = Field(
+        description="numbers of concurrent users, one load level each"
     )
 
 
 class _Open(Strict):
     """Open loop: requests fall due at times of their own, whether or not the server keeps up."""
 
-    max_concurrency: PositiveInt | None = Field(
+    max_concurrency: Users | None = Field(
         default=None,
         description="most requests in flight; above it a due request waits, and the wait counts as latency",
     )
@@ -55,7 +55,7 @@ class Gamma(_Open):
         default="gamma", description="open loop: gamma distributed gaps between requests"
     )
     rate_per_s: Rates = Field(description=_RATES)
-    burstiness: PositiveFloat = Field(
+    burstiness: Annotated[float, Field(ge=0.001, le=1_000_000)] = Field(
         description="shape of the gamma distribution: 1 is Poisson, less is burstier"
         " (coefficient of variation 1/√burstiness), more is more even"
     )
@@ -67,9 +67,9 @@ class Ramp(_Open):
     kind: Literal["ramp"] = Field(
         default="ramp", description="open loop: Poisson, the rate changing linearly; one load level"
     )
-    from_per_s: PositiveFloat = Field(description="rate at the start, requests/s")
-    to_per_s: PositiveFloat = Field(description="rate at the end, requests/s")
-    over_s: PositiveFloat = Field(description="duration of the ramp, s")
+    from_per_s: Rate = Field(description="rate at the start, requests/s")
+    to_per_s: Rate = Field(description="rate at the end, requests/s")
+    over_s: Seconds = Field(description="duration of the ramp, s")
 
 
 class Step(_Open):
@@ -81,7 +81,7 @@ class Step(_Open):
     rate_per_s: Rates = Field(
         description="rates in turn, requests/s; the last one holds to the end"
     )
-    each_s: PositiveFloat = Field(description="duration of each rate, s")
+    each_s: Seconds = Field(description="duration of each rate, s")
 
 
 class Trace(_Open):
@@ -90,7 +90,7 @@ class Trace(_Open):
     kind: Literal["trace"] = Field(
         default="trace", description="open loop: the timestamps of a trace; one load level"
     )
-    time_scale: PositiveFloat = Field(
+    time_scale: Annotated[float, Field(gt=0, le=1_000_000)] = Field(
         default=1.0,
         description="factor on the timestamps: 2 replays the trace in twice the time, at half the rate",
     )
@@ -106,14 +106,16 @@ class Adaptive(_Open):
         default="closed",
         description="what a load is: users (closed), or requests/s (constant, poisson)",
     )
-    lowest: PositiveFloat = Field(default=1, description="lowest load: users, or requests/s")
-    highest: PositiveFloat = Field(default=1024, description="highest load: users, or requests/s")
-    levels: PositiveInt = Field(default=8, description="most load levels to measure")
-    tiers: dict[str, dict[str, NonNegativeFloat]] = Field(
+    lowest: Rate = Field(default=1, description="lowest load: users, or requests/s")
+    highest: Rate = Field(default=1024, description="highest load: users, or requests/s")
+    levels: Annotated[int, Field(gt=0, le=1000)] = Field(
+        default=8, description="most load levels to measure"
+    )
+    tiers: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(
         default_factory=dict,
         description="limits of each tier by metric, as in {chat: {ttft_p99_ms: 500}}",
     )
-    resolution: Annotated[float, Field(gt=1)] = Field(
+    resolution: Annotated[float, Field(gt=1, le=1000)] = Field(
         default=1.25, description="loads closer than this ratio count as one"
     )
     knee_gain: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -132,3 +134,18 @@ Arrival = Annotated[
     Closed | Constant | Poisson | Gamma | Ramp | Step | Trace | Adaptive,
     Field(discriminator="kind"),
 ]
+
+
+def most_requests(arrival: Arrival, level_s: float) -> float:
+    """The most requests that an open loop schedules for a level of that length; 0 for a closed loop."""
+    match arrival:
+        case Constant(rate_per_s=rates) | Poisson(rate_per_s=rates) | Gamma(rate_per_s=rates):
+            return max(rates) * level_s
+        case Ramp():
+            return (arrival.from_per_s + arrival.to_per_s) / 2 * arrival.over_s
+        case Step(rate_per_s=rates, each_s=each_s):
+            return sum(rate * min(each_s, level_s) for rate in rates[:-1]) + rates[-1] * level_s
+        case Adaptive(loop="constant" | "poisson"):
+            return arrival.highest * level_s
+        case _:
+            return 0.0

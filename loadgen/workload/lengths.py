@@ -2,17 +2,17 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from loadgen.workload.strict import Strict
+from loadgen.workload.strict import Strict, Tokens, Weight
 
 
 class Ranged(Strict):
     """Uniform between two lengths, both included."""
 
     kind: Literal["ranged"] = Field(default="ranged", description="uniform between two lengths")
-    low: PositiveInt = Field(description="shortest length, tokens")
-    high: PositiveInt = Field(description="longest length, tokens")
+    low: Tokens = Field(description="shortest length, tokens")
+    high: Tokens = Field(description="longest length, tokens")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -30,7 +30,7 @@ class RangeRatio(Strict):
     kind: Literal["range_ratio"] = Field(
         default="range_ratio", description="uniform from a share of a length up to that length"
     )
-    tokens: PositiveInt = Field(description="longest length, tokens")
+    tokens: Tokens = Field(description="longest length, tokens")
     ratio: Annotated[float, Field(gt=0, le=1)] = Field(
         description="shortest length as a share of the longest"
     )
@@ -43,10 +43,14 @@ class LogNormal(Strict):
     """exp(N(ln median, sigma²)), truncated to `low` … `high`."""
 
     kind: Literal["lognormal"] = Field(default="lognormal", description="truncated log-normal")
-    median: PositiveFloat = Field(description="median before truncation, tokens")
-    sigma: PositiveFloat = Field(description="standard deviation of the logarithm of the length")
-    low: PositiveInt = Field(default=1, description="shortest length, tokens")
-    high: PositiveInt = Field(description="longest length, tokens")
+    median: Annotated[float, Field(gt=0, le=10_000_000)] = Field(
+        description="median before truncation, tokens"
+    )
+    sigma: Annotated[float, Field(gt=0, le=100)] = Field(
+        description="standard deviation of the logarithm of the length"
+    )
+    low: Tokens = Field(default=1, description="shortest length, tokens")
+    high: Tokens = Field(description="longest length, tokens")
 
     def __str__(self) -> str:
         return f"lognormal about {self.median:g} (σ {self.sigma:g})"
@@ -56,10 +60,10 @@ class Empirical(Strict):
     """A list of lengths, each as often as its weight says."""
 
     kind: Literal["empirical"] = Field(default="empirical", description="one of given lengths")
-    values: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+    values: Annotated[tuple[Tokens, ...], Field(min_length=1)] = Field(
         description="lengths, tokens"
     )
-    weights: tuple[PositiveFloat, ...] = Field(
+    weights: tuple[Weight, ...] = Field(
         default=(), description="relative frequency of each length; empty: all the same"
     )
 
@@ -74,8 +78,7 @@ class Empirical(Strict):
 
 
 Length = (
-    PositiveInt
-    | Annotated[Ranged | RangeRatio | LogNormal | Empirical, Field(discriminator="kind")]
+    Tokens | Annotated[Ranged | RangeRatio | LogNormal | Empirical, Field(discriminator="kind")]
 )
 
 

@@ -3,11 +3,23 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from loadgen.workload.arrivals import Adaptive, Arrival, Closed, Constant, Gamma, Poisson, Trace
+from loadgen.workload.arrivals import (
+    Adaptive,
+    Arrival,
+    Closed,
+    Constant,
+    Gamma,
+    Poisson,
+    Trace,
+    most_requests,
+)
 from loadgen.workload.lengths import Length, longest
-from loadgen.workload.strict import Strict
+from loadgen.workload.request_overrides import RequestOverrides
+from loadgen.workload.strict import Pause, Requests, Salt, Seconds, Seed, Strict, Weight
+
+REQUESTS_MAX = 20_000_000  # scheduled in one level, 8 bytes each several times over
 
 
 class SharedPrefix(Strict):
@@ -16,7 +28,9 @@ class SharedPrefix(Strict):
     hit_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="share of all prompt tokens that lie in a shared prefix"
     )
-    prefixes: PositiveInt = Field(default=1, description="number of different prefixes")
+    prefixes: Annotated[int, Field(gt=0, le=1_000_000)] = Field(
+        default=1, description="number of different prefixes"
+    )
 
 
 class Conversation(Strict):
@@ -26,9 +40,7 @@ class Conversation(Strict):
     next_tokens: Length = Field(
         description="new user tokens in each turn after the first, which has input_tokens"
     )
-    think_s: NonNegativeFloat = Field(
-        default=0.0, description="pause from an answer to the next turn, s"
-    )
+    think_s: Pause = Field(default=0.0, description="pause from an answer to the next turn, s")
 
 
 class Dataset(Strict):
@@ -38,7 +50,7 @@ class Dataset(Strict):
         description="format: sharegpt, jsonl (prompts); mooncake, azure, burstgpt (traces)"
     )
     path: Path = Field(description="file to read")
-    limit: PositiveInt | None = Field(default=None, description="read only this many rows")
+    limit: Requests | None = Field(default=None, description="read only this many rows")
 
     @property
     def is_trace(self) -> bool:
@@ -69,7 +81,7 @@ class Content(Strict):
 class Part(Content):
     """One component of a mixture."""
 
-    weight: PositiveFloat = Field(description="relative share of the requests")
+    weight: Weight = Field(description="relative share of the requests")
 
 
 class Workload(Content):
@@ -100,15 +112,15 @@ class Workload(Content):
         default=False, description="request token counts in every event (vLLM and SGLang have them)"
     )
     arrival: Arrival = Field(description="how requests arrive, and the load levels")
-    warmup_s: NonNegativeFloat = Field(
+    warmup_s: Pause = Field(
         default=2.0, description="least time cut off at the start of a level, s"
     )
-    level_s: PositiveFloat = Field(default=10.0, description="least measured time of a level, s")
-    min_requests: int = Field(
-        default=0, ge=0, description="least requests completed in the measured time"
+    level_s: Seconds = Field(default=10.0, description="least measured time of a level, s")
+    min_requests: Annotated[int, Field(ge=0, le=1_000_000_000)] = Field(
+        default=0, description="least requests completed in the measured time"
     )
-    level_max_s: PositiveFloat = Field(default=60.0, description="longest duration of a level, s")
-    max_requests: PositiveInt | None = Field(
+    level_max_s: Seconds = Field(default=60.0, description="longest duration of a level, s")
+    max_requests: Requests | None = Field(
         default=None, description="end a level after this many requests, whatever else is asked"
     )
     precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -116,14 +128,24 @@ class Workload(Content):
         description="extend a level until the 95 % intervals of throughput, TTFT and TPOT are within"
         " ± this share of their values",
     )
-    request_timeout_s: PositiveFloat = Field(
+    request_timeout_s: Seconds = Field(
         default=120.0, description="a request fails after this time, s"
     )
-    shards: PositiveInt = Field(default=1, description="load generator processes, one core each")
+    shards: Annotated[int, Field(gt=0, le=1024)] = Field(
+        default=1, description="load generator processes, one core each"
+    )
     placement: Literal["beside", "apart"] = Field(
         default="beside", description="run the shards on the engine's node, or on other nodes"
     )
-    seed: int = Field(default=0, ge=0, description="seed of prompts, lengths and arrivals")
+    seed: Seed = Field(default=0, description="seed of prompts, lengths and arrivals")
+    prompt_salt: Salt | None = Field(
+        default=None,
+        description="changes the prompts, not their lengths, so that no prefix cache holds them from an"
+        " earlier run; null: a new one for each run, which its results name; 0: none",
+    )
+    request: RequestOverrides = Field(
+        default=RequestOverrides(), description="fields of the request body, headers and TLS"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -135,6 +157,12 @@ class Workload(Content):
         if self.level_max_s < self.level_s:
             limits = f"{self.level_max_s:g} < {self.level_s:g}"
             raise ValueError(f"level_max_s is below level_s: {limits}")
+        requests = most_requests(self.arrival, self.warmup_s + self.level_max_s)
+        if self.max_requests is None and requests > REQUESTS_MAX:
+            raise ValueError(
+                f"arrival: a level of {self.warmup_s + self.level_max_s:g} s (warmup_s + level_max_s) would "
+                f"have {requests:.2g} requests; at most {REQUESTS_MAX:,}: lower the rate, or set max_requests"
+            )
         for part in self.mixture or (self,):
             _complete(part, self.prompt)
         traces = [p for p in self.mixture or (self,) if p.dataset and p.dataset.is_trace]

@@ -10,7 +10,7 @@ import pytest
 
 import loadgen
 from loadgen import Closed, Poisson, Workload
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.results.stats import LevelStats, summarize
 from tests.loadgen.fake_server import Behaviour, fake_server
 

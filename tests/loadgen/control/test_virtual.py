@@ -8,7 +8,7 @@ import pytest
 
 from loadgen import Adaptive, Closed, Constant, EndpointErrors, Poisson, Workload
 from loadgen.control.virtual import run_virtual
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.results.stats import OVERSATURATED, summarize
 from loadgen.worker.virtual_dispatcher import VirtualExchange
 from loadgen.workload.arrivals import Arrival

@@ -10,7 +10,7 @@ from tests.loadgen.http.reads import split
 
 USAGE_STYLES = ["apart", "in the last event", "in each and apart", "in each", "none"]
 texts = st.one_of(
-    st.text(max_size=5),
+    st.text(min_size=1, max_size=5),
     st.sampled_from(["data: x", "\n\n", "\r\n0\r\n\r\n", "[DONE]", '"', "é😀", "0"]),
 )
 cuts = st.lists(st.integers(0, 100_000), max_size=30)
@@ -22,7 +22,7 @@ class Written:
 
     raw: bytes
     outputs: int
-    finish_apart: bool
+    silent: int  # later events without text, which `usage` may show to be tokens
     input_tokens: int | None = None
     output_tokens: int | None = None
     fault: bool = False
@@ -66,6 +66,11 @@ class Draft:
             event["usage"] = None
         self.events.append(event)
 
+    def wait(self, events: int, chat: bool) -> None:
+        """Events without text."""
+        for _ in range(events):
+            self.add([{"delta": {"content": ""}} if chat else {"text": ""}])
+
     def counts(self) -> dict[str, Any]:
         both = {"prompt_tokens": self.prompt, "completion_tokens": self.total}
         return {**both, "total_tokens": self.prompt + self.total, "prompt_tokens_details": None}
@@ -89,6 +94,7 @@ def event_lists(draw: st.DrawFn) -> tuple[Written, list[tuple[str, object]]]:
     if chat and draw(st.booleans()):
         first = {"role": "assistant", "content": draw(st.sampled_from(["", None]))}
         draft.add([{"delta": first, "finish_reason": None}])
+    quiet_events = int(finish.startswith("apart"))
     for index, size in enumerate(sizes):
         piece, last = draw(pieces(chat)), index == len(sizes) - 1
         draft.total += size
@@ -98,6 +104,9 @@ def event_lists(draw: st.DrawFn) -> tuple[Written, list[tuple[str, object]]]:
         elif draw(st.booleans()):
             piece["finish_reason"] = draw(st.sampled_from([None, ""]))
         draft.add([piece], last and finish == "with text")
+        silent = draw(st.sampled_from([0, 0, 0, 0, 1, 2])) * (not last)
+        draft.wait(silent, chat)
+        quiet_events += silent
     if finish.startswith("apart"):
         draft.total += finish.endswith("without text")
         empty: list[dict[str, Any]] = [{"delta": {}}, {"delta": {"content": ""}}]
@@ -112,7 +121,7 @@ def event_lists(draw: st.DrawFn) -> tuple[Written, list[tuple[str, object]]]:
     reported = draft.usage in ("apart", "in each and apart", "in each") or (
         draft.usage == "in the last event" and finish != "never"
     )
-    written = Written(b"", len(sizes), finish.startswith("apart"))
+    written = Written(b"", len(sizes), quiet_events)
     if reported:
         written.input_tokens, written.output_tokens = draft.prompt, draft.total
     if draw(st.integers(0, 7)) == 0:

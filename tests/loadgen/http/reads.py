@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Sequence
 
-from loadgen.http.response_parser import Response, parse_response
+from loadgen.http.response import Response
+from loadgen.http.response_parser import parse_response
 
 
 def split(raw: bytes, places: Sequence[int]) -> list[bytes]:

@@ -3,24 +3,13 @@
 HTTP as in RFC 9112, event streams as in WHATWG's HTML, events as OpenAI has them. Shares nothing with loadgen.
 """
 
-import json
 import string
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+
+from tests.loadgen.http.reference_content import Truth, is_error, lenient, read_stream
 
 CR, LF = 13, 10
 Payload = list[tuple[int, int]]  # each byte of the body, and its position in the raw response
-
-
-@dataclass
-class Truth:
-    outcome: str
-    status: int = 0
-    outputs: list[int] = field(default_factory=list)  # end of the data line of each event
-    tokens: list[int] | None = None  # of those events, where known
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    last: int | None = None  # position of the last byte, if the framing defines it
 
 
 @dataclass
@@ -47,8 +36,10 @@ def read(raw: bytes) -> Truth:
     text = bytes(byte for byte, _ in payload).lstrip()
     named = head.headers.get("content-type", "").lower().startswith("text/event-stream")
     if not named and not text.startswith((b"data:", b"event:", b":")):
-        return Truth("MALFORMED", 200, last=last)
-    truth = read_stream(read_events(payload), whole)
+        whole_error = is_error(lenient(bytes(byte for byte, _ in payload)))
+        return Truth("STREAM_ERROR" if whole_error else "MALFORMED", 200, last=last)
+    unbounded = not length_is_known(head)
+    truth = read_stream(read_events(payload), whole, unbounded)
     truth.last = last
     return truth
 
@@ -134,6 +125,13 @@ def read_body(raw: bytes, head: Head) -> tuple[Payload, int | None, bool]:
     return rest[:length], last, last is not None
 
 
+def length_is_known(head: Head) -> bool:
+    coding = head.headers.get("transfer-encoding")
+    if coding is None:
+        return "content-length" in head.headers or head.status in (204, 304)
+    return coding.lower().split(",")[-1].strip(" \t") == "chunked"
+
+
 def read_chunks(raw: bytes, at: int) -> tuple[Payload, int | None]:
     payload: Payload = []
     while True:
@@ -201,114 +199,3 @@ def lines_of(payload: Payload) -> list[tuple[bytes, int]]:
             lines.append((line, index))
             line = b""
     return lines
-
-
-# --- the content of the events
-
-
-def read_stream(events: list[tuple[bytes, bytes, int]], whole: bool) -> Truth:
-    outputs: list[int] = []
-    totals: list[int | None] = []  # the running token count of each
-    finish: int | None = None  # end of a finish event without output
-    usage: dict[str, Any] = {}
-    done = False
-    for name, data, where in events:
-        if data == b"[DONE]" and name != b"error":
-            done = True
-            continue
-        event = parsed(data)
-        fault = fault_of(name, event)
-        if fault or event is None:
-            return Truth(fault, 200, outputs, known(totals, None))
-        choices, here = event.get("choices") or [], event.get("usage") or {}
-        if here.get("completion_tokens") is not None:
-            usage = here
-        finished = any(choice.get("finish_reason") for choice in choices)
-        if any(is_output(choice) for choice in choices):
-            outputs.append(where)
-            totals.append(here.get("completion_tokens"))
-            finish = None  # more output: not the end
-        elif finished:
-            finish = where
-        done = done or finished
-    if not (whole and done):
-        return Truth("CUT", 200, outputs, known(totals, None))
-    total = usage.get("completion_tokens")
-    so_far = totals[-1] if totals and totals[-1] is not None else len(outputs)
-    if finish is not None and total is not None and so_far < total:
-        outputs.append(finish)
-        totals.append(total)
-    if not outputs:
-        return Truth("MALFORMED", 200)
-    tokens = known(totals, total)
-    return Truth("COMPLETED", 200, outputs, tokens, usage.get("prompt_tokens"), total)
-
-
-def fault_of(name: bytes, event: dict[str, Any] | None) -> str:
-    if name == b"error":
-        return "STREAM_ERROR"
-    if event is None:
-        return "MALFORMED"
-    return "STREAM_ERROR" if event.get("error") is not None else ""
-
-
-def is_output(choice: dict[str, Any]) -> bool:
-    finished, delta = bool(choice.get("finish_reason")), choice.get("delta")
-    if delta is None:
-        text = choice.get("text")
-        return text is not None and (text != "" or not finished)
-    if any(delta.get(k) for k in ("content", "reasoning_content", "reasoning", "tool_calls")):
-        return True
-    first = delta.get("role") is not None
-    return delta.get("content") is not None and not first and not finished
-
-
-def known(totals: list[int | None], total: int | None) -> list[int] | None:
-    """Tokens of each event: one each if there are as many; else as reported, if all did."""
-    if total == len(totals):
-        return [1] * len(totals)
-    tokens, before = [], 0
-    for so_far in totals:
-        if so_far is None or so_far < before:
-            return None
-        tokens.append(so_far - before)
-        before = so_far
-    return tokens or None
-
-
-def parsed(data: bytes) -> dict[str, Any] | None:
-    """A valid event; invalid UTF-8 is replaced, as the standard says."""
-    try:
-        event = json.loads(data.decode("utf-8", "replace"), parse_constant=refuse)
-        json.dumps(event, ensure_ascii=False).encode()  # fails on half a surrogate pair
-    except ValueError:
-        return None
-    return event if is_event(event) else None
-
-
-def refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def is_event(event: Any) -> bool:
-    if not isinstance(event, dict) or not isinstance(event.get("choices"), list | None):
-        return False
-    usage = event.get("usage")
-    if not isinstance(usage, dict | None):
-        return False
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if usage else []
-    if not all(count is None or is_count(count) for count in counts):
-        return False
-    return all(is_choice(choice) for choice in event.get("choices") or [])
-
-
-def is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
-
-
-def is_choice(choice: Any) -> bool:
-    if not isinstance(choice, dict) or not isinstance(choice.get("delta"), dict | None):
-        return False
-    role = (choice.get("delta") or {}).get("role")
-    texts = (role, choice.get("text"), choice.get("finish_reason"))
-    return all(isinstance(text, str | None) for text in texts)

@@ -89,7 +89,7 @@ def test_a_stream_is_parsed_as_written_however_it_is_split(
     assert truth.last in (None, len(written.raw) - 1)
     assert truth.outcome == ("STREAM_ERROR" if written.fault else "COMPLETED")
     if not written.fault:
-        assert 0 <= len(truth.outputs) - written.outputs <= written.finish_apart
+        assert 0 <= len(truth.outputs) - written.outputs <= written.silent
         counts = (truth.input_tokens, truth.output_tokens)
         assert counts == (written.input_tokens, written.output_tokens)
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.http.protocol import FixedLength, NotHttp, framing, parse_head, unchunk
-from loadgen.http.response_parser import Outcome, first_line
+from loadgen.http.response import Outcome
+from loadgen.http.response_parser import first_line
 from loadgen.http.sse import sse_events
 from tests.loadgen.http.reads import parse_reads, split
 
@@ -64,7 +65,7 @@ def event(text: str, finish: str | None = None) -> bytes:
 
 
 @given(
-    texts=st.lists(st.text(max_size=8), min_size=1, max_size=8),
+    texts=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=8),
     cuts=st.lists(st.integers(0, 5000), max_size=40),
     end=st.sampled_from([b"\n", b"\r\n"]),
     wire=st.sampled_from(["chunked", "length", "close"]),

@@ -19,7 +19,7 @@ from loadgen import Closed, Constant, Workload
 from loadgen.__main__ import main
 from loadgen.errors import BadTarget, LoadError
 from loadgen.http.protocol import Target
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.worker.group import forked_links
 from loadgen.worker.messages import Setup
 from tests.loadgen.certificates import certificate

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.http.response_parser import Outcome, Response
+from loadgen.http.response import Outcome, Response
 from loadgen.results import steady_state
 from loadgen.results.metrics import METRICS, percentile
 from loadgen.results.records import (

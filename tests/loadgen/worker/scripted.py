@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from loadgen.http.connection import Exchange
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.prompts.base import Request
 from loadgen.worker import dispatcher as wall_clock
 from loadgen.worker.dispatcher import Dispatcher

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from tests.loadgen.worker.scripted import (
     Close,
     Event,

@@ -32,6 +32,7 @@ def workload(**changes: Any) -> Workload:
         "warmup_s": 0.05,
         "level_s": 0.3,
         "level_max_s": 2.0,
+        "prompt_salt": 7,
     }
     return Workload(**base | changes)
 

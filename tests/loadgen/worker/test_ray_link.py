@@ -23,7 +23,7 @@ from loadgen.worker.link import Link
 from loadgen.worker.ray_link import RayLink, links_apart, nodes_apart_from
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 from tests.loadgen.worker.test_group import alive, prompts, workload
-from tuner.study.ray_cluster import ALONE, QUIET
+from tuner.study.local_cluster import ALONE, QUIET
 
 pytestmark = pytest.mark.process
 
