@@ -50,10 +50,12 @@ def renamed(golden: Any, renames: Mapping[str, str], path: str = "") -> Any:
 
 
 def without(now: Any, added: Collection[str]) -> Any:
-    """Today's values, short of the keys that are new on purpose."""
+    """Today's values, short of the keys and of the words in lists that are new on purpose."""
     if isinstance(now, Mapping):
         return {key: without(value, added) for key, value in now.items() if key not in added}
-    return [without(value, added) for value in now] if isinstance(now, list) else now
+    if isinstance(now, list):
+        return [without(v, added) for v in now if not (isinstance(v, str) and v in added)]
+    return now
 
 
 def told(differing: Iterator[str]) -> str:

@@ -32,6 +32,7 @@ MACHINE = {
     "gpus": [],
     "driver": None,
 }
+_TEXTS = {"completed": ("cut_short", "pruned"), "failed": (), "attempt": ()}
 _VARYING = {*MACHINE, "wattfront"}
 _PROSE = {"reasons", "invalid_because", "cut_short", "given_up", "pruned", "why"}
 _MACHINE_DEPENDENT = {"reasons", "intervals_95"}  # their keys hang on how fast the machine was
@@ -60,11 +61,15 @@ def simulated(product: Product, name: str, folder: Path, *more: str) -> Path:
     return saved.parent
 
 
-def ledger(study: Path) -> dict[str, Any]:
-    """Its lines by what they are of, without the time and the machine, and without our own prose."""
-    lines = [json.loads(line) for line in (study / LEDGER).read_text().splitlines()]
+def ledger(study: Path, until: int | None = None) -> dict[str, Any]:
+    """Its lines by what they are of, without the time and the machine, and without our own prose.
+
+    `until`: trials below this number alone.
+    """
     made = {}
-    for line in lines:
+    for line in unpacked((study / LEDGER).read_text().splitlines()):
+        if until is not None and line.get("number", 0) >= until:
+            continue
         del line["time"]
         result = line.get("result", {})
         facts = result.get("provenance", {})
@@ -77,6 +82,59 @@ def ledger(study: Path) -> dict[str, Any]:
         assert name not in made, f"{study}: {name} is there twice"
         made[name] = _unworded(line)
     return made
+
+
+def unpacked(texts: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """A ledger's lines as 0.1.0 wrote them: whole configurations, and figures by name."""
+    bases = {}
+    for line in map(json.loads, texts):
+        if line["status"] == "base":
+            bases[line["id"]] = line
+        result = line.get("result", {})
+        if "base" in result:
+            base = bases[result.pop("base")]
+            config = base["config"]
+            for path, value in line["point"].items():
+                group, *rest = path.split(".")
+                if rest:
+                    config = _with(config, [group, *rest[group == "engine" :]], value)
+            result["config"] = _changed(config, result["config"])
+            result["provenance"] = _changed(base["provenance"], result["provenance"])
+            result["status"] = line["status"]
+            result |= {key: result.get(key, "") for key in _TEXTS[line["status"]]}
+            reasons = result.pop("reasons", [])
+            for place, point in enumerate(result.get("points", ())):
+                _unpack(point, place, base, reasons)
+        if line["status"] not in ("header", "base", "complete"):
+            yield line
+
+
+def _unpack(point: dict[str, Any], place: int, base: dict[str, Any], reasons: list[Any]) -> None:
+    point["metrics"] = dict(zip(base["metrics"], point["metrics"], strict=True))
+    point["predicted"] = dict(zip(base["predicted"], point.get("predicted", ()), strict=False))
+    point.setdefault("invalid_because", [])
+    point["reasons"] = {
+        base["metrics"][metric] if isinstance(metric, int) else metric: text
+        for text, metrics, places in reasons
+        for metric in metrics
+        if place in places or not places
+    }
+
+
+def _changed(value: Any, changes: dict[str, Any]) -> Any:
+    for pointer, new in changes.items():
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+        value = _with(value, parts, new)
+    return value
+
+
+def _with(value: Any, parts: list[str], new: Any) -> Any:
+    """A copy in which the place has the new value, if there is such a place."""
+    if not parts:
+        return new
+    if parts[0] not in value:
+        return value
+    return {**value, parts[0]: _with(value[parts[0]], parts[1:], new)}
 
 
 def _unworded(value: Any, key: str = "") -> Any:
@@ -104,8 +162,7 @@ def kept(study: Path, target: Path, base: Path) -> None:
     text = (study / SAVED).read_text().replace(f"{base}/", "")
     (target / SAVED).write_text(text)
     with (target / LEDGER).open("w") as file:
-        for text in (study / LEDGER).read_text().splitlines():
-            line = json.loads(text)
+        for line in unpacked((study / LEDGER).read_text().splitlines()):
             line.get("result", {}).get("provenance", {}).update(MACHINE)
             file.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
 

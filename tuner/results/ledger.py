@@ -1,298 +1,269 @@
 """The ledger, a study's source of truth: one JSON line per proposed trial and per result, files beside it."""
 
-import fcntl
-import json
 import logging
-import os
-import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
 
-from pydantic import Discriminator, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
-
-from tuner.config.groups.space import ENGINE, Point
-from tuner.config.upgrade import upgraded
-from tuner.trial.result import Completed, Failed, Measured, TrialResult
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """Which trial is measured again (None: a default that the search did not try), in which round from 0."""
-
-    of: int | None
-    round: int
-
-
-LEDGER = "ledger.jsonl"
-TRIALS = "trials"
-ENDED = "ended"  # the status of the line that says why a search stopped early
-CONFIRM = "confirm"  # the role of lines that measure a trial again
-
-RENAMED = {"given_up": "pruned"}  # keys of a result: until 0.1.0 → now
-_STEADY_LOAD = re.compile(r"(?:closed|constant|poisson|gamma) ([0-9.e+-]+)(?:/s)?")
-
-_RESULT: TypeAdapter[TrialResult] = TypeAdapter(
-    Annotated[Completed | Failed, Discriminator("status")]
+from tuner.config.groups.space import Point
+from tuner.results.appender import Appender, Changed, saved_elsewhere
+from tuner.results.durable import sync_folder, write_files
+from tuner.results.entry import (
+    TRIALS,
+    Attempt,
+    Entry,
+    Finished,
+    LedgerError,
+    Repeat,
+    attempt_folder,
+    knobs,
+    searched,
+    trial_folder,
 )
+from tuner.results.lines.encoding import LineEncoder, encoded
+from tuner.results.lines.models import FORMAT, EndedLine, LimitLine
+from tuner.results.lines.scan import LEDGER, Contents, Scanner
+from tuner.results.lines.upgrade import RENAMED, labelled_load
+from tuner.results.reader import judged, read, results, why_ended
+from tuner.trial.result import Failed, Measured
+
+__all__ = [
+    "LEDGER",
+    "RENAMED",
+    "TRIALS",
+    "Attempt",
+    "Entry",
+    "Finished",
+    "Ledger",
+    "LedgerError",
+    "Repeat",
+    "knobs",
+    "labelled_load",
+    "read",
+    "results",
+    "searched",
+    "why_ended",
+]
+TORN = f"{LEDGER}.torn"  # the ends of lines that a crash cut off
 _log = logging.getLogger(__name__)
 
 
-class LedgerError(Exception):
-    """The ledger can't be read or written. One line."""
-
-
-def knobs(point: Point) -> str:
-    """The values that the search chose, without the engine's name: `parallel=4 threads=2`."""
-    chosen = (
-        f"{path.rsplit('.', 1)[-1]}={_plain(value)}"
-        for path, value in point.items()
-        if path != ENGINE
-    )
-    return " ".join(chosen) or "as configured"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line: a proposed trial (`result` is None), or its result. `repeat`: set if it measures one again."""
-
-    number: int
-    point: Point
-    fingerprint: str
-    result: TrialResult | None
-    folder: Path
-    time: datetime
-    repeat: Repeat | None = None
-
-    @property
-    def knobs(self) -> str:
-        """As `knobs` writes the point."""
-        return knobs(self.point)
-
-    @property
-    def is_default(self) -> bool:
-        """Whether the search chose nothing but the engine."""
-        return not set(self.point) - {ENGINE}
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Entry):
-    """A line with a result."""
-
-    result: TrialResult
-
-    @property
-    def engine(self) -> str:
-        """The kind of the trial's engine."""
-        return self.result.config.engine.kind
-
-    @property
-    def modelled(self) -> str:
-        """The source of emulated figures; empty for measured ones. Whatever shows modelled figures says so."""
-        return str(self.result.provenance.get("modelled") or "")
-
-
 class Ledger:
-    """A study's ledger, open for writing. Its lines are kept in memory as well."""
+    """A study's ledger, open for writing. Its lines are kept in memory as well.
 
-    def __init__(self, study: Path, file: BinaryIO, entries: list[Entry], why_ended: str) -> None:
-        self._study, self._file, self._entries = study, file, entries
-        self.why_ended = why_ended
+    If the file is removed, replaced or cut meanwhile, a new one is written from memory. What can't be written
+    is kept and tried again with the next line.
+    """
+
+    def __init__(self, study: Path, file: Appender, scanner: Scanner, found: Contents) -> None:
+        self._study, self._file = study, file
+        self._contents, self._entries = found, found.entries
+        self._encoder = LineEncoder(scanner.decoder.bases.values())
+        self._finished = {e.number for e in self._entries if isinstance(e, Finished)}
+        self._attempts = Counter(e.number for e in self._entries if isinstance(e, Attempt))
+        self._searched = searched(self._entries)
+        self._files: list[tuple[Path, Mapping[str, bytes]]] = []  # not written yet
+        self._written = len(self._entries)
+        if found.header is None:
+            self._file.append(_header())
 
     @classmethod
     @contextmanager
     def open(cls, study: Path) -> Iterator["Ledger"]:
-        """Creates it if missing. Raises LedgerError if another process writes to it or a line is broken."""
-        study.mkdir(parents=True, exist_ok=True)
-        with (study / LEDGER).open("a+b") as file:
+        """Creates it if missing. Raises LedgerError if another process writes to it or a line is wrong.
+
+        At the end raises LedgerError if something could not be written.
+        """
+        with Appender.open(study / LEDGER) as file:
+            data, scanner = file.read(), Scanner(study)
+            found = judged(study, scanner.read(data))
+            _mend_end(study, file, data, found)
+            sync_folder(study)
+            ledger = cls(study, file, scanner, found)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise LedgerError(f"{study / LEDGER}: another process is writing to it") from error
-            file.seek(0)
-            data = file.read()
-            whole = _whole(study, data)
-            entries, ended = list(_entries(study, whole)), _why_ended(whole)
-            if len(whole) < len(data):
-                file.truncate(len(whole))
-            elif data and not data.endswith(b"\n"):
-                file.write(b"\n")
-            _sync(file)
-            _sync_folder(study)
-            yield cls(study, file, entries, ended)
+                yield ledger
+            finally:
+                ledger._close()
+
+    @property
+    def why_ended(self) -> str:
+        """Why the search stopped early by its own rule; empty if it did not."""
+        return self._contents.why_ended
 
     def asked(
         self, number: int, point: Point, fingerprint: str, repeat: Repeat | None = None
     ) -> None:
         """Writes that a trial was proposed."""
-        folder = _folder(self._study, number, fingerprint)
-        entry = Entry(number, dict(point), fingerprint, None, folder, datetime.now(UTC), repeat)
-        self._append(entry, "asked")
+        folder = trial_folder(self._study, number, fingerprint)
+        now = datetime.now(UTC)
+        self._add(Entry(number, dict(point), fingerprint, None, folder, now, repeat))
 
     def finished(
         self, number: int, point: Point, measured: Measured, repeat: Repeat | None = None
     ) -> Path:
         """Writes the files, then the line: no line refers to missing files. Returns their folder."""
-        if any(e.number == number and e.result is not None for e in self._entries):
+        if number in self._finished:
             raise ValueError(f"trial {number} is finished already")
-        result = measured.result
+        result, now = measured.result, datetime.now(UTC)
         fingerprint = result.config.fingerprint
-        folder = _folder(self._study, number, fingerprint)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in measured.files.items():
-            with (folder / name).open("wb") as file:
-                file.write(content)
-                _sync(file)
-        _sync_folder(folder)
-        _sync_folder(folder.parent)
-        now = datetime.now(UTC)
+        folder = trial_folder(self._study, number, fingerprint)
         entry = Finished(number, dict(point), fingerprint, result, folder, now, repeat)
-        self._append(entry, result.status)
+        self._finished.add(number)
+        if repeat is None:
+            self._searched.append(entry)
+        self._add(entry, measured.files)
         return folder
+
+    def attempted(
+        self, number: int, point: Point, measured: Measured, repeat: Repeat | None = None
+    ) -> None:
+        """Writes a failure after which the trial runs again; its files are in a folder of their own."""
+        failed = measured.result
+        assert isinstance(failed, Failed)
+        self._attempts[number] += 1
+        fingerprint, now = failed.config.fingerprint, datetime.now(UTC)
+        folder = trial_folder(self._study, number, fingerprint)
+        folder = attempt_folder(folder, self._attempts[number])
+        entry = Attempt(number, dict(point), fingerprint, failed, folder, now, repeat)
+        self._add(entry, measured.files)
 
     def ended(self, why: str) -> None:
         """Writes why the search stopped before its last trial."""
-        line = {"status": ENDED, "time": datetime.now(UTC).isoformat(), "why": why}
-        self._file.write(to_json(line) + b"\n")
-        _sync(self._file)
-        self.why_ended = why
+        line = EndedLine(time=datetime.now(UTC), why=why)
+        self._contents.ended.append(line)
+        self._write(_ended(line))
 
-    def entries(self) -> tuple[Entry, ...]:
-        """Every line, in the order of writing."""
-        return tuple(self._entries)
+    @property
+    def limits(self) -> Sequence[LimitLine]:
+        """What one node of the cluster could hold, and since which proposal of the search."""
+        return self._contents.limits
+
+    def limited(self, since: int, gpus: int, cpus: int) -> None:
+        """Writes that from that proposal on only layouts were proposed which a node with so many holds."""
+        line = LimitLine(time=datetime.now(UTC), since=since, gpus=gpus, cpus=cpus)
+        self._contents.limits.append(line)
+        self._write(_limited(line))
+
+    def complete(self) -> None:
+        """Writes that the study ran to its end."""
+        if not self._contents.complete:
+            self._contents.complete = True
+            self._write(_completed())
+
+    def entries(self) -> Sequence[Entry]:
+        """Every line, in the order of writing. It grows with the ledger."""
+        return self._entries
 
     def results(self) -> list[Finished]:
         """The finished trials of the search, without repeats."""
-        return searched(self._entries)
+        return list(self._searched)
 
-    def _append(self, entry: Entry, status: str) -> None:
-        line: dict[str, Any] = {
-            "status": status,
-            "number": entry.number,
-            "fingerprint": entry.fingerprint,
-            "time": entry.time.isoformat(),
-            "point": dict(entry.point),
-        }
-        if entry.repeat is not None:
-            line |= {"role": CONFIRM, "of": entry.repeat.of, "round": entry.repeat.round}
-        if entry.result is not None:
-            # NaN and Infinity would come back as None: they are written as they are.
-            line["result"] = _RESULT.dump_python(entry.result)
-        self._file.write(to_json(line, inf_nan_mode="constants") + b"\n")
-        _sync(self._file)
+    def flush(self) -> None:
+        """Writes what could not be written before. Raises LedgerError."""
+        while self._files:
+            folder, files = self._files[0]
+            try:
+                write_files(folder, files)
+            except OSError as error:
+                raise LedgerError(
+                    f"{folder}: cannot write the trial's files: {error.strerror}"
+                ) from error
+            self._files.pop(0)
+        while self._written < len(self._entries):
+            self._write(self._encoder.lines(self._entries[self._written]))
+            self._written += 1
+
+    def _add(self, entry: Entry, files: Mapping[str, bytes] | None = None) -> None:
+        """In memory first: what was measured is not lost where it can't be written."""
         self._entries.append(entry)
+        self._contents.complete = False
+        if files is not None:
+            self._files.append((entry.folder, files))
+        self.flush()
+
+    def _write(self, lines: bytes) -> None:
+        try:
+            self._file.append(lines)
+        except Changed as how:
+            kept = self._file.replace(self._whole())
+            self._written = len(self._entries) - 1  # `flush` counts the one that it wrote
+            _log.warning(
+                "%s was %s while the study ran: it is written again from memory (%d results)%s",
+                self._study / LEDGER,
+                how,
+                len(self._finished),
+                f"; what was there is now {kept.name}" if kept else "",
+            )
+        except LedgerError:
+            self._encoder = LineEncoder()  # bases of the lines that were not written are due again
+            raise
+
+    def _whole(self) -> bytes:
+        """The whole ledger, from memory."""
+        self._encoder = LineEncoder()
+        return whole_ledger(self._contents, self._encoder)
+
+    def _close(self) -> None:
+        if self._written == len(self._entries) and not self._files:
+            return
+        try:
+            self.flush()
+        except LedgerError as error:
+            missing = len(self._entries) - self._written
+            place = saved_elsewhere(self._whole())
+            rest = (
+                f"a whole ledger is at {place}: make room, and copy it to {self._study / LEDGER}"
+                if place
+                else "no other folder takes it either"
+            )
+            raise LedgerError(f"{error}; {missing} lines are not in it; {rest}") from error
 
 
-def read(study: Path) -> list[Entry]:
-    """Every complete line, in the order of writing. Takes no lock, so it works while the study runs."""
-    return list(_entries(study, _whole(study, _bytes(study))))
+def whole_ledger(contents: Contents, encoder: LineEncoder | None = None) -> bytes:
+    """A ledger as it is written anew."""
+    encoder = encoder or LineEncoder()
+    lines = [_header(), *(_limited(each) for each in contents.limits)]
+    lines += [encoder.lines(entry) for entry in contents.entries]
+    lines += [_ended(each) for each in contents.ended]
+    return b"".join([*lines, *([_completed()] if contents.complete else [])])
 
 
-def why_ended(study: Path) -> str:
-    """Why the search stopped early by its own rule; empty if it did not."""
-    return _why_ended(_whole(study, _bytes(study)))
-
-
-def results(study: Path) -> list[Finished]:
-    """The finished trials of the search, in the order in which they ended, without repeats."""
-    return searched(read(study))
-
-
-def searched(entries: Iterable[Entry]) -> list[Finished]:
-    """The finished trials among the entries, without repeats."""
-    return [e for e in entries if isinstance(e, Finished) and e.repeat is None]
-
-
-def _bytes(study: Path) -> bytes:
-    path = study / LEDGER
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise LedgerError(f"{path}: {error.strerror}") from error
-
-
-def _why_ended(data: bytes) -> str:
-    """The reason in the last line of status `ended`."""
-    mark = b'"status":"ended"'
-    found = [json.loads(line) for line in data.splitlines() if mark in line[: len(mark) + 8]]
-    return str(found[-1]["why"]) if found else ""
-
-
-def _whole(study: Path, data: bytes) -> bytes:
-    """The data without the torn last line that a crash during a write leaves."""
+def _mend_end(study: Path, file: Appender, data: bytes, found: Contents) -> None:
+    """Gives the last line its end; a torn one is moved to a file beside the ledger."""
     tail = data[data.rfind(b"\n") + 1 :]
     if not tail:
-        return data
+        return
+    last = data.count(b"\n") + 1
+    if not any(each.line == last and each.kind == "torn" for each in found.findings):
+        file.append(b"\n")
+        return
+    with (study / TORN).open("ab") as torn:
+        torn.write(file.cut(len(data) - len(tail)) + b"\n")
+
+
+def _header() -> bytes:
     try:
-        from_json(tail)
-    except ValueError:
-        _log.warning(
-            "%s: the last line is torn (%d bytes) and is ignored", study / LEDGER, len(tail)
-        )
-        return data[: -len(tail)]
-    return data
+        ours = version("wattfront")
+    except PackageNotFoundError:
+        ours = "unknown"
+    line = {"status": "header", "format": FORMAT, "wattfront": ours, "time": _now()}
+    return encoded(line)
 
 
-def _entries(study: Path, data: bytes) -> Iterator[Entry]:
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            read_line = json.loads(line)
-            if read_line["status"] != ENDED:
-                yield _entry(study, read_line)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{study / LEDGER}:{number}: {_reason(error)}") from error
+def _ended(line: EndedLine) -> bytes:
+    return encoded({"status": line.status, "time": line.time.isoformat(), "why": line.why})
 
 
-def _entry(study: Path, line: dict[str, Any]) -> Entry:
-    number, fingerprint = line["number"], line["fingerprint"]
-    folder, time = _folder(study, number, fingerprint), datetime.fromisoformat(line["time"])
-    repeat = Repeat(line["of"], line["round"]) if line.get("role") == CONFIRM else None
-    if line["status"] == "asked":
-        return Entry(number, line["point"], fingerprint, None, folder, time, repeat)
-    raw = upgraded(line["result"], RENAMED)
-    for operating_point in raw.get("points", ()):
-        operating_point.setdefault("load_value", labelled_load(operating_point["load"]))
-    result = _RESULT.validate_python(raw)
-    return Finished(number, line["point"], fingerprint, result, folder, time, repeat)
+def _limited(line: LimitLine) -> bytes:
+    return encoded(line.model_dump(mode="json"))
 
 
-def labelled_load(label: str) -> float | None:
-    """The load of a point of 0.1.0, which has it only in its label, such as "poisson 2.5/s"."""
-    found = _STEADY_LOAD.fullmatch(label)
-    return float(found[1]) if found else None
+def _completed() -> bytes:
+    return encoded({"status": "complete", "time": _now()})
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"the line lacks {error}"
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"not a line of a ledger ({error})"
-
-
-def _folder(study: Path, number: int, fingerprint: str) -> Path:
-    return study / TRIALS / f"{number:03d}-{fingerprint}"
-
-
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,7 +1,7 @@
 """Scores results against the SLO tiers: the best of each tier by the target metric. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import asinh, exp, log, sinh
 
@@ -50,8 +50,12 @@ def excess(tier: Tier, point: OperatingPoint) -> dict[str, float]:
 
     The error rate is a share already: its excess is the plain difference.
     """
+    return _excess(tier.limits(), point)
+
+
+def _excess(limits: Mapping[str, float], point: OperatingPoint) -> dict[str, float]:
     off: dict[str, float] = {}
-    for name, limit in tier.limits().items():
+    for name, limit in limits.items():
         value = point.metrics.get(name)
         if value is None:
             off[name] = UNKNOWN
@@ -106,10 +110,11 @@ def best_per_tier(
 
 
 def _best(tier: Tier, target: Axis, found: Sequence[Winner]) -> Winner | Closest:
-    inside = [each for each in found if each.value and in_tier(tier, each.point)]
+    limits = tier.limits()
+    inside = [each for each in found if each.value and not _excess(limits, each.point)]
     if inside:
         return max(inside, key=lambda each: utility(target, each.value))
-    outside = [each for each in found if not in_tier(tier, each.point)]
+    outside = [each for each in found if _excess(limits, each.point)]
     if len(outside) < len(found):
         return Closest(unknown=_unknown(tier, target, found))
     if not outside:

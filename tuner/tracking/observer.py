@@ -1,9 +1,10 @@
 """Mirrors a study to MLflow while it runs, from a thread of its own."""
 
-import queue
 import shlex
+import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -11,14 +12,20 @@ from typing import Self
 
 from rich.console import Console
 
+from serving.process.environ import redacted
 from tuner.config.groups.tracking import TrackingConfig
 from tuner.config.study import StudyConfig
 from tuner.report.console import say
-from tuner.results.ledger import LedgerError
+from tuner.results.appender import in_use
+from tuner.results.durable import PRIVATE_FOLDER, create_private
+from tuner.results.ledger import LEDGER, LedgerError, searched
+from tuner.results.reader import contents
 from tuner.search import Proposal
 from tuner.tracking.mlflow import Mirror, TrackingError
+from tuner.tracking.relocation import relocate
 from tuner.trial.result import TrialResult
 
+RETRY_MIN_S, RETRY_MAX_S = 5.0, 300.0  # between attempts to reach an MLflow that failed
 OPEN_TIMEOUT_S = 60.0  # the first trial waits at most this long for MLflow to open
 CLOSE_TIMEOUT_S = 120.0  # the end of a study waits at most this long for MLflow
 INTERRUPTED_TIMEOUT_S = 5.0  # the end of an interrupted one
@@ -29,15 +36,15 @@ class Tracker:
     """A study's observer that mirrors each result to MLflow.
 
     Opening MLflow can take ten seconds of CPU (a new database is migrated). It starts at once, while the
-    study prepares, and the first trial waits for it so that it runs undisturbed. A failure is printed once,
-    in one line, and never stops the study.
+    study prepares, and the first trial waits for it so that it runs undisturbed. A failure never stops the
+    study: it is printed in one line, and tried again at growing intervals until the study ends.
     """
 
     def __init__(self, study: StudyConfig, folder: Path, console: Console | None = None) -> None:
         self._study, self._folder, self._console = study, folder, console or Console(stderr=True)
-        self._todo: queue.Queue[bool] = queue.Queue()
-        self._ready = threading.Event()
-        self._broken = False
+        self._news, self._over, self._ready = (threading.Event() for _ in range(3))
+        self._failed: type[BaseException] | None = None  # how the study ended
+        self._retry_s, self._retry_at = 0.0, 0.0  # 0: MLflow answers
         self._mirror: Mirror | None = None
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
@@ -54,7 +61,9 @@ class Tracker:
     ) -> None:
         if not self._thread.is_alive():
             return
-        self._todo.put(False)
+        self._failed = kind
+        self._over.set()
+        self._news.set()
         hurried = kind is not None and issubclass(kind, KeyboardInterrupt)
         patience_s = INTERRUPTED_TIMEOUT_S if hurried else CLOSE_TIMEOUT_S
         self._thread.join(patience_s)
@@ -67,8 +76,11 @@ class Tracker:
             self._ready.wait(OPEN_TIMEOUT_S)
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
-        """Queues the result."""
-        self._todo.put(True)
+        """The ledger has one more result."""
+        self._news.set()
+
+    def retried(self, proposal: Proposal, result: TrialResult, attempt: int) -> None:
+        """Nothing to do: a failed attempt is no run."""
 
     def closing(self) -> None:
         """Nothing to do: running trials are mirrored when they finish."""
@@ -78,44 +90,53 @@ class Tracker:
 
     def _work(self) -> None:
         """Mirrors all waiting results at once: the ledger says which ones MLflow lacks."""
-        self._attempt(self._open)
+        self._attempt(lambda mirror: None)
         self._ready.set()
-        while self._todo.get():
-            if self._todo.empty():
-                self._attempt(self._catch_up)
-        self._attempt(self._conclude)
+        while not self._over.is_set():
+            self._news.wait(max(0.0, self._retry_at - time.monotonic()) if self._retry_s else None)
+            self._news.clear()
+            if not self._over.is_set() and time.monotonic() >= self._retry_at:
+                self._attempt(Mirror.catch_up)
+        self._attempt(lambda mirror: mirror.conclude(self._status()))
 
-    def _open(self) -> None:
-        self._mirror = _opened(self._study, self._folder)
-
-    def _catch_up(self) -> None:
-        if self._mirror is not None:
-            self._mirror.catch_up()
-
-    def _conclude(self) -> None:
-        if self._mirror is not None:
-            self._mirror.conclude()
-
-    def _attempt(self, job: Callable[[], None]) -> None:
-        """Gives up after the first failure: each attempt would wait for a dead server's timeout."""
-        if self._broken:
-            return
+    def _attempt(self, job: Callable[[Mirror], object]) -> None:
+        """Opens MLflow if it is not, and does the job. What failed is done by a later attempt."""
         try:
-            job()
+            self._mirror = self._mirror or _opened(self._study, self._folder)
+            job(self._mirror)
         except (TrackingError, LedgerError) as error:
-            self._broken = True
-            self._warn(str(error))
+            if not self._retry_s:
+                self._warn(str(error))
+            self._retry_s = min(max(2 * self._retry_s, RETRY_MIN_S), RETRY_MAX_S)
+            self._retry_at = time.monotonic() + self._retry_s
+        else:
+            if self._retry_s:
+                self._retry_s = self._retry_at = 0.0
+                say(self._console, "MLflow: reached again; nothing is missing", "green")
+
+    def _status(self) -> str:
+        if self._failed is not None and not issubclass(self._failed, KeyboardInterrupt):
+            return "FAILED"
+        return _status_of(self._study, self._folder)
 
     def _warn(self, what: str) -> None:
         again = shlex.join(["wattfront", "report", str(self._folder), "--to-mlflow"])
-        text = f"MLflow: {what}. Nothing is lost; later: {again}"
+        text = f"MLflow: {what}. Nothing is lost; it is tried again while the study runs; later: {again}"
         say(self._console, text, "yellow", whole=True)
 
 
 def mirror(folder: Path, study: StudyConfig) -> None:
     """Writes everything that MLflow lacks of a study. Raises TrackingError."""
     if study.tracking.kind == "mlflow":
-        _opened(study, folder).conclude()
+        status = "RUNNING" if in_use(folder / LEDGER) else _status_of(study, folder)
+        _opened(study, folder).conclude(status)
+
+
+def _status_of(study: StudyConfig, folder: Path) -> str:
+    """FINISHED: the study ran to its end; KILLED: it was stopped. Ledgers of 0.1.0 do not say it."""
+    found = contents(folder)
+    older = found.why_ended or len(searched(found.entries)) >= study.search.trials
+    return "FINISHED" if found.complete or older else "KILLED"
 
 
 def tracking_uri(tracking: TrackingConfig, folder: Path) -> str:
@@ -124,10 +145,17 @@ def tracking_uri(tracking: TrackingConfig, folder: Path) -> str:
 
 
 def ui_command(study: StudyConfig, folder: Path) -> str:
-    """The command that opens the MLflow UI, or the server's address."""
+    """The command that opens the MLflow UI, or the server's address.
+
+    Where the folder of studies was copied, its database finds the artifacts there from now on.
+    """
     if study.tracking.kind == "none":
         return "not used (tracking=none)"
-    uri = tracking_uri(study.tracking, folder)
+    try:
+        _relocated(study.tracking, folder)
+    except TrackingError as error:
+        return f"not available: {error}"
+    uri = redacted(tracking_uri(study.tracking, folder))
     if uri.startswith(("http://", "https://")):
         return f"open {uri}"
     program = Path(sys.executable).parent / "mlflow"
@@ -137,7 +165,21 @@ def ui_command(study: StudyConfig, folder: Path) -> str:
     return shlex.join([name, "ui", "--workers", "1", "--backend-store-uri", uri])
 
 
+def _relocated(tracking: TrackingConfig, folder: Path) -> None:
+    if tracking.kind == "none" or tracking.uri is not None:
+        return
+    base = folder.absolute().parent
+    try:
+        relocate(base / DATABASE, tracking.experiment, base / ARTIFACTS)
+    except sqlite3.Error as error:
+        raise TrackingError(f"{base / DATABASE}: {error}") from error
+
+
 def _opened(study: StudyConfig, folder: Path) -> Mirror:
     tracking = study.tracking
+    _relocated(tracking, folder)
+    if tracking.uri is None:  # SQLite's own journal gets the mode of the database
+        create_private(folder.absolute().parent / DATABASE)
+        (folder.absolute().parent / ARTIFACTS).mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     artifacts = None if tracking.uri else (folder.absolute().parent / ARTIFACTS).as_uri()
     return Mirror(study, folder, tracking_uri(tracking, folder), tracking.experiment, artifacts)

@@ -18,6 +18,7 @@ from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult
 
 EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
 PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "wattfront")
+NO_VERDICT: Mapping[str, str] = {"pareto": "no", "tier_best": "none"}
 HOW_TO_COMPARE = """To compare the operating points of this study:
 
 1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
@@ -112,9 +113,16 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     return RunData(title, start_ms, end_ms, tags, params(entry), metrics)
 
 
-def point_run(study: StudyConfig, name: str, entry: Finished, point: OperatingPoint) -> RunData:
-    """The run of an operating point, child of its trial's."""
+def point_run(
+    study: StudyConfig,
+    name: str,
+    entry: Finished,
+    point: OperatingPoint,
+    verdict: Mapping[str, str] = NO_VERDICT,
+) -> RunData:
+    """The run of an operating point, child of its trial's. `verdict`: its tags of `verdicts`."""
     tags = {
+        **verdict,
         **_shared_tags(study, name, entry),
         "kind": "point",
         "status": "valid" if point.valid else "invalid",
@@ -142,7 +150,7 @@ def verdicts(
 ) -> dict[tuple[int, int], dict[str, str]]:
     """(trial, level) → tags: whether it is on the front, and which tiers it is the best of."""
     tags = {
-        (entry.number, point.level): {"pareto": "no", "tier_best": "none"}
+        (entry.number, point.level): dict(NO_VERDICT)
         for entry in entries
         for point in (entry.result.points if isinstance(entry.result, Completed) else ())
     }

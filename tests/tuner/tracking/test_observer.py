@@ -3,14 +3,12 @@
 import io
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,13 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.samples.study import POINTS, sample_config, sample_study
+from tests.tuner.tracking import mlflow_server
 from tuner.config.load import save
 from tuner.config.study import StudyConfig
-from tuner.results.ledger import results
+from tuner.results.ledger import Ledger, results
 from tuner.search import Proposal
 from tuner.tracking.mlflow import TrackingError
+from tuner.tracking.mlflow.writer import ClientWriter
 from tuner.tracking.observer import Tracker, mirror, tracking_uri, ui_command
 
 # mlflow's own dependencies, not ours
@@ -238,36 +238,8 @@ def test_one_command_opens_mlflow(tmp_path: Path) -> None:
 @pytest.fixture
 def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     shutil.copy(empty_database, tmp_path / "server.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "stored")]
-    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env=env, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 120
-        while not answers(f"{url}/health"):
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.2)
+    with mlflow_server.server(tmp_path, mlflow_server.free_port()) as url:
         yield url
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 def test_a_server_gets_the_same_runs_and_artifacts(server: str, tmp_path: Path) -> None:
@@ -278,3 +250,150 @@ def test_a_server_gets_the_same_runs_and_artifacts(server: str, tmp_path: Path) 
     assert len(runs(config, folder, "tags.kind = 'point'")) == 12
     (trial,) = runs(config, folder, "tags.kind = 'trial' and tags.trial = '001'")
     assert "records.parquet" in artifacts(config, folder, trial)
+
+
+def test_a_server_that_went_away_gets_everything_once_it_is_back(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the same study: it stops in the middle, and starts again on the same port."""
+    monkeypatch.setattr("tuner.tracking.observer.RETRY_MIN_S", 0.2)
+    monkeypatch.setattr("tuner.tracking.observer.RETRY_MAX_S", 0.5)
+    shutil.copy(empty_database, tmp_path / "server.db")
+    port, folder, said = mlflow_server.free_port(), tmp_path / "laptop-1", io.StringIO()
+    config = sample_config(f"http://127.0.0.1:{port}")
+    folder.mkdir()
+    save(config, folder)
+
+    def trial(number: int) -> None:
+        sample_study(folder, config, range(number, number + 1))
+        entry = results(folder)[-1]
+        proposal = Proposal(number, POINTS[number], entry.result.config)
+        tracker.started(proposal)
+        tracker.finished(proposal, entry.result, entry.folder)
+
+    def mirrored() -> int:
+        return len(runs(config, folder, "tags.kind = 'trial'"))
+
+    def until(reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while not reached():
+            assert time.monotonic() < deadline, said.getvalue()
+            time.sleep(0.1)
+
+    first, tracker = ExitStack(), Tracker(config, folder, Console(file=said, width=300))
+    first.enter_context(mlflow_server.server(tmp_path, port))
+    with first, tracker:
+        trial(0)
+        until(lambda: mirrored() == 1)
+        first.close()
+        trial(1)
+        until(lambda: "Nothing is lost" in said.getvalue())
+        trial(2)
+        with mlflow_server.server(tmp_path, port):  # no trial ends any more: it is tried again
+            until(lambda: "reached again" in said.getvalue())
+            assert mirrored() == 3
+            trial(3)
+            tracker.__exit__(None, None, None)
+            assert mirrored() == 4
+            (study,) = runs(config, folder, "tags.kind = 'study'")
+            assert study.info.status == "KILLED"  # of ten trials
+            assert len(runs(config, folder, "tags.kind = 'point'")) == 16
+    assert len(said.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(None, "KILLED"), (KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")],
+)
+@pytest.mark.parametrize("trials", [0, 2])
+def test_only_a_study_that_ran_to_its_end_is_finished(
+    folder: Path, end: type[BaseException] | None, status: str, trials: int
+) -> None:
+    config = sample_config()
+    sample_study(folder, config, range(trials))
+    with suppress(RuntimeError, KeyboardInterrupt), Tracker(config, folder) as tracker:
+        tracker._ready.wait(60)
+        if end is not None:
+            raise end
+    tracker._thread.join()
+    (study,) = runs(config, folder, "tags.kind = 'study'")
+    assert study.info.status == status
+    sample_study(folder, config, range(trials, 10))
+    with Ledger.open(folder) as ledger:
+        mirror(folder, config)
+        (study,) = runs(config, folder, "tags.kind = 'study'")
+        assert study.info.status == "RUNNING"
+        ledger.complete()
+    mirror(folder, config)
+    (study,) = runs(config, folder, "tags.kind = 'study'")
+    assert study.info.status == "FINISHED"
+
+
+def test_a_copied_folder_of_studies_is_whole(folder: Path, tmp_path: Path) -> None:
+    config = sample_config()
+    sample_study(folder, config, range(2))
+    mirror(folder, config)
+    copy = tmp_path / "elsewhere" / "my studies"
+    shutil.copytree(folder.parent, copy, ignore=shutil.ignore_patterns("elsewhere"))
+    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent / "mlartifacts")
+    moved = copy / folder.name
+    assert "mlflow.db" in ui_command(config, moved)  # as `report` prints it
+    (trial,) = runs(config, moved, "tags.kind = 'trial' and tags.trial = '001'")
+    found = client(config, moved).download_artifacts(trial.info.run_id, "engine.log")
+    assert Path(found).read_text() == "log of trial 1\n"
+    sample_study(moved, config, range(2, 4))
+    mirror(moved, config)
+    assert len(runs(config, moved, "tags.kind = 'trial'")) == 4
+    assert len(list((copy / "mlartifacts").iterdir())) == 5
+
+
+def test_several_studies_may_begin_in_a_new_folder_at_once(tmp_path: Path) -> None:
+    """MLflow's own migrations fail where two run at once: one process migrates, the others wait."""
+    config, code = (
+        sample_config(),
+        (
+            "import sys\nfrom pathlib import Path\nfrom tuner.config.load import load_saved\n"
+            "from tuner.tracking.observer import mirror\nf = Path(sys.argv[1])\nmirror(f, load_saved(f))"
+        ),
+    )
+    studies = [tmp_path / f"laptop-{number}" for number in range(3)]
+    for study in studies:
+        study.mkdir()
+        save(config, study)
+        sample_study(study, config, range(1))
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(study)],
+            env=environ, stderr=subprocess.PIPE, text=True,
+        )
+        for study in studies
+    ]  # fmt: skip
+    said = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert len(runs(config, studies[0], "tags.kind = 'trial'")) == 3
+
+
+def test_the_database_holds_what_mlflow_s_client_would_write(folder: Path) -> None:
+    config, other = sample_config(), folder.parent / "laptop-2"
+    for study in (folder, other):
+        sample_study(study, config, range(2))
+    mirror(folder, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tuner.tracking.mlflow.mirror.writer_of", ClientWriter)
+        mirror(other, config)
+    seen = []
+    for study in (folder, other):
+        rows = []
+        for run in runs(config, study, f"tags.study = '{study.name}' and tags.kind != 'study'"):
+            info, data = dict(run.info), run.data
+            tags = {k: v for k, v in data.tags.items() if not k.startswith("mlflow.")}
+            names = {"mlflow.runName": data.tags["mlflow.runName"].replace(study.name, "NAME")}
+            tags |= {"study": "NAME", **names, "parent": str("mlflow.parentRunId" in data.tags)}
+            for own in ("run_id", "run_uuid", "artifact_uri", "run_name", "start_time", "end_time"):
+                info.pop(own, None)
+            rows.append((sorted(tags.items()), data.params, data.metrics, sorted(info.items()),
+                         sorted(artifacts(config, study, run))))  # fmt: skip
+        seen.append(sorted(rows, key=repr))
+    assert seen[0] == seen[1]

@@ -1,0 +1,103 @@
+"""What a ledger holds: proposed trials, their results, and which of them measure a trial again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tuner.config.groups.space import ENGINE, Point
+from tuner.trial.result import Failed, TrialResult
+
+TRIALS = "trials"
+
+
+class LedgerError(Exception):
+    """The ledger can't be read or written. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Which trial is measured again (None: a default that the search did not try), in which round from 0."""
+
+    of: int | None
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line: a proposed trial (`result` is None), its result, or a failed attempt at it.
+
+    `repeat`: set if it measures a trial again.
+    """
+
+    number: int
+    point: Point
+    fingerprint: str
+    result: TrialResult | None
+    folder: Path
+    time: datetime
+    repeat: Repeat | None = None
+
+    @property
+    def knobs(self) -> str:
+        """As `knobs` writes the point."""
+        return knobs(self.point)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the search chose nothing but the engine."""
+        return not set(self.point) - {ENGINE}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Entry):
+    """A line with a result."""
+
+    result: TrialResult
+
+    @property
+    def engine(self) -> str:
+        """The kind of the trial's engine."""
+        return self.result.config.engine.kind
+
+    @property
+    def modelled(self) -> str:
+        """The source of emulated figures; empty for measured ones. Whatever shows modelled figures says so."""
+        return str(self.result.provenance.get("modelled") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Entry):
+    """A line with a transient failure after which the trial ran again: no result of it."""
+
+    result: Failed
+
+
+def searched(entries: Iterable[Entry]) -> list[Finished]:
+    """The finished trials among the entries, without repeats."""
+    return [e for e in entries if isinstance(e, Finished) and e.repeat is None]
+
+
+def knobs(point: Point) -> str:
+    """The values that the search chose, without the engine's name: `parallel=4 threads=2`."""
+    chosen = (
+        f"{path.rsplit('.', 1)[-1]}={_plain(value)}"
+        for path, value in point.items()
+        if path != ENGINE
+    )
+    return " ".join(chosen) or "as configured"
+
+
+def trial_folder(study: Path, number: int, fingerprint: str) -> Path:
+    """Where the files of a trial lie."""
+    return study / TRIALS / f"{number:03d}-{fingerprint}"
+
+
+def attempt_folder(folder: Path, attempt: int) -> Path:
+    """Where the files of a failed attempt lie, from 1, in the folder of its trial."""
+    return folder / f"attempt-{attempt}"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

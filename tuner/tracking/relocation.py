@@ -1,0 +1,41 @@
+"""Artifacts of the database beside a study: found there wherever the folder is copied or moved to.
+
+MLflow resolves a relative location when it is written, so that the database holds absolute ones.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+BUSY_S = 10.0  # how long another process may hold the database
+
+
+def relocate(database: Path, experiment: str, artifacts: Path) -> bool:
+    """Makes the experiment's locations those of `artifacts`. Returns whether they were elsewhere.
+
+    Raises sqlite3.Error.
+    """
+    if database.is_symlink() or not database.is_file() or not database.stat().st_size:
+        return False
+    here = artifacts.absolute().as_uri()
+    with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as base:
+        known = "select 1 from sqlite_master where type = 'table' and name = 'experiments'"
+        if base.execute(known).fetchone() is None:  # not migrated yet
+            return False
+        found = base.execute(
+            "select experiment_id, artifact_location from experiments where name = ?", (experiment,)
+        ).fetchone()
+        if found is None or found[1] == here:
+            return False
+        number, there = found
+        base.execute("begin immediate")
+        base.execute(
+            "update experiments set artifact_location = ? where experiment_id = ?", (here, number)
+        )
+        base.execute(
+            "update runs set artifact_uri = ? || substr(artifact_uri, ?)"
+            " where experiment_id = ? and substr(artifact_uri, 1, ?) = ?",
+            (here, len(there) + 1, number, len(there) + 1, f"{there}/"),
+        )
+        base.execute("commit")
+    return True
