@@ -11,20 +11,18 @@ from pathlib import Path
 
 from serving import probe
 from serving.endpoint import Endpoint
-from serving.engines import Engine, External, Launch
-from serving.engines.base import PORT
-from serving.errors import EngineExited, EngineRestarted, LaunchError, StartTimeout, Unhealthy
+from serving.engines import Engine, External, Launch, base
+from serving.engines.access import Access, granted, shown
+from serving.engines.base import PORT, check_passed
+from serving.engines.ready import PortTaken, Start, check_running, wait_ready
+from serving.errors import LaunchError, Unhealthy
 from serving.install import environments, models
-from serving.process.process import Supervised, generations, supervised
+from serving.process.process import supervised
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
-HOST = "127.0.0.1"
-POLL_S, SLOW_POLL_S = 0.05, 0.25
+HOST = probe.LOOPBACK
 PORT_ATTEMPTS = 3
-TRANSIENT_SOCKET_S = 1.0
-EXIT_S = 2.0
-LOG_TAIL_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +34,12 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """One attempt to start an engine, on one port."""
-
-    argv: tuple[str, ...]
-    environ: dict[str, str]
-    port: int
-    served_model: str
-
-
-class PortTaken(LaunchError):
-    """Another process took the port between its choice and its use: retried on another port."""
-
-
-@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """What to start, and where its log goes on the node.
 
-    `twin`: an emulation of the engine is started in its place, with the same command line.
+    `twin`: an emulation of the engine is started in its place, with the same command line. `apart`: other
+    hosts have to reach it, so it listens on its node's address and asks for an API key. `mark`: as in
+    `supervised`.
     """
 
     engine: Engine
@@ -61,32 +47,48 @@ class LaunchSpec:
     topology: Topology
     log: Path
     twin: TwinConfig | None = None
+    apart: bool = False
+    mark: str = ""
 
 
 @contextmanager
 def launched(
-    spec: LaunchSpec, *, devices: tuple[str, ...] = (), cores: tuple[int, ...] = ()
+    spec: LaunchSpec,
+    *,
+    devices: tuple[str, ...] = (),
+    cores: tuple[int, ...] = (),
+    host: str = HOST,
 ) -> Iterator[Running]:
     """Starts the engine on `devices` or pinned to `cores`, and stops it at the end of the block.
 
-    Raises ServingError: its class says how it failed, its evidence is the line that says why.
+    `host`: the address on which it listens. Raises ServingError: its class says how it failed, its evidence is
+    the line that says why.
     """
     engine, log = spec.engine, spec.log
     if isinstance(engine, External):
         yield _external(engine, spec.model)
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with (
+        granted(engine, log, apart=spec.apart, emulated=spec.twin is not None) as access,
+        ExitStack() as stack,
+    ):
         for attempt in range(PORT_ATTEMPTS):
             try:
                 began = time.monotonic()
-                start = _start(spec, devices)
+                start = _start(spec, devices, host, access)
                 process = stack.enter_context(
                     supervised(
-                        start.argv, start.environ, log, grace_s=engine.stop_grace_s, cores=cores
+                        (*start.argv, *access.argv),
+                        {**start.environ, **access.environ},
+                        log,
+                        grace_s=engine.stop_grace_s,
+                        cores=cores,
+                        inherits=start.inherits,
+                        mark=spec.mark,
                     )
                 )
-                listeners = _wait_ready(engine, process, start, log)
+                listeners = wait_ready(engine, process, start, log)
                 break
             except PortTaken:
                 stack.close()
@@ -94,29 +96,31 @@ def launched(
                     raise
                 log.unlink(missing_ok=True)
         endpoint = Endpoint(
-            base_url=f"http://{HOST}:{start.port}",
+            base_url=start.url,
             model=spec.model.name,
             generation=process.generation,
             pid=process.engine,
             devices=devices or tuple(f"cpu:{core}" for core in cores),
             startup_s=time.monotonic() - began,
-            argv=start.argv,
-            environ=tuple(sorted(start.environ.items())),
-            engine_version=_version(engine, f"http://{HOST}:{start.port}"),
-            modelled=None if spec.twin is None else _modelled(f"http://{HOST}:{start.port}"),
+            argv=(*start.argv, *access.shown_argv),
+            environ=tuple(sorted({**start.environ, **access.shown_environ}.items())),
+            engine_version=_version(engine, start),
+            api_key=access.api_key,
+            modelled=None if spec.twin is None else _modelled(start),
         )
-        yield Running(endpoint, lambda: _check(engine, process, start.port, listeners, log))
+        yield Running(endpoint, lambda: check_running(engine, process, start, listeners, log))
 
 
-def _start(spec: LaunchSpec, devices: tuple[str, ...]) -> Start:
+def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access) -> Start:
     engine, model, twin = spec.engine, spec.model, spec.twin
+    check_passed(engine.kind, engine.env_passthrough)
     find = models.locate if twin is None else models.locate_or_name
-    port = probe.free_port(HOST)
+    port = probe.free_port(host)
     launch = Launch(
         executable=executable(engine) if twin is None else engine.default_executable,
         model_path=find(model.source, engine.model_format),
         served_model=model.name,
-        host=HOST,
+        host=host,
         port=port,
         topology=spec.topology,
         context_tokens=model.context_tokens,
@@ -126,7 +130,9 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...]) -> Start:
     argv, environ = tuple(engine.command(launch)), engine.environ(launch)
     if twin is not None:
         argv = (*twin_argv(twin, sys.executable), *argv)
-    return Start(argv, environ, port, model.name)
+    downloads = twin is None and not Path(launch.model_path).exists()
+    inherits = engine.passed(downloads=downloads)
+    return Start(argv, environ, inherits, host, port, model.name, access)
 
 
 def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
@@ -163,17 +169,23 @@ def shell_command(endpoint: Endpoint) -> str:
 
 
 def plan_command(
-    engine: Engine, model: Model, topology: Topology, twin: TwinConfig | None = None
+    engine: Engine,
+    model: Model,
+    topology: Topology,
+    twin: TwinConfig | None = None,
+    *,
+    apart: bool = False,
 ) -> str:
     """As `shell_command`, without starting or needing anything; the port reads `$PORT`.
 
-    Raises LaunchError where the engine has no command for this model.
+    `apart`: as an engine that other hosts reach; its address reads `$HOST`. Raises LaunchError where the
+    engine has no command for this model.
     """
     launch = Launch(
         executable=engine.executable or engine.default_executable,
         model_path=models.locate_or_name(model.source, engine.model_format),
         served_model=model.name,
-        host=HOST,
+        host=base.HOST if apart else HOST,
         port=PORT,
         topology=topology,
         context_tokens=model.context_tokens,
@@ -181,106 +193,23 @@ def plan_command(
         revision=model.revision,
     )
     before = () if twin is None else twin_argv(twin, "python")
-    settings = sorted(engine.environ(launch).items())
+    more, hidden = shown(engine, emulated=twin is not None) if apart else ((), {})
+    settings = sorted({**engine.environ(launch), **hidden}.items())
     return " ".join(
         [f"{key}={_quoted(value)}" for key, value in settings]
-        + [_quoted(part) for part in (*before, *engine.command(launch))]
+        + [_quoted(part) for part in (*before, *engine.command(launch), *more)]
     )
 
 
 def _quoted(word: str) -> str:
-    """For a shell, which is to expand `$PORT` and nothing else."""
-    return word if word == PORT else shlex.quote(word)
+    """For a shell, which is to expand `$PORT` and `$HOST` and nothing else."""
+    return word if word in (PORT, base.HOST) else shlex.quote(word)
 
 
-def tail(log: Path) -> str:
-    """The last LOG_TAIL_BYTES of a log, as text; empty if there is none."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - LOG_TAIL_BYTES, 0))
-        return file.read().decode(errors="replace")
-
-
-def _taken(process: Supervised, port: int) -> bool:
-    """Whether another process holds the port, seen for longer than a socket of our own can look like that.
-
-    Ours may appear between the look at the port and the look at the process tree; and the socket of an engine
-    that is exiting may outlive the process that held it for a moment.
-    """
-    deadline = time.monotonic() + TRANSIENT_SOCKET_S
-    while time.monotonic() < deadline:
-        if not probe.listening(port) or probe.holders(process.tree(), port):
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def _wait_ready(engine: Engine, process: Supervised, start: Start, log: Path) -> frozenset[str]:
-    """Waits until our process tree alone holds the port, health answers 200 and the model is listed.
-
-    Returns the generations of the processes that hold the port.
-    """
-    began, port, url = time.monotonic(), start.port, f"http://{HOST}:{start.port}"
-    listeners: frozenset[int] = frozenset()
-    while True:
-        if not process.alive():
-            if not listeners and _taken(process, port):
-                raise PortTaken(f"port {port} was taken by another process", log)
-            raise _death(engine, process, log)
-        if probe.listening(port):
-            listeners = probe.holders(process.tree(), port)
-            if not listeners and _taken(process, port):
-                raise PortTaken(f"port {port} was taken by another process", log)
-            if listeners and probe.healthy(url + engine.health_path):
-                names = probe.model_names(url)
-                if start.served_model in names:
-                    return generations(listeners)
-                if names:
-                    raise Unhealthy(
-                        f"the engine serves {', '.join(names)}, not {start.served_model}", log
-                    )
-        waited_s = time.monotonic() - began
-        if waited_s > engine.start_timeout_s:
-            last = (tail(log).strip().splitlines() or ["the log is empty"])[-1]
-            raise StartTimeout(
-                f"not ready within {engine.start_timeout_s:g} s; last line: {last}", log
-            )
-        time.sleep(POLL_S if waited_s < 5 else SLOW_POLL_S)
-
-
-def _check(
-    engine: Engine, process: Supervised, port: int, listeners: frozenset[str], log: Path
-) -> None:
-    deadline = time.monotonic() + EXIT_S
-    while process.alive():
-        if generations(probe.holders(process.tree(), port)) & listeners:
-            return
-        # A process that was just killed releases its port a moment before it counts as dead.
-        if time.monotonic() > deadline:
-            raise EngineRestarted(
-                f"port {port} is no longer held by the process that held it at the start", log
-            )
-        time.sleep(POLL_S)
-    raise _death(engine, process, log)
-
-
-def _death(engine: Engine, process: Supervised, log: Path) -> Exception:
-    deadline = time.monotonic() + EXIT_S
-    while process.exit_code() is None and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-    code = process.exit_code()
-    if code in (126, 127) and "could not start" in tail(log):
-        return LaunchError(tail(log).strip().splitlines()[-1], log)
-    if code is None:
-        return EngineExited("the engine and its supervisor were killed", log)
-    return engine.diagnose(code, tail(log), log)
-
-
-def _version(engine: Engine, url: str) -> str | None:
+def _version(engine: Engine, start: Start) -> str | None:
     """The version that the engine reports, else that of its environment."""
     path, key = engine.version_at
-    data = probe.get_json(url + path) if path else None
+    data = probe.get_json(start.url + path, start.access.api_key) if path else None
     reported = str(data[key]) if isinstance(data, dict) and key in data else None
     if reported is not None and "unknown" not in reported:
         return reported
@@ -289,8 +218,8 @@ def _version(engine: Engine, url: str) -> str | None:
     return reported
 
 
-def _modelled(url: str) -> str:
-    data = probe.get_json(f"{url}/twin")
+def _modelled(start: Start) -> str:
+    data = probe.get_json(f"{start.url}/twin", start.access.api_key)
     return str(data["version"]) if isinstance(data, dict) and "version" in data else "twin"
 
 

@@ -1,21 +1,25 @@
 """An engine adapter: a frozen config that builds the command line and classifies failures from the log."""
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from serving.errors import BadFlags, EngineExited, LaunchError, OutOfMemory, ServingError
-from serving.topology import Strict, Topology
+from serving.process.environ import ACCELERATED
+from serving.topology import Pause, Seconds, Strict, Topology
 
 ModelFormat = Literal["gguf", "safetensors"]
 Death = tuple[str, type[ServingError]]
 Value = str | int | float | bool | None
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 # Stands for the port in a command line that is shown before a port is chosen.
 PORT: Literal["$PORT"] = "$PORT"
+HOST = "$HOST"  # likewise, for an engine that listens on its node's address
 
 # The first pattern that any line matches decides; the last such line is the evidence. An engine's own
 # patterns are tried before these.
@@ -60,6 +64,14 @@ class BaseEngine(Strict):
     # Path and JSON key under which the engine reports its own version.
     version_at: ClassVar[tuple[str, str]] = ("", "")
     deaths: ClassVar[tuple[Death, ...]] = ()
+    # Variables of the node that the engine gets, names or patterns, besides those of every engine; `secrets`:
+    # those with which it downloads a model.
+    inherits: ClassVar[tuple[str, ...]] = ()
+    secrets: ClassVar[tuple[str, ...]] = ()
+    # The variable from which the engine reads an API key; empty: it reads one otherwise, or has none.
+    api_key_variable: ClassVar[str] = ""
+    # Why its port is open to every host that reaches the node, however it is started; empty: it is not.
+    listens_everywhere: ClassVar[str] = ""
     # Knob → the quantity that it sets, in the words that all engines share.
     meanings: ClassVar[Mapping[str, str]] = {}
 
@@ -74,19 +86,24 @@ class BaseEngine(Strict):
     )
     env: dict[str, str] = Field(
         default_factory=dict,
-        description="environment variables of the engine; they override Wattfront's own",
+        description="environment variables of the engine, stored with the study; they override Wattfront's "
+        "own; secrets: env_passthrough",
+    )
+    env_passthrough: tuple[Variable, ...] = Field(
+        default=(),
+        description="names of variables that the engine gets from the environment of its node; their values "
+        "are stored nowhere",
     )
     extra_args: tuple[str, ...] = Field(
         default=(),
         description="arguments that are appended to the engine's command line as they are",
     )
-    start_timeout_s: float = Field(
+    start_timeout_s: Seconds = Field(
         default=600.0,
-        gt=0,
         description="seconds from starting the process until it must answer; after that the trial fails",
     )
-    stop_grace_s: float = Field(
-        default=5.0, ge=0, description="seconds from SIGTERM to SIGKILL when the engine is stopped"
+    stop_grace_s: Pause = Field(
+        default=5.0, description="seconds from SIGTERM to SIGKILL when the engine is stopped"
     )
 
     def command(self, launch: Launch) -> list[str]:
@@ -96,6 +113,23 @@ class BaseEngine(Strict):
     def environ(self, launch: Launch) -> dict[str, str]:
         """Variables on top of the inherited environment: at least, which GPUs the engine may see."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(launch.devices), **self.env}
+
+    @property
+    def has_api_key(self) -> bool:
+        """Whether `ask_for` makes the engine ask for an API key."""
+        return bool(self.api_key_variable)
+
+    def ask_for(self, api_key: str, folder: Path | None) -> tuple[list[str], dict[str, str]]:
+        """Arguments and variables that make the engine ask for the key, which is in no argument.
+
+        `folder`: a private one for files; None: the shown form. Raises LaunchError.
+        """
+        return [], {self.api_key_variable: api_key}
+
+    def passed(self, *, downloads: bool) -> tuple[str, ...]:
+        """The variables of its node that the engine gets, names or patterns. `downloads`: with `secrets`."""
+        secrets = self.secrets if downloads else ()
+        return (*ACCELERATED, *self.inherits, *secrets, *self.env_passthrough)
 
     def knobs(
         self, *, separator: str = "-", negatable: bool = False, without: Collection[str] = ()
@@ -126,6 +160,15 @@ class BaseEngine(Strict):
             last = lines[-1] if lines else "the log is empty"
             return EngineExited(f"killed by signal {-exit_code}; last line: {last}", path)
         return EngineExited(f"exit code {exit_code}: {evidence(lines)}", path)
+
+
+def check_passed(kind: str, names: Sequence[str]) -> None:
+    """Raises LaunchError if a variable of an engine's `env_passthrough` is not set on this node."""
+    if unset := [name for name in names if name not in os.environ]:
+        raise LaunchError(
+            f"engine.{kind}.env_passthrough: {', '.join(unset)} is not set where the engine "
+            "starts: set it in the environment of `wattfront`, or of the Ray node of a cluster"
+        )
 
 
 def evidence(lines: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """A server that is already running, anywhere: nothing is started, and nothing is stopped."""
 
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from serving.engines.base import BaseEngine, Launch
 
@@ -17,6 +18,21 @@ class External(BaseEngine):
         default="external", description="an OpenAI-compatible server that is already running"
     )
     url: str = Field(description="base URL of the server, with or without /v1")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        expected = "expected http://HOST:PORT or https://HOST:PORT"
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise ValueError(f"{expected}, without spaces and other special characters")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{expected}: {error}") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+            raise ValueError(expected)
+        return url
 
     def command(self, launch: Launch) -> list[str]:
         """Empty."""

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import signal
 import sys
 from typing import Any, NoReturn
@@ -62,6 +63,8 @@ def params(xllamacpp: Any, options: argparse.Namespace) -> Any:
     wanted.model.path = options.model
     wanted.model_alias = {options.alias} if options.alias else set()
     wanted.hostnames, wanted.port = [options.host], options.port
+    if key := os.environ.get("LLAMA_API_KEY"):
+        wanted.api_keys = [key]
     wanted.n_ctx, wanted.n_parallel = options.ctx_size, options.parallel
     wanted.n_batch, wanted.n_ubatch = options.batch_size, options.ubatch_size
     wanted.kv_unified, wanted.endpoint_metrics = options.kv_unified, options.metrics

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, ModelFormat, flags, refuse_revision
 from serving.errors import BadFlags, EngineExited, OutOfMemory
-from serving.topology import Positive
+from serving.topology import Positive, Seconds
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
 
@@ -20,6 +20,8 @@ class LlamaCpp(BaseEngine):
     takes_revision: ClassVar[bool] = False
     version_at: ClassVar[tuple[str, str]] = ("/props", "build_info")
     typical_start_s: ClassVar[float] = 3.0
+    api_key_variable: ClassVar[str] = "LLAMA_API_KEY"
+    inherits: ClassVar[tuple[str, ...]] = ("LLAMA_*", "GGML_*")
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"error: (invalid|unknown) argument", BadFlags),
         (r"error while handling argument", BadFlags),
@@ -40,9 +42,8 @@ class LlamaCpp(BaseEngine):
         default="llamacpp",
         description="environment of `wattfront engines install` that has llama-server",
     )
-    start_timeout_s: float = Field(
+    start_timeout_s: Seconds = Field(
         default=120.0,
-        gt=0,
         description="seconds from starting the process until it must answer; after that the trial fails",
     )
     parallel: Positive | None = Field(
@@ -76,7 +77,7 @@ class LlamaCpp(BaseEngine):
     kv_unified: bool | None = Field(
         default=None, description="one KV buffer that all slots share, instead of one per slot"
     )
-    n_gpu_layers: Annotated[int, Field(ge=0)] | None = Field(
+    n_gpu_layers: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         default=None, description="layers that are kept in GPU memory"
     )
 

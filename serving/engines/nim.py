@@ -7,6 +7,7 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, refuse_revision
 from serving.errors import BadFlags, OutOfMemory
+from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
 
 
@@ -20,7 +21,10 @@ class Nim(BaseEngine):
     default_executable: ClassVar[str] = "/opt/nim/start_server.sh"
     health_path: ClassVar[str] = "/v1/health/ready"
     takes_revision: ClassVar[bool] = False
+    listens_everywhere: ClassVar[str] = "NIM listens on all interfaces"
     typical_start_s: ClassVar[float] = 180.0
+    inherits: ClassVar[tuple[str, ...]] = ("NIM_*", "NGC_*")
+    secrets: ClassVar[tuple[str, ...]] = ("NGC_API_KEY", *HUB_TOKENS)
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"No available memory for the cache blocks", OutOfMemory),
         (r"No (compatible|valid|matching) profiles?", BadFlags),

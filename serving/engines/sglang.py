@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
-from serving.errors import BadFlags, OutOfMemory
+from serving.errors import BadFlags, LaunchError, OutOfMemory
+from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -23,6 +24,8 @@ class SgLang(BaseEngine):
     version_at: ClassVar[tuple[str, str]] = ("/server_info", "version")
     # The health page answers as soon as HTTP does; this one has the scheduler generate a token.
     health_path: ClassVar[str] = "/health_generate"
+    inherits: ClassVar[tuple[str, ...]] = ("SGLANG_*", "SGL_*", "DEEP_*")
+    secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"Not enough memory\b.*mem-fraction-static", OutOfMemory),
         (r"Capture cuda graph failed: CUDA out of memory", OutOfMemory),
@@ -63,13 +66,13 @@ class SgLang(BaseEngine):
     max_prefill_tokens: Positive | None = Field(
         default=None, description="most prompt tokens in one prefill batch"
     )
-    chunked_prefill_size: Annotated[int, Field(ge=-1)] | None = Field(
+    chunked_prefill_size: Annotated[int, Field(ge=-1, le=1_000_000_000)] | None = Field(
         default=None, description="most tokens in a chunk of a prefill; -1: prompts are not chunked"
     )
     schedule_policy: str | None = Field(
         default=None, description="order of waiting requests, for example fcfs or lpm"
     )
-    schedule_conservativeness: Annotated[float, Field(gt=0)] | None = Field(
+    schedule_conservativeness: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None,
         description="caution in admitting requests; above 1 fewer requests are retracted later",
     )
@@ -95,6 +98,25 @@ class SgLang(BaseEngine):
     disable_radix_cache: bool | None = Field(
         default=None, description="do not reuse the KV cache of common prefixes"
     )
+
+    @property
+    def has_api_key(self) -> bool:
+        """Always."""
+        return True
+
+    def ask_for(self, api_key: str, folder: Path | None) -> tuple[list[str], dict[str, str]]:
+        """SGLang takes a key from its arguments or from its one file of arguments. Raises LaunchError."""
+        if folder is None:
+            return ["--api-key", api_key], {}
+        if "--config" in self.extra_args:
+            raise LaunchError(
+                "engine.sglang.extra_args: --config can't be combined with workload.placement=apart, "
+                "whose API key takes the place of that file: give its contents as arguments"
+            )
+        path = folder / "sglang.yaml"
+        path.touch(0o600)
+        path.write_text(f"api-key: '{api_key}'\n")
+        return ["--config", str(path)], {}
 
     def command(self, launch: Launch) -> list[str]:
         """`sglang serve`, or `python -m sglang.launch_server`."""

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
+from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -21,6 +22,8 @@ class TrtLlm(BaseEngine):
     default_executable: ClassVar[str] = "trtllm-serve"
     version_at: ClassVar[tuple[str, str]] = ("/version", "version")
     typical_start_s: ClassVar[float] = 180.0
+    inherits: ClassVar[tuple[str, ...]] = ("TRTLLM_*", "TLLM_*", "TRT_LLM_*")
+    secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"Executor creation failed due to insufficient GPU memory", OutOfMemory),
         (r"\[TensorRT-LLM\].*out of memory|cudaMalloc.*out of memory", OutOfMemory),
@@ -53,7 +56,7 @@ class TrtLlm(BaseEngine):
     enable_chunked_prefill: bool | None = Field(
         default=None, description="split long prompts over several steps"
     )
-    num_postprocess_workers: Annotated[int, Field(ge=0)] | None = Field(
+    num_postprocess_workers: Annotated[int, Field(ge=0, le=65_536)] | None = Field(
         default=None, description="processes that detokenize and format responses; 0: none"
     )
     extra_llm_api_options: str | None = Field(

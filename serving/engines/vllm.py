@@ -7,6 +7,7 @@ from pydantic import Field
 
 from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
+from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -19,6 +20,9 @@ class Vllm(BaseEngine):
     default_executable: ClassVar[str] = "vllm"
     version_at: ClassVar[tuple[str, str]] = ("/version", "version")
     typical_start_s: ClassVar[float] = 60.0
+    api_key_variable: ClassVar[str] = "VLLM_API_KEY"
+    inherits: ClassVar[tuple[str, ...]] = ("VLLM_*", "RUNAI_STREAMER_*")
+    secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
     deaths: ClassVar[tuple[Death, ...]] = (
         (r"vllm( serve)?.*: error: ", BadFlags),
         (r"No available memory for the cache blocks", OutOfMemory),

@@ -2,13 +2,14 @@
 
     python -m serving.gpu.keeper '{"devices": ["0"], "limit_w": 500, "sm_clock_mhz": null}'
 
-Standard input is a pipe that the owner holds open. Standard output gets one JSON line when the GPUs are set
-(`{"set": {GPU: watts before}}` or `{"denied": why}`) and one when they are restored (`{"restored": …}` or
-`{"left": why}`). Forks twice, as `serving.process.supervise` does: Ray kills the direct children of a worker
-that exits, and this process must survive that.
+Standard input is a pipe that the owner holds open. Standard output gets JSON lines: `{"keeper": generation}`
+at once; `{"set": {GPU: watts before}}` or `{"denied": why}`; when they are restored `{"restored": …, "early":
+before the owner's end}` or `{"left": why}`. Forks twice, as `serving.process.supervise` does: Ray kills the
+direct children of a worker that exits, and this process must survive that.
 
-Power limits are read before they are changed, and written back. NVML does not report locked clocks: they are
-reset to the default.
+Power limits are read and recorded on disk before they are changed, and written back. What a keeper that was
+killed has left is restored first, by its record. NVML does not report locked clocks: they are reset to the
+default. With neither setting, this only restores.
 """
 
 import contextlib
@@ -16,13 +17,17 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from serving.errors import LaunchError
+from serving.gpu import record
+from serving.gpu.record import Original
+from serving.process.generation import generation
+from serving.process.locks import locked
 from serving.telemetry.nvml import handle, nvml_error, session
 
 LOCK_S, POLL_S = 30.0, 0.05
@@ -36,17 +41,18 @@ class DeniedError(Exception):
 @contextmanager
 def held(name: str) -> Iterator[None]:
     """One keeper per GPU: the next one reads the limit only once the last one has restored it."""
-    with socket.socket(socket.AF_UNIX) as lock:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                lock.bind(f"\0wattfront-gpu-{name}")
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise DeniedError(f"{name}: its settings are held by another trial") from None
-                time.sleep(POLL_S)
+    deadline = time.monotonic() + LOCK_S
+    try:
+        while (lock := locked(f"gpu-settings-{name.replace('/', '-')}")) is None:
+            if time.monotonic() > deadline:
+                raise DeniedError(f"{name}: its settings are held by another trial")
+            time.sleep(POLL_S)
+    except LaunchError as error:
+        raise DeniedError(str(error)) from error
+    try:
         yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
@@ -67,11 +73,62 @@ def kept(settings: dict[str, Any]) -> Iterator[dict[str, float]]:
         for name in sorted(names):
             stack.enter_context(held(name))
         for name, board in zip(names, boards, strict=True):
+            _recover(nvml, board, name)
+            stack.enter_context(_recorded(nvml, board, name, limit_w, clock_mhz))
             if limit_w is not None:
                 before[name] = stack.enter_context(_limited(nvml, board, name, limit_w))
             if clock_mhz is not None:
                 stack.enter_context(_locked(nvml, board, name, clock_mhz))
         yield before
+
+
+def _recover(nvml: Any, board: Any, name: str) -> None:
+    """Restores what a keeper that was killed has left. A limit that somebody changed since stays."""
+    left = record.load(name)
+    if left is not None:
+        what = f"{name}: settings that an earlier trial left"
+        if left.before_mw and nvml.nvmlDeviceGetPowerManagementLimit(board) == left.set_mw:
+            _set(
+                nvml,
+                what,
+                lambda: nvml.nvmlDeviceSetPowerManagementLimit(board, left.before_mw),
+            )
+        if left.clocks_locked:
+            _set(nvml, what, lambda: nvml.nvmlDeviceResetGpuLockedClocks(board))
+    record.drop(name)
+
+
+@contextmanager
+def _recorded(
+    nvml: Any, board: Any, name: str, limit_w: float | None, clock_mhz: int | None
+) -> Iterator[None]:
+    """Records what is about to be changed; the record stays if restoring it fails."""
+    if limit_w is None and clock_mhz is None:
+        yield
+        return
+    try:
+        before_mw = None
+        if limit_w is not None:
+            before_mw = nvml.nvmlDeviceGetPowerManagementLimit(board)
+        set_mw = None if limit_w is None else round(limit_w * 1000)
+        record.save(name, Original(before_mw, set_mw, clock_mhz is not None))
+    except nvml.NVMLError as error:
+        raise DeniedError(f"{name}: its power limit can't be read: {error}") from error
+    except OSError as error:
+        raise DeniedError(
+            f"{record.folder()}: {error.strerror}: its settings can't be recorded, so they are not changed: "
+            "set WATTFRONT_HOME to a folder of your own"
+        ) from error
+    restored = False
+    try:
+        yield
+        restored = True
+    except DeniedError:  # raised before the block, with everything as it was
+        restored = True
+        raise
+    finally:
+        if restored:
+            record.drop(name)
 
 
 @contextmanager
@@ -136,26 +193,29 @@ def stop_pipe() -> int:
     return stop
 
 
-def wait(stop: int) -> None:
-    """Waits until the owner closes its pipe, or SIGTERM."""
+def wait(stop: int) -> bool:
+    """Waits until the owner closes its pipe, or SIGTERM. Whether it was the owner."""
     while True:
         ready, _, _ = select.select([0, stop], [], [])
-        if stop in ready or not os.read(0, 4096):
-            return
+        if 0 in ready and not os.read(0, 4096):
+            return True
+        if stop in ready:
+            return False
 
 
 def keep(settings: dict[str, Any], stop: int) -> None:
     """Sets the GPUs, waits, restores them, and reports both."""
+    report({"keeper": generation(os.getpid())})
     try:
         with kept(settings) as before:
             report({"set": before})
-            wait(stop)
+            early = not wait(stop)
     except DeniedError as denied:
         report({"denied": str(denied)})
     except nvml_error() as error:
         report({"left": str(error)})
     else:
-        report({"restored": before})
+        report({"restored": before, "early": early})
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -14,19 +14,19 @@ from pathlib import Path
 
 from serving.errors import LaunchError
 from serving.process import supervise
+from serving.process.environ import inherited
+from serving.process.generation import generation, generations, pid_of
+from serving.process.leftovers import MARK, end, marked, new_mark
 
 SPAWN_TIMEOUT_S = 30.0
+PATIENCE_S = 6.0  # beyond the grace, for the guard to end a tree whose supervisor stands still
 POLL_S = 0.01
-
-
-# These belong to our own Python, or to Ray, which gives every worker OMP_NUM_THREADS=1: an engine must start
-# as it would from the command line that is shown for it.
-NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """A running engine. `supervisor`, `engine`: pids of the supervisor and of the engine's first process.
+    """A running engine. `supervisor`, `guard`, `engine`: pids of its supervisor, of the supervisor's guard, and
+    of the engine's first process.
 
     `generation`: identifies this start. `state`: the supervisor's file.
     """
@@ -35,6 +35,8 @@ class Supervised:
     engine: int
     generation: str
     state: Path
+    guard: int
+    started: frozenset[str]  # the generations of supervisor and guard
 
     def alive(self) -> bool:
         """Whether the engine's first process still runs: same pid, same start time, no zombie."""
@@ -50,39 +52,6 @@ class Supervised:
         return supervise.descendants(self.supervisor)
 
 
-def generation(pid: int) -> str | None:
-    """`PID-STARTTIME`, unique since boot; None if the process is dead or a zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else f"{pid}-{fields[19]}"
-
-
-def parent(pid: int) -> int | None:
-    """The parent's pid: of an engine's first process, its supervisor. None if the process is dead."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(stat[stat.rindex(")") + 2 :].split()[1])
-
-
-def generations(pids: Iterable[int]) -> frozenset[str]:
-    """The generations of those that are alive."""
-    return frozenset(filter(None, map(generation, pids)))
-
-
-def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """The part of our environment that engines inherit."""
-    return {
-        key: value
-        for key, value in environ.items()
-        if key not in NOT_INHERITED and not key.startswith("RAY_")
-    }
-
-
 @contextmanager
 def supervised(
     argv: Sequence[str],
@@ -91,11 +60,16 @@ def supervised(
     *,
     grace_s: float = 5.0,
     cores: Sequence[int] = (),
+    inherits: Iterable[str] = (),
+    mark: str = "",
 ) -> Iterator[Supervised]:
     """Runs `argv` for the length of a with block; no process of its tree is left after it.
 
-    `environ` overrides what it inherits; `cores`: it is pinned to these, if any. Raises LaunchError.
+    `inherits`: variables of ours that it gets, names or patterns; `environ` overrides them. `cores`: it is
+    pinned to these, if any. `mark`: identifies its processes; empty: a new one. Raises LaunchError, and at the
+    end EngineLeft if a process does not die.
     """
+    mark = mark or new_mark()
     with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
         state = Path(folder) / "state"
         read_end, write_end = os.pipe()
@@ -110,19 +84,36 @@ def supervised(
                     stdin=read_end,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={**inherited(os.environ), **environ},
+                    env={**inherited(os.environ, inherits), **environ, MARK: mark},
                     check=True,
+                    timeout=SPAWN_TIMEOUT_S,
                 )
-            except (OSError, subprocess.CalledProcessError) as error:
+            except (OSError, subprocess.SubprocessError) as error:
                 raise LaunchError(f"could not start the supervisor: {error}") from error
             finally:
                 os.close(read_end)
-            process = _read_state(state)
+            try:
+                process = _read_state(state)
+            except LaunchError:
+                end(lambda: marked(mark))
+                raise
             try:
                 yield process
             finally:
                 lifeline.close()
-                _join(process.supervisor, grace_s + supervise.KILL_S)
+                _end(process, mark, grace_s)
+
+
+def _end(process: Supervised, mark: str, grace_s: float) -> None:
+    """Waits until nothing of the engine is left; kills what its supervisor does not end. Raises EngineLeft."""
+    _join(process.guard, grace_s + PATIENCE_S)
+
+    def left() -> frozenset[str]:
+        ours = process.started & generations([process.guard, process.supervisor])
+        below = [each for root in ours for each in supervise.descendants(pid_of(root))]
+        return ours | generations(below) | marked(mark)
+
+    end(left)
 
 
 def _join(pid: int, timeout_s: float) -> None:
@@ -143,5 +134,7 @@ def _read_state(state: Path) -> Supervised:
         if time.monotonic() > deadline:
             raise LaunchError("the supervisor did not report within 30 s")
         time.sleep(POLL_S)
-    supervisor, engine = map(int, state.read_text().split())
-    return Supervised(supervisor, engine, generation(engine) or f"{engine}-gone", state)
+    supervisor, engine, guard = map(int, state.read_text().split())
+    started = generations([supervisor, guard])
+    known = generation(engine) or f"{engine}-gone"
+    return Supervised(supervisor, engine, known, state, guard, started)

@@ -1,6 +1,6 @@
-"""Kills what a killed owner leaves behind, by pid and start time. Also a script: standard library only.
+"""Ends what a killed owner leaves behind: processes, and their folder. Also a script: standard library only.
 
-    python -S -E reap.py PID-START…      (stdin: a pipe that the owner holds open)
+    python -S -E reap.py FOLDER PID-START…      (stdin: a pipe that the owner holds open)
 
 For grandchildren that can't run under a supervisor: Ray's agents take more than a minute to notice that the
 head node ended with its driver.
@@ -8,6 +8,7 @@ head node ended with its driver.
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,19 +18,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE_S, POLL_S = 2.0, 0.1
+INHERITED = ("PATH", "LD_LIBRARY_PATH")
 
 
 @contextmanager
-def reaped(generations: list[str]) -> Iterator[None]:
-    """Kills those of `generations` that are left PATIENCE_S after the block, or this process, ended."""
+def reaped(generations: list[str], folder: str) -> Iterator[None]:
+    """Kills those of `generations` that are left PATIENCE_S after the block, or this process, ended.
+
+    Then removes their folder.
+    """
     read_end, write_end = os.pipe()
     try:
         watcher = subprocess.Popen(
-            [sys.executable, "-S", "-E", __file__, *generations],
+            [sys.executable, "-S", "-E", __file__, folder, *generations],
             stdin=read_end,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env={name: os.environ[name] for name in INHERITED if name in os.environ},
         )
     finally:
         os.close(read_end)
@@ -49,12 +55,25 @@ def alive(generation: str) -> bool:
 
 
 def main() -> None:
-    """Waits for the end of standard input, then for the processes, and kills those that are left."""
+    """Waits for the end of standard input, then for the processes; kills those that are left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
+    folder, *generations = sys.argv[1:]
+    end(generations)
     deadline = time.monotonic() + PATIENCE_S
-    while left := [each for each in sys.argv[1:] if alive(each)]:
+    while Path(folder).exists():
+        # Their children may write for a moment longer.
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_S)
+
+
+def end(generations: list[str]) -> None:
+    """Waits for the processes, and kills those that are left after PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    while left := [each for each in generations if alive(each)]:
         if time.monotonic() > deadline:
             for each in left:
                 with contextlib.suppress(ProcessLookupError):

@@ -8,8 +8,11 @@ Forks twice, so that it is not a child of the owner: Ray kills the direct childr
 exits, and the supervisor must survive that. As a subreaper it inherits every orphan of the tree,
 however it daemonised. When the pipe closes (the owner closed it, or is dead by any signal), on
 SIGTERM, or when the command exits, the whole tree gets SIGTERM, and after GRACE_S seconds SIGKILL.
-STATE holds `SUPERVISOR ENGINE` (pids), and STATE.exit the exit code; once the pipe is closed nobody
-reads them, and they are removed with their folder.
+
+Its parent is a guard, a subreaper too: it inherits the tree of a supervisor that was killed, and ends
+it; it ends the tree of one that stands still after the pipe has closed. STATE holds `SUPERVISOR ENGINE
+GUARD` (pids), and STATE.exit the exit code; once the pipe is closed nobody reads them, and the guard
+removes them with their folder.
 """
 
 import contextlib
@@ -23,6 +26,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KILL_S, POLL_S = 30.0, 0.02
+SLOW_S = 3.0  # beyond the grace, after which a supervisor counts as standing still
 
 
 def descendants(root: int) -> list[int]:
@@ -60,7 +64,7 @@ def start(argv: list[str], log: Path, cores: str) -> int:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if cores:
             os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(out, 1)
@@ -122,14 +126,49 @@ def end(grace_s: float) -> None:
 
 
 def remove_state(state: Path) -> None:
-    """Removes the state file and its folder, in case the owner is dead and can't."""
+    """Removes the state files and their folder, in case the owner is dead and can't."""
     with contextlib.suppress(OSError):
-        state.unlink()
+        state.unlink(missing_ok=True)
+        state.with_name(state.name + ".exit").unlink(missing_ok=True)
         state.parent.rmdir()
 
 
+def supervise(argv: list[str], state: Path, log: Path, grace_s: float, cores: str) -> None:
+    """Starts the command, waits, and ends its tree."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    guard = os.getppid()
+    engine = start(argv, log, cores)
+    write(state, f"{os.getpid()} {engine} {guard}")
+    code = wait(engine)
+    if code is not None:
+        write(state.with_name(state.name + ".exit"), str(code))
+    end(grace_s)
+    if os.getppid() == guard:  # it may stand still
+        os.kill(guard, signal.SIGCONT)
+
+
+def guard(supervisor: int, state: Path, grace_s: float) -> None:
+    """Waits for the end of the supervisor, and ends what it leaves; and waits for the end of the owner."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    exited = os.pidfd_open(supervisor)
+    deadline = float("inf")
+    while (rest_s := deadline - time.monotonic()) > 0:
+        wanted = [exited] if deadline < float("inf") else [exited, 0]
+        ready, _, _ = select.select(wanted, [], [], min(rest_s, 3600.0))
+        if exited in ready:
+            break
+        if 0 in ready and not os.read(0, 4096):
+            os.kill(supervisor, signal.SIGCONT)
+            deadline = time.monotonic() + grace_s + SLOW_S
+    end(grace_s if deadline == float("inf") else 0.0)
+    while os.read(0, 4096):
+        pass
+    remove_state(state)
+
+
 def main() -> None:
-    """Detaches, starts the command, waits, and ends its tree."""
+    """Detaches, and becomes the guard; its child becomes the supervisor."""
     state, log = Path(sys.argv[1]), Path(sys.argv[2])
     grace_s, cores = float(sys.argv[3]), sys.argv[4]
     argv = sys.argv[sys.argv.index("--") + 1 :]
@@ -139,14 +178,11 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    engine = start(argv, log, cores)
-    write(state, f"{os.getpid()} {engine}")
-    code = wait(engine)
-    if code is not None:
-        write(state.with_name(state.name + ".exit"), str(code))
-    end(grace_s)
-    if code is None:
-        remove_state(state)
+    supervisor = os.fork()
+    if supervisor:
+        guard(supervisor, state, grace_s)
+    else:
+        supervise(argv, state, log, grace_s, cores)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ static double power_mw(Draw *d, double at) {
 
 R nvmlInitWithFlags(unsigned flags) {
   if (!state) {
-    int file = open(getenv("FAKE_NVML"), O_RDWR);
+    int file = open(getenv("WATTFRONT_FAKE_NVML"), O_RDWR);
     if (file < 0) return 9;
     state = mmap(0, sizeof(State), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);

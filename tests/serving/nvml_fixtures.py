@@ -26,7 +26,7 @@ def old_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     path = tmp_path / "nvml"
-    monkeypatch.setenv("FAKE_NVML", str(path))
+    monkeypatch.setenv("WATTFRONT_FAKE_NVML", str(path))
     return shared_state(path)
 
 

@@ -8,13 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray import serve
 
 from serving.deployment import SlotApplication
 from serving.engines import LlamaCpp
-from serving.errors import EngineExited, EngineRestarted, OutOfMemory, ServingError
+from serving.errors import (
+    DeployFailed,
+    EngineExited,
+    EngineRestarted,
+    LaunchError,
+    OutOfMemory,
+    ServingError,
+)
 from serving.launch import LaunchSpec
 from serving.probe import listening
 from serving.topology import Model, Topology
@@ -89,9 +97,14 @@ def test_a_trial_after_another_in_one_slot(
 
 def test_a_slot_reports_its_gpus_before_an_engine_runs(application: SlotApplication) -> None:
     node = ray.get_runtime_context().get_node_id()
-    with SlotApplication(node, Topology(tensor_parallel=2), Owner.remote()) as pair:
+    with SlotApplication(node, Topology(tensor_parallel=2), Owner.remote(), ("0", "1")) as pair:
         assert pair.devices() == ("0", "1")
     assert application.devices() == ()
+    with (
+        SlotApplication(node, Topology(tensor_parallel=2), Owner.remote(), ("0",)) as few,
+        pytest.raises(LaunchError, match="needs 2 GPUs, but Ray gave its slot 1"),
+    ):
+        few.devices()
 
 
 @pytest.mark.parametrize(("mode", "failure"), [("crash", EngineExited), ("oom", OutOfMemory)])
@@ -175,6 +188,54 @@ def test_a_start_ends_with_a_killed_owner(pids: Path, leftovers: Leftovers, tmp_
     gone_within(15, application.name)
 
 
+def test_a_deployment_that_never_answers_is_a_failure(
+    pids: Path, leftovers: Leftovers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.deployment.application.DEPLOY_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("serving.deployment.application.DELETE_TIMEOUT_S", 2.0)
+    owner = Owner.remote()
+    application, controller = applied(owner), process_named("ray::ServeController")
+    controller.suspend()
+    try:
+        with (
+            pytest.raises(DeployFailed, match="no answer within 2 s"),
+            application.engine(spec(pids, tmp_path)),
+        ):
+            pass
+    finally:
+        controller.resume()
+    ray.kill(owner)
+    assert leftovers(0) == []
+    gone_within(60, application.name)
+
+
+def test_a_replica_that_stands_still_is_a_failure_and_leaves_no_engine(
+    pids: Path, leftovers: Leftovers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers neither whether its engine runs nor that it stopped it: the slot ends the engine itself."""
+    monkeypatch.setattr("serving.deployment.application.CALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("serving.deployment.application.STOP_TIMEOUT_S", 2.0)
+    application = applied(Owner.remote())
+
+    def stop_replica(engine: int) -> None:
+        wait_for(pids, 2)
+        os.kill(replica_of(engine), signal.SIGSTOP)
+
+    with application.engine(spec(pids, tmp_path)) as endpoint:
+        stop_replica(endpoint.pid)
+        with pytest.raises(EngineRestarted, match="did not answer"):
+            application.confirm(endpoint)
+    assert leftovers(0) == []
+    gone_within(60, application.name)
+
+
+def process_named(name: str) -> psutil.Process:
+    (found,) = {
+        each for each in psutil.Process().children(recursive=True) if name in each.cmdline()
+    }
+    return found
+
+
 def gone_within(seconds: float, name: str) -> None:
     deadline = time.monotonic() + seconds
     while name in serve.status().applications:
@@ -201,7 +262,8 @@ def replica_of(engine: int) -> int:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != supervisor:
             try:
-                if any(fd.readlink() == pipe for fd in (entry / "fd").iterdir()):
+                fds = [fd for fd in (entry / "fd").iterdir() if fd.readlink() == pipe]
+                if any(fd.lstat().st_mode & 0o200 for fd in fds):  # open for writing
                     return int(entry.name)
             except OSError:
                 continue

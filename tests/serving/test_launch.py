@@ -16,6 +16,7 @@ import pytest
 
 from serving import probe
 from serving.engines import Engine, External, LlamaCpp, Nim, Vllm
+from serving.engines.ready import PortTaken
 from serving.errors import (
     BadFlags,
     EngineExited,
@@ -26,7 +27,7 @@ from serving.errors import (
     StartTimeout,
     Unhealthy,
 )
-from serving.launch import LaunchSpec, PortTaken, Running, launched, plan_command, shell_command
+from serving.launch import LaunchSpec, Running, launched, plan_command, shell_command
 from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, stub_environ
 
@@ -309,15 +310,20 @@ def test_the_command_as_typed_is_the_command_that_ran(
     assert f"STUB_PIDS={pids}" in words
 
 
-def test_an_engine_inherits_nothing_of_our_python_nor_of_ray(
+def test_an_engine_inherits_what_it_needs_by_name(
     model: Model, pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PYTHONPATH", "OMP_NUM_THREADS", "RAY_JOB_ID", "THEIRS"):
+    needed, passed = {"LC_TIME", "NCCL_DEBUG", "LLAMA_ARG_POLL"}, {"MY_TOKEN", "SITE"}
+    others = {"PYTHONPATH", "OMP_NUM_THREADS", "RAY_JOB_ID", "THEIRS", "HF_TOKEN", "AWS_PROFILE"}
+    for name in needed | passed | others:
         monkeypatch.setenv(name, "7")
-    with started(stub(pids), model, log=tmp_path / "new" / "log") as running:
+    engine = stub(pids, env_passthrough=tuple(passed))
+    with started(engine, model, log=tmp_path / "new" / "log") as running:
         environ = Path(f"/proc/{running.endpoint.pid}/environ").read_text().split("\0")
-    assert "THEIRS=7" in environ
-    assert not [line for line in environ if line.startswith(("PYTHONPATH", "OMP_", "RAY_"))]
+        assert not passed & {name for name, _ in running.endpoint.environ}
+        assert (tmp_path / "new" / "log").stat().st_mode & 0o077 == 0
+    set_to_7 = {line.removesuffix("=7") for line in environ if line.endswith("=7")}
+    assert set_to_7 & (needed | passed | others) == needed | passed
 
 
 def test_a_plan_needs_nothing_but_the_port() -> None:

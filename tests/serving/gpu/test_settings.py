@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import PowerCapDenied, PowerCapLeft
+from serving.errors import PowerCapDenied, PowerCapLeft, PowerCapLost
+from serving.gpu.record import Original, load, recorded, save
 from serving.gpu.settings import gpus_set
 from tests.serving.fake_nvml import LOST, NO_PERMISSION, NOT_LOADED, State
 
@@ -31,8 +32,9 @@ OWNER = """
 
 
 @pytest.fixture
-def gpus(state: State, library: Path, monkeypatch: pytest.MonkeyPatch) -> State:
+def gpus(state: State, library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
     return state
 
 
@@ -100,10 +102,11 @@ def test_a_keeper_that_is_terminated_restores_first_and_is_noticed(gpus: State) 
         assert becomes(gpus, [(700_000, 0)] * 2)
 
     with (
-        pytest.raises(PowerCapDenied, match="did not hold until the end"),
+        pytest.raises(PowerCapLost, match="did not hold until the end"),
         gpus_set(["0"], 400.0, None),
     ):
         end_keeper()
+    assert not recorded()
 
 
 def test_without_permission_nothing_is_set_and_the_error_says_what_is_needed(gpus: State) -> None:
@@ -139,19 +142,79 @@ def test_a_failed_restore_has_the_command_that_restores_by_hand(gpus: State) -> 
     gpus.gpus[0].set_rc = 0
 
 
-@pytest.mark.parametrize(
-    ("limit_w", "clock_mhz", "said"),
-    [
-        (400.0, None, r"its keeper died.*by hand: nvidia-smi -i GPU-00000000 -pl 700$"),
-        (400.0, 1500, r"-i GPU-00000000 -pl 700; nvidia-smi -i GPU-00000000 -rgc$"),
-        (None, 1500, r"by hand: nvidia-smi -i 0 -rgc$"),
-    ],
-)
-def test_a_keeper_that_is_killed_is_noticed(
-    gpus: State, limit_w: float | None, clock_mhz: int | None, said: str
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(("limit_w", "clock_mhz"), [(400.0, None), (400.0, 1500), (None, 1500)])
+def test_what_a_killed_keeper_has_set_is_restored_at_the_end_of_its_trial(
+    gpus: State,
+    how: signal.Signals,
+    limit_w: float | None,
+    clock_mhz: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(PowerCapLeft, match=said), gpus_set(["0"], limit_w, clock_mhz):
-        os.kill(_keeper(), signal.SIGKILL)
+    """One that stands still too. The trial fails: nobody watched its settings."""
+
+    def end_keeper() -> None:
+        os.kill(_keeper(), how)
+        if how == signal.SIGSTOP:
+            monkeypatch.setattr("serving.gpu.settings.ANSWER_S", 5.0)
+
+    with (
+        pytest.raises(PowerCapLost, match="did not hold until the end"),
+        gpus_set(["0"], limit_w, clock_mhz),
+    ):
+        end_keeper()
+    assert settings(gpus) == [(700_000, 0)] * 2
+    assert not recorded()
+
+
+@pytest.mark.parametrize(
+    ("limit_w", "clock_mhz", "during"),
+    [(300.0, None, (300_000, 0)), (None, None, (700_000, 0)), (None, 1200, (700_000, 1200))],
+)
+def test_the_next_trial_takes_nothing_that_a_killed_keeper_left_for_the_machine_s_own(
+    gpus: State, limit_w: float | None, clock_mhz: int | None, during: tuple[int, int]
+) -> None:
+    """Keeper and owner are killed at once; also a trial without settings of its own restores."""
+    with setting_owner() as owner:
+        keeper = _keeper()
+        os.kill(keeper, signal.SIGSTOP)
+        owner.kill()
+        os.kill(keeper, signal.SIGKILL)
+    assert settings(gpus) == [(450_000, 1500)] * 2
+    with gpus_set(["0", "1"], limit_w, clock_mhz):
+        assert settings(gpus) == [during] * 2
+    assert settings(gpus) == [(700_000, 0)] * 2
+    assert not recorded()
+
+
+def test_a_limit_that_somebody_set_since_is_left_alone(gpus: State) -> None:
+    with setting_owner() as owner:
+        keeper = _keeper()
+        os.kill(keeper, signal.SIGSTOP)
+        owner.kill()
+        os.kill(keeper, signal.SIGKILL)
+    gpus.gpus[0].limit_mw = 600_000
+    with gpus_set(["0"], 300.0, None):
+        pass
+    assert settings(gpus)[0] == (600_000, 0)
+
+
+def test_a_record_of_another_boot_or_a_broken_one_says_nothing(
+    gpus: State, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    uuid = "GPU-00000000"
+    save(uuid, Original(650_000, 700_000, clocks_locked=False))
+    path = tmp_path / "home" / "gpus" / f"{uuid}.json"
+    assert load(uuid) == Original(650_000, 700_000, clocks_locked=False)
+    assert path.stat().st_mode & 0o777 == 0o600
+    whole = path.read_text()
+    for broken in (whole[:20], "", "[]", whole.replace("650000", '"x"'), whole.replace("-", "0")):
+        path.write_text(broken)
+        assert load(uuid) is None
+        assert not recorded()
+    with gpus_set(["0"], 300.0, None):
+        pass
+    assert settings(gpus)[0] == (700_000, 0)
 
 
 def test_clocks_alone_are_set_and_restored(gpus: State) -> None:
@@ -160,8 +223,11 @@ def test_clocks_alone_are_set_and_restored(gpus: State) -> None:
     assert settings(gpus) == [(700_000, 0)] * 2
 
 
-def test_nothing_is_changed_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_changed_without_a_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Not even a library is loaded."""
+    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path))
     monkeypatch.setenv("LD_LIBRARY_PATH", "/nowhere")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with gpus_set(["0"], None, None), gpus_set([], 400.0, 1000):
@@ -170,7 +236,7 @@ def test_nothing_is_changed_without_a_request(monkeypatch: pytest.MonkeyPatch) -
 
 def _keeper() -> int:
     """The only one that has this test's state in its environment."""
-    mine = f"FAKE_NVML={os.environ['FAKE_NVML']}".encode()
+    mine = f"WATTFRONT_FAKE_NVML={os.environ['WATTFRONT_FAKE_NVML']}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:

@@ -83,6 +83,19 @@ def test_an_error_has_the_command_that_installs(home: Path) -> None:
         environments.install("nope")
 
 
+def test_an_installed_llama_server_is_that_of_this_version(home: Path) -> None:
+    folder = environments.folder("llamacpp")
+    script = folder / "bin" / "llama-server"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/an/older/one\n")
+    (folder / environments.MARKER).write_text(environments.RECIPES["llamacpp"].version)
+    assert environments.locate("llamacpp", "llama-server") == script
+    assert script.read_text().startswith(f"#!{script.with_name('python')}\n")
+    assert "LLAMA_API_KEY" in script.read_text()
+    assert script.stat().st_mode & 0o111
+    assert list(script.parent.iterdir()) == [script]
+
+
 @pytest.mark.process
 def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
     with ThreadPoolExecutor(2) as pool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.process import cores
 from serving.process.cores import reserved
+from serving.process.locks import private_folder
 
 ALL = len(os.sched_getaffinity(0))
 HOLD = """
@@ -27,7 +27,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the folder that studies on this machine are using."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    assert cores.folder().parent == tmp_path
+    assert private_folder().parent == tmp_path
 
 
 def test_each_gets_its_own_until_none_is_left() -> None:

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from serving.errors import LaunchError
+from serving.errors import EngineLeft, LaunchError
 from serving.probe import free_port, holders, listening
-from serving.process.process import generation, supervised
+from serving.process.generation import generation, parent
+from serving.process.leftovers import end, sweep
+from serving.process.process import Supervised, supervised
 from tests.serving.conftest import STUB, runs, stub_environ, wait_for
 
 pytestmark = pytest.mark.process
@@ -65,21 +68,94 @@ def test_an_owner_that_is_killed_leaves_nothing(
         assert not listening(port)
 
 
-def test_an_engine_ends_with_its_killed_supervisor(
+@contextmanager
+def stub(pids: Path, tmp_path: Path) -> Iterator[Supervised]:
+    """A stub engine of two processes; the second is in a session of its own and ignores SIGTERM."""
+    with supervised(
+        [sys.executable, str(STUB)], stub_environ(pids), tmp_path / "log", grace_s=0.3
+    ) as process:
+        wait_for(pids, 2)
+        yield process
+
+
+@pytest.mark.parametrize("killed", [("supervisor",), ("guard",), ("guard", "supervisor")])
+def test_nothing_outlives_the_block_whoever_of_its_watchers_is_killed(
+    killed: tuple[str, ...], pids: Path, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    with stub(pids, tmp_path) as process:
+        for each in killed:
+            os.kill(getattr(process, each), signal.SIGKILL)
+        while "supervisor" in killed and process.alive():
+            pass
+        assert process.alive() == ("supervisor" not in killed)
+    assert leftovers(0) == []
+    assert not any(runs(pid) for pid in (process.supervisor, process.guard))
+
+
+@pytest.mark.parametrize("stopped", [("supervisor",), ("guard",), ("guard", "supervisor")])
+def test_nothing_outlives_the_block_whoever_of_its_watchers_stands_still(
+    stopped: tuple[str, ...],
+    pids: Path,
+    leftovers: Leftovers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serving.process.process.PATIENCE_S", 0.5)
+    with stub(pids, tmp_path) as process:
+        for each in stopped:
+            os.kill(getattr(process, each), signal.SIGSTOP)
+        assert process.alive()
+    assert leftovers(0) == []
+    assert not any(runs(pid) for pid in (process.supervisor, process.guard))
+
+
+def test_the_guard_ends_what_a_killed_supervisor_leaves_while_the_owner_lives(
     pids: Path, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    with supervised([sys.executable, str(STUB)], stub_environ(pids), tmp_path / "log") as process:
-        engine, *_ = process.tree()
-        wait_for(pids, 2)
+    """Also what has dropped its environment."""
+    script = "import os, sys; os.setsid(); os.execve(sys.argv[1], sys.argv[1:], {})"
+    sleeper = ["import subprocess, sys, time; from pathlib import Path",
+               f"child = subprocess.Popen([sys.executable, '-c', {script!r}, '/bin/sleep', '600'])",
+               f"Path({str(pids)!r}, str(child.pid)).touch(); time.sleep(600)"]  # fmt: skip
+    argv = [sys.executable, "-c", "\n".join(sleeper)]
+    with supervised(argv, {}, tmp_path / "log", grace_s=0.3) as process:
+        wait_for(pids, 1)
         os.kill(process.supervisor, signal.SIGKILL)
-        while runs(engine):
-            pass
-        assert not process.alive()
-    stubborn = [pid for pid in leftovers(0) if pid != engine]
-    for pid in (
-        stubborn
-    ):  # nobody is left who could: kill -9 of the supervisor itself is beyond its promise
-        os.kill(pid, signal.SIGKILL)
+        assert leftovers(20) == []
+
+
+def test_a_sweep_ends_what_is_left_when_owner_supervisor_and_guard_are_killed(
+    pids: Path, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    script = textwrap.dedent(OWNER).format(stub=str(STUB))
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(pids), str(tmp_path / "log"), str(free_port())],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as owner:
+        assert owner.stdout is not None
+        engine = int(owner.stdout.readline())
+        wait_for(pids, 2)
+        supervisor = parent(engine)
+        assert supervisor is not None
+        guard = parent(supervisor)
+        assert guard is not None
+        sweep()
+        assert runs(engine)  # its owner lives
+        for pid in (guard, supervisor, owner.pid):
+            os.kill(pid, signal.SIGSTOP)
+        for pid in (guard, supervisor, owner.pid):
+            os.kill(pid, signal.SIGKILL)
+    assert len(leftovers(0)) >= 1
+    sweep()
+    assert leftovers(0) == []
+
+
+def test_a_process_that_no_signal_ends_is_an_error_with_its_pid(tmp_path: Path) -> None:
+    """The kernel keeps a process whose driver hangs: here one that `end` may not kill stands for it."""
+    with pytest.raises(EngineLeft, match=r"after SIGKILL still running: 1 \("):
+        end(lambda: ["1-0"], within_s=0.1)  # never the start time of process 1: it gets no signal
 
 
 def test_an_engine_that_dies_leaves_its_code_and_no_children(

@@ -1,14 +1,17 @@
 """Counters over time: interpolation against arithmetic, and a meter on a source that comes and goes."""
 
 import itertools
+import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.telemetry.meter import Sample, metered
+from serving.telemetry.base import Reading
+from serving.telemetry.meter import Sample, metered, power_metered
 from serving.telemetry.trace import CounterTrace
 
 
@@ -75,3 +78,27 @@ def test_a_source_that_never_answers_leaves_no_trace() -> None:
     with metered(lambda: None, "test", every_s=0.01) as meter:
         pass
     assert meter.trace() is None
+
+
+@pytest.mark.parametrize("hangs_at", [0, 1])
+def test_a_source_that_hangs_does_not_stop_the_block(
+    hangs_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the block, or in it; the trace says so."""
+    monkeypatch.setattr("serving.telemetry.meter.ANSWER_S", 0.2)
+    released, reading, count = threading.Event(), threading.Event(), itertools.count()
+
+    class Hanging:
+        kind, power_kind = "nvml", "instant"
+        every_s, gap_s, devices = 0.01, 1.0, ()
+
+        def read(self) -> list[Reading]:
+            if next(count) >= hangs_at:
+                reading.set()
+                released.wait()
+            return []
+
+    with power_metered("nvml", frozenset(), nullcontext(Hanging())) as recorder:  # type: ignore[arg-type]
+        assert reading.wait(60)
+    released.set()
+    assert recorder.trace().absent_because == "nvml did not answer within 0.2 s"

@@ -1,0 +1,205 @@
+"""A slot's application as its trials see it: every call to Serve has a deadline."""
+
+import contextlib
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from serving.deployment.replica import EngineReplica
+from serving.endpoint import Endpoint
+from serving.errors import DeployFailed, EngineRestarted, LaunchError, ServingError
+from serving.launch import LaunchSpec
+from serving.process.leftovers import end, marked, new_mark
+from serving.process.within import within
+from serving.topology import Topology
+
+CALL_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+DEPLOY_TIMEOUT_S = 180.0
+SAY_AFTER_S = 15.0
+DELETE_TIMEOUT_S = 90.0
+_RAY_NOISE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def devices_of_actor() -> tuple[str, ...]:
+    """The GPUs that Ray gave to this actor, as CUDA_VISIBLE_DEVICES names them."""
+    import ray
+
+    return tuple(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", ())))
+
+
+class SlotApplication:
+    """The Serve application of one slot, seen from the trial. Use as a context manager.
+
+    `owner`: the actor that holds the devices in Ray, `devices` its GPUs. The replica itself reserves nothing:
+    it can't live in the placement group of a Tune trial, and would be counted beside it.
+    """
+
+    def __init__(
+        self,
+        node_id: str,
+        topology: Topology,
+        owner: Any,
+        devices: tuple[str, ...] = (),
+        prefix: str = "wattfront",
+    ) -> None:
+        self.name = f"{prefix}-{uuid.uuid4().hex[:12]}"
+        self._node_id, self._topology, self._owner = node_id, topology, owner
+        self._devices = devices
+        self._handle: Any = None
+        self._wait: tuple[str, float, float] | None = None
+
+    def __enter__(self) -> "SlotApplication":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.delete()
+
+    @property
+    def waits(self) -> str:
+        """What it has waited for, how long, and when it gives up; empty before SAY_AFTER_S. For any thread."""
+        what, since, at_most_s = self._wait or ("", inf, 0.0)
+        waited_s = time.monotonic() - since
+        if waited_s < SAY_AFTER_S:
+            return ""
+        return f"{what} for {waited_s:.0f} s; it gives up after {at_most_s:.0f} s"
+
+    def devices(self) -> tuple[str, ...]:
+        """The GPUs that engines get, as CUDA_VISIBLE_DEVICES names them. Raises ServingError."""
+        if len(self._devices) != (count := self._topology.gpus):
+            raise LaunchError(
+                f"the trial needs {count} GPUs, but Ray gave its slot {len(self._devices)}"
+            )
+        return self._devices
+
+    @contextmanager
+    def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
+        """An engine for the length of a with block. Raises ServingError.
+
+        A replica that can't stop its engine is deleted with it: the next trial gets a new one. Whatever the
+        replica says, no process of the engine is left after the block, or EngineLeft is raised.
+        """
+        devices, spec = self.devices(), replace(spec, mark=new_mark())
+        handle = self._handle = self._handle or self._deploy()
+        deadline_s = spec.engine.start_timeout_s + CALL_TIMEOUT_S
+        try:
+            try:
+                endpoint: Endpoint = _answer(handle.start.remote(spec, devices), deadline_s)
+            except EngineRestarted:
+                self.delete()
+                raise
+            try:
+                yield endpoint
+            finally:
+                if self._handle is not None:
+                    self._stop(handle, spec.engine.stop_grace_s + STOP_TIMEOUT_S)
+        finally:
+            end(lambda: marked(spec.mark))
+
+    def confirm(self, endpoint: Endpoint) -> None:
+        """Raises ServingError unless the engine behind `endpoint` is still the process that was started."""
+        _answer(self._handle.confirm.remote(endpoint.generation), CALL_TIMEOUT_S)
+
+    def delete(self) -> None:
+        """Deletes the application and its engine; the next call deploys a new one."""
+        if self._handle is not None:
+            self._handle = None
+            with self._waiting("for Ray Serve to delete a replica", DELETE_TIMEOUT_S):
+                delete_application(self.name)
+
+    @contextmanager
+    def _waiting(self, what: str, at_most_s: float) -> Iterator[None]:
+        before, self._wait = self._wait, (what, time.monotonic(), at_most_s)
+        try:
+            yield
+        finally:
+            self._wait = before
+
+    def _stop(self, handle: Any, timeout_s: float) -> None:
+        try:
+            with self._waiting("for its engine to stop", timeout_s):
+                _answer(handle.stop.remote(), timeout_s)
+        except ServingError:
+            self.delete()
+
+    def _deploy(self) -> Any:
+        from ray import serve
+
+        deployment: Any = serve.deployment(
+            EngineReplica,
+            name="engine",
+            num_replicas=1,
+            max_ongoing_requests=8,
+            max_constructor_retry_count=1,
+            graceful_shutdown_timeout_s=15,
+            graceful_shutdown_wait_loop_s=0.05,
+            health_check_period_s=1,
+            ray_actor_options={
+                "num_gpus": 0,
+                "num_cpus": 0,
+                "label_selector": {"ray.io/node-id": self._node_id},
+            },
+            logging_config={"log_level": "ERROR", "enable_access_log": False},
+        )
+        from ray.exceptions import RayError
+
+        bound = deployment.bind(self._owner)
+        try:
+            with self._waiting("for Ray Serve to deploy a replica", DEPLOY_TIMEOUT_S):
+                return within(
+                    DEPLOY_TIMEOUT_S, lambda: serve.run(bound, name=self.name, route_prefix=None)
+                )
+        except (RuntimeError, TimeoutError, RayError) as error:
+            delete_application(self.name)
+            raise DeployFailed(f"Ray Serve could not deploy {self.name}: {_line(error)}") from error
+
+
+def _answer(response: Any, timeout_s: float) -> Any:
+    """The result of a handle call. Raises ServingError: what the replica returned, or that it is dead."""
+    from ray.exceptions import RayError, RayTaskError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        result = response.result(timeout_s=timeout_s)
+    except RayTaskError as error:  # an exception of the replica, which is alive
+        raise LaunchError(f"the engine can't be started: {_line(error.cause or error)}") from error
+    except (RayError, RayServeException, TimeoutError) as error:
+        raise EngineRestarted(f"the Serve replica did not answer: {_line(error)}") from error
+    if isinstance(result, ServingError):
+        raise result
+    return result
+
+
+def _line(error: BaseException) -> str:
+    """The first line, without the colours and process names that Ray puts into it."""
+    lines = [_RAY_NOISE.sub("", line).strip() for line in str(error).splitlines()]
+    said = next(filter(None, lines), "")
+    plain = isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("ray.")
+    return said if said and plain else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def start_serve() -> None:
+    """Starts Serve without proxies: traffic goes to the engines' own ports. Called once, by the driver."""
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+
+
+def delete_application(name: str) -> None:
+    """Idempotent; returns when the application has no replica left, or Serve does not answer.
+
+    Its replica ends with its owner in any case.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    with contextlib.suppress(RayServeException, RayError, TimeoutError):
+        within(DELETE_TIMEOUT_S, lambda: serve.delete(name))
