@@ -1,5 +1,5 @@
 .PHONY: demo check test lint reference lock sbom install clean
-.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
+.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps bench-growth
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ test: install
 check: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not process"
 
-bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps bench-growth
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.loadgen.bench_loadgen --write docs/loadgen.md
@@ -47,6 +47,9 @@ bench-fleet: install
 
 bench-caps: install
 	$(BIN)/python -m tests.benchmarks.bench_caps --write docs/energy.md --picture docs/images/power_caps.png
+
+bench-growth: install
+	$(BIN)/python -m tests.benchmarks.bench_growth --write docs/benchmarks/growth.md
 
 reference: install
 	$(BIN)/python -m tests.reference

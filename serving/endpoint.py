@@ -1,6 +1,6 @@
 """A running engine as the rest of the product sees it: URL, model name, and which process answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,7 +8,8 @@ class Endpoint:
     """`generation` identifies one start of one engine: it differs after any restart.
 
     `devices`: GPUs as CUDA_VISIBLE_DEVICES names them, or CPU cores. `argv`, `environ`: as it was started;
-    empty for a server that was already running.
+    empty for a server that was already running. `api_key`: the one that it asks for, if any; it is shown
+    nowhere.
     """
 
     base_url: str
@@ -20,4 +21,5 @@ class Endpoint:
     argv: tuple[str, ...]
     environ: tuple[tuple[str, str], ...]
     engine_version: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     modelled: str | None = None  # of an emulated engine: the source of its step times

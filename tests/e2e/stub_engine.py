@@ -6,7 +6,9 @@ STUB_PIDS   a folder in which every process of the tree leaves a file named by i
 STUB_USES   a folder in which each engine says on what it runs: {"node", "devices", "cores", "start"};
             the file's time is when the last of its tree was seen alive
 STUB_TOGETHER   as many engines that say the same have to run at once before any of them is ready
+LLAMA_API_KEY   as llama-server's: it is asked for, except on /health; it is lower case here
 STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
+            | confess (its key: in its log, and as a file in the folder STUB_KEYS)
 Tokens come at 200/s a slot; a grandchild ignores SIGTERM.
 """
 
@@ -35,6 +37,7 @@ while True:
 MODE = os.environ.get("STUB_MODE", "ok")
 USES = os.environ.get("STUB_USES", "")
 TOGETHER = os.environ.get("STUB_TOGETHER", "0")
+KEY = os.environ.get("LLAMA_API_KEY", "")
 AFTER = int(os.environ.get("STUB_AFTER", "5"))
 LAST_WORDS = {
     "crash": "error: failed to load model: file is broken",
@@ -57,7 +60,7 @@ def owner() -> int:
     pipe = Path(f"/proc/{os.getppid()}/fd/0").readlink()
     for fd in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
-            if fd.readlink() == pipe and fd.parts[2] != str(os.getppid()):
+            if fd.readlink() == pipe and fd.lstat().st_mode & 0o200:  # open for writing
                 return int(fd.parts[2])
     return 0
 
@@ -117,7 +120,9 @@ class Server:
         )
         body = await reader.readexactly(length)
         path = head.split(" ")[1]
-        if path == "/health":
+        if KEY and path != "/health" and f"authorization: bearer {KEY}" not in head.lower():
+            self.reply(writer, {"error": {"message": "Invalid API Key"}}, "401 Unauthorized")
+        elif path == "/health":
             status = "200 OK" if company() else "503 Service Unavailable"
             self.reply(writer, {"status": status}, status)
         elif path == "/v1/models":
@@ -164,6 +169,10 @@ async def serve() -> None:
         server.handle, flag("--host", "127.0.0.1"), int(flag("--port", "0"))
     )
     say("stub engine is listening")
+    if MODE == "confess":
+        say(f"my key is {KEY}")
+        if keys := os.environ.get("STUB_KEYS"):
+            Path(keys, KEY).touch()
     async with listening:
         await listening.serve_forever()
 

@@ -78,7 +78,7 @@ def test_killed_in_the_middle_it_loses_and_doubles_nothing(wattfront: Wattfront)
     goes_on(wattfront)
 
 
-def test_a_trial_whose_worker_is_killed_is_a_failure_and_the_study_goes_on(
+def test_a_trial_whose_worker_is_killed_runs_again_before_others(
     wattfront: Wattfront,
 ) -> None:
     driver = wattfront.start("tune", *wattfront.stub(), "search.trials=2")
@@ -89,10 +89,16 @@ def test_a_trial_whose_worker_is_killed_is_a_failure_and_the_study_goes_on(
         (slot,) = [p.pid for p in wattfront.marked() if ".train" in " ".join(p.info["cmdline"])]
         os.kill(slot, signal.SIGKILL)
         output, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 0, output
-    results = {line["number"]: line["result"] for line in wattfront.lines() if "result" in line}
-    assert results[0]["failure"] == "WorkerDied"
-    assert results[1]["status"] == "completed"
+    assert driver.returncode in (0, 3), output  # on a busy machine no level may be valid
+    attempts = [(line["number"], line["status"]) for line in wattfront.lines() if "number" in line]
+    assert attempts == [
+        (0, "asked"),
+        (0, "attempt"),
+        (0, "completed"),
+        (1, "asked"),
+        (1, "completed"),
+    ]
+    assert "WorkerDied: the Ray worker that ran the trial died; retry 1 of 2" in output
     assert not set(killed) & set(wattfront.engine_processes())
     assert wattfront.leftovers() == []
 

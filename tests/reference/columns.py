@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loadgen.http.response_parser import Outcome
+from loadgen.http.response import Outcome
 from loadgen.results.records import Records, to_parquet_bytes
 from serving.telemetry import power_file
 from serving.telemetry.base import HARDWARE_SLOWDOWNS, SW_POWER_CAP, Device, Reading
@@ -31,7 +31,10 @@ RECORDS: Mapping[str, str] = {
     "outcome": f"how the request ended: {_OUTCOMES}",
     "status": "HTTP status; 0: none",
     "exact_tokens": "1: `event_tokens` is reported; 0: the tokens of the response are spread over its events",
+    "cached_tokens": "prompt tokens that the server found in its prefix cache; -1: it does not say",
     "error": "the error; empty: none",
+    "doubt": "why the figures of the response are doubtful; empty: they are not",
+    "oddity": "what was unusual in the response and was read nevertheless; empty: nothing",
     "event_ns": "arrival of each event, ns",
     "event_tokens": "tokens of each event",
 }

@@ -18,7 +18,10 @@ TRIAL = f"{TRIALS}/NNN-FINGERPRINT"
 FOLDER = {
     SAVED: "the composed configuration, every key with its value",
     LEDGER: "one line per proposed trial and per result",
-    SIMULATED: "empty; present where the study runs on the virtual clock",
+    f"{LEDGER}.found-N": "a ledger that was replaced: by `wattfront ledger check --repair`, or because it was "
+    "removed, cut or written to while the study ran",
+    f"{LEDGER}.torn": "ends of lines that a crash cut off",
+    SIMULATED: "present where the study runs on the virtual clock: in how many processes",
     f"{TRIAL}/engine.log": "the end of the engine's log",
     f"{TRIAL}/records.parquet": "every request",
     f"{TRIAL}/{power_file.FILE}": "every reading of power",
@@ -29,8 +32,9 @@ FOLDER = {
     fleet.JSON: "the same as data",
 }
 STUDY = """YAML, with the keys of [configuration.md](configuration.md)."""
-LEDGER_LINES = """UTF-8, one JSON object per line. A torn last line, as a crash leaves it, is ignored.
-`NaN`, `Infinity` and `-Infinity` may stand for numbers."""
+LEDGER_LINES = """UTF-8, one JSON object per line. A torn line, as a crash leaves it, is skipped with a warning;
+`wattfront ledger check STUDY` names every line that can't be read, `--repair` keeps all others.
+`NaN`, `Infinity` and `-Infinity` may stand for metrics."""
 RECORDS = """A row per request; times are nanoseconds on the monotonic clock of the trial's node, as in
 `power.parquet`. `python -m loadgen --parquet` writes the same columns."""
 POWER = """A row per reading and device. What a source does not report is null. The key `sources` of the
@@ -45,11 +49,19 @@ import pandas as pd
 folder = Path("studies/NAME")
 lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
 
-# A row per operating point: the trial, its knobs, the load, every metric.
-completed = [line for line in lines if line["status"] == "completed"]
-points = pd.json_normalize(completed, ["result", "points"], ["number", "point", "fingerprint"])
-points = points[points["invalid_because"].str.len() == 0]
-print(points[["number", "load", "metrics.throughput_output_tok_s_device", "metrics.ttft_p99_ms"]])
+bases = {line["id"]: line for line in lines if line["status"] == "base"}
+
+# A row per valid operating point: the trial, its knobs, the load, every metric.
+rows = [
+    {"number": line["number"], **line["point"], "load": point["load"]}
+    | dict(zip(bases[line["result"]["base"]]["metrics"], point["metrics"]))
+    for line in lines
+    if line["status"] == "completed"
+    for point in line["result"]["points"]
+    if "invalid_because" not in point
+]
+points = pd.DataFrame(rows)
+print(points[["number", "load", "throughput_output_tok_s_device", "ttft_p99_ms"]])
 
 # TTFT of each request, and mean power of each board, of every trial that has raw data.
 for trial in sorted(folder.glob("trials/*/")):
@@ -80,10 +92,8 @@ def markdown() -> str:
         LEDGER_LINES,
         _renamed(RENAMED),
         ledger_lines.line_table(),
-        "### result, completed",
-        ledger_lines.completed_table(),
-        "### result, failed",
-        ledger_lines.failed_table(),
+        "### result",
+        ledger_lines.result_table(),
         "### provenance",
         ledger_lines.provenance_table(),
         "## records.parquet",

@@ -3,69 +3,76 @@
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from serving.telemetry.provenance import provenance
 from tests.reference.markdown import code, table
 from tuner.config.fields import type_text
 from tuner.results.ledger import Finished, Ledger, Repeat, results
-from tuner.trial.result import Completed, Failed, Measured, OperatingPoint, Timings
+from tuner.results.lines.models import PackedPoint, PackedResult, PackedTimings
+from tuner.trial.result import Failed, Measured
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "studies_0.1.0"
 EXAMPLE = GOLDEN / "tpe"  # a study of a few trials
 CONFIRMED = GOLDEN / "confirm"  # one whose best trials were measured again
 
 LINE: Mapping[str, str] = {
-    "status": "`asked`: the search proposed a trial; `completed`, `failed`: its result; `ended`: the search "
-    "stopped before its last trial",
+    "status": "`header`: the first line; `base`: what results share; `asked`: the search proposed a trial; "
+    "`completed`, `failed`: its result; `attempt`: a failure after which it ran again; `ended`: the search "
+    "stopped before its last trial; `limit`: the largest node from a trial on; `complete`: the study ran to "
+    "its end",
+    "format": "version of the format; 0.1.0 wrote format 1, without a header, and is still read",
+    "wattfront": "version of Wattfront",
+    "time": "when the line was written: ISO 8601, UTC",
     "number": "number of the trial, from 0",
     "fingerprint": "hash of the trial's configuration, 16 hex digits: equal if the same is measured",
-    "time": "when the line was written: ISO 8601, UTC",
     "point": "what the search chose: configuration path → value",
     "role": "`confirm` in lines that measure a trial again; missing otherwise",
     "of": "number of the trial that is measured again; null: defaults that the search did not try",
     "round": "round of the re-measurement, from 0",
+    "id": "of a base: hash of its content, 8 hex digits. Bases are repeated now and then",
+    "config": "of a base: everything that decides what is measured: groups of "
+    "[configuration.md](configuration.md), where `engine` holds the one engine of the trial",
+    "provenance": "of a base: what the trial ran on; its keys are below",
+    "metrics": "of a base: the metrics of [metrics.md](metrics.md), in the order of their values in results",
+    "predicted": "of a base: the metrics that the study's prior predicts, in the same way",
     "result": "the result; its keys are below",
+    "since": "the first trial that a limit holds for",
+    "gpus": "GPUs of the largest node",
+    "cpus": "CPU cores of the largest node",
     "why": "why the search ended",
 }
 RESULT: Mapping[Any, Mapping[str, str]] = {
-    Completed: {
-        "config": "everything that decides what is measured: groups of [configuration.md](configuration.md), "
-        "where `engine` holds the one engine of the trial",
-        "points": "a point per load level, in rising order of load",
+    PackedResult: {
+        "base": "id of its base",
+        "config": "JSON pointer → value: where the configuration is neither that of the base nor of the point",
+        "provenance": "JSON pointer → value: where the provenance is not that of the base",
         "timings": "seconds of the trial; simulated ones where `provenance.clock` is `virtual`",
         "command": "the engine's launch command",
-        "provenance": "what the trial ran on; its keys are below",
-        "cut_short": "what ended the load before its last level; empty: nothing did",
-        "pruned": "after how many levels the trial was pruned, and why; empty: it was not",
-        "status": "`completed`",
+        "points": "a point per load level, in rising order of load; none of a failed trial",
+        "reasons": "text, metrics, points: why values are unavailable, or how far to trust them. Metrics are "
+        "places in the base's `metrics`, or names; points are places in `points`, none: all",
+        "cut_short": "what ended the load before its last level; missing: nothing did",
+        "pruned": "after how many levels the trial was pruned, and why; missing: it was not",
+        "failure": "class of the failure: `OutOfMemory`, `StartTimeout`, `BadFlags` …",
+        "evidence": "the line of the log that says why it failed",
     },
-    OperatingPoint: {
+    PackedPoint: {
         "level": "place in the ladder, in the order of measurement, from 0",
         "load": "the load in words: `closed 8` (users), `poisson 2.5/s` (requests)",
-        "metrics": "metric of [metrics.md](metrics.md) → value; null: unavailable",
-        "reasons": "metric → why it is unavailable, or how far to trust it",
-        "invalid_because": "why the level decides nothing; empty: it is valid",
-        "predicted": "metric → what the study's prior predicted before the trial",
         "load_value": "users, or requests per second; null where the rate changes inside the level",
+        "metrics": "values in the order of the base's `metrics`, or by name; null: unavailable. "
+        "Figures have 10 significant digits",
+        "predicted": "values in the order of the base's `predicted`, or by name",
+        "invalid_because": "why the level decides nothing; missing: it is valid",
     },
-    Timings: {
+    PackedTimings: {
         "wall_s": "whole trial, s",
         "startup_s": "start of the engine until it answered, s",
         "load_s": "load, s",
-    },
-    Failed: {
-        "config": "as above",
-        "failure": "class of the failure: `OutOfMemory`, `StartTimeout`, `BadFlags` …",
-        "evidence": "the line of the log that says why",
-        "timings": "as above",
-        "command": "as above",
-        "provenance": "as above",
-        "status": "`failed`",
     },
 }
 PROVENANCE: Mapping[str, tuple[str, str]] = {
@@ -86,7 +93,7 @@ PROVENANCE: Mapping[str, tuple[str, str]] = {
     "clock": ("string", "`virtual` where the trial was simulated"),
 }
 HEADER = ("key", "type", "meaning")
-JSON_TYPES = {str: "string", int: "int", dict: "mapping", NoneType: "null"}
+JSON_TYPES = {str: "string", int: "int", dict: "mapping", list: "list", NoneType: "null"}
 
 
 def line_table() -> str:
@@ -100,14 +107,9 @@ def line_table() -> str:
     return table(HEADER, [(code(k), " or ".join(t), LINE.get(k, "")) for k, t in types.items()])
 
 
-def completed_table() -> str:
-    """The keys of the result of a trial that completed."""
-    return table(HEADER, _rows(Completed, "result"))
-
-
-def failed_table() -> str:
-    """The keys of the result of a trial that failed."""
-    return table(HEADER, _rows(Failed, "result", inner=False))
+def result_table() -> str:
+    """The keys of a result."""
+    return table(HEADER, _rows(PackedResult, "result"))
 
 
 def provenance_table() -> str:
@@ -126,8 +128,8 @@ def problems() -> list[str]:
     lines = written()
     found = undescribed("ledger line", {key for line in lines for key in line}, LINE)
     for kind, meanings in RESULT.items():
-        found += undescribed(kind.__name__, {field.name for field in fields(kind)}, meanings)
-    facts = {key for line in lines for key in line.get("result", {}).get("provenance", {})}
+        found += undescribed(kind.__name__, set(kind.model_fields), meanings)
+    facts = {key for line in lines for key in line.get("provenance", {})}
     unknown = sorted((facts | provenance().keys()) - PROVENANCE.keys())
     return [*found, *undescribed("provenance", unknown, ())]
 
@@ -152,7 +154,11 @@ def written() -> tuple[dict[str, Any], ...]:
             ledger.asked(number, entry.point, entry.fingerprint, repeat)
             ledger.finished(number, entry.point, Measured(entry.result, {}), repeat)
         ledger.finished(3, entry.point, Measured(failed(entry), {}))
+        ledger.limited(4, 8, 64)
+        ledger.attempted(4, entry.point, Measured(failed(entry), {}))
+        ledger.limited(4, 8, 96)
         ledger.ended("the next trial is expected to add less than 1 % to the front")
+        ledger.complete()
         text = next(Path(folder).glob("*.jsonl")).read_text()
     return tuple(json.loads(line) for line in text.splitlines())
 
@@ -163,18 +169,16 @@ def failed(entry: Finished) -> Failed:
     return Failed(config, "OutOfMemory", "CUDA out of memory", timings)
 
 
-def _rows(kind: type, path: str, *, inner: bool = True) -> Iterator[tuple[str, str, str]]:
-    """A row per field of a dataclass, those of dataclasses inside it right after."""
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        hint = hints[field.name]
+def _rows(kind: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """A row per field of a model, those of models inside it right after."""
+    for name, field in kind.model_fields.items():
+        hint = field.annotation
         nested = [each for each in (hint, *get_args(hint)) if each in RESULT]
         many = bool(nested) and nested[0] is not hint
         type_ = ("list: " if many else "") + "keys below" if nested else _type(hint)
-        shown = "keys as above" if nested and not inner else type_
-        yield code(f"{path}.{field.name}"), shown, RESULT[kind].get(field.name, "")
-        for each in nested if inner else ():
-            yield from _rows(each, f"{path}.{field.name}{'[]' if many else ''}")
+        yield code(f"{path}.{name}"), type_, RESULT[kind].get(name, "")
+        for each in nested:
+            yield from _rows(each, f"{path}.{name}{'[]' if many else ''}")
 
 
 def _type(hint: Any) -> str:

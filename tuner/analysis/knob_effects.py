@@ -19,6 +19,7 @@ from tuner.config.resolve import default_points
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
 from tuner.results.tiers import tier_values
+from tuner.search.curve.blas import single_threaded
 
 BASES = 256  # pairs of points that importance is estimated from
 CANDIDATES = 96  # configurations among which the next trial is chosen
@@ -67,6 +68,13 @@ def knob_effects(
     study: StudyConfig, entries: Sequence[Finished], chosen: Mapping[str, int] | None = None
 ) -> list[TierEffects]:
     """Of all finished trials of a search, tier by tier. `chosen`: tier → the trial that its race chose."""
+    with single_threaded():
+        return _knob_effects(study, entries, chosen or {})
+
+
+def _knob_effects(
+    study: StudyConfig, entries: Sequence[Finished], chosen: Mapping[str, int]
+) -> list[TierEffects]:
     values = [tier_values(study.slo, study.objective, entry.result) for entry in entries]
     surrogate = fit_surrogate(study, entries)
     if surrogate is None:
@@ -77,7 +85,7 @@ def knob_effects(
     gains = surrogate.next_trial(random_points(surrogate.space, CANDIDATES, SEED + 1))
     found = []
     for place, tier in enumerate(study.slo.tiers):
-        winner = _winner(tier, entries, values, chosen or {})
+        winner = _winner(tier, entries, values, chosen)
         each = TierEffects(tier, "no configuration meets the SLO", quality[tier])
         if winner is not None:
             each = _tier(study, surrogate, place, winner, shares, quality[tier])

@@ -5,29 +5,33 @@ load. The value of a configuration in a tier is the highest utility that its est
 tier.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from serving.topology import Topology
-from tuner.config.errors import ConfigError
+from tuner.analysis.leave_one_out import left_out_means
+from tuner.analysis.tier_curves import (
+    DeviceCounts,
+    TrialCurve,
+    best_inside,
+    curve_of,
+    limits_of,
+    outputs_of,
+)
 from tuner.config.groups.space import Point
-from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
-from tuner.results.tiers import utility
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.gp import GaussianProcess, Observations, fit
 from tuner.search.curve.kernel import Dimensions, Hyperparameters
+from tuner.search.curve.subset import MAX_CURVES, representative
 from tuner.search.factory import SearchSetup
 from tuner.search.space import SearchSpace
-from tuner.trial.result import Completed, OperatingPoint
 
 Floats = NDArray[np.float64]
-DevicesOf = Callable[[Point], float]
 
 MIN_TRIALS = 8
 LADDER = 16  # distinct loads up to which all trials count as measured at the same ones
@@ -35,18 +39,19 @@ GRID = 33  # loads at which a curve is estimated, where each trial had its own
 STEPS = 40  # of fitting the hyperparameters
 DRAWS = 64
 MIN_GAIN = 0.01  # a share; a trial that betters the best by less does not count
-ERROR_RATE = "error_rate"  # has no logarithm: levels that exceed its limit are left out
+CHUNK = 512  # points estimated at once
 
 
 @dataclass(frozen=True, slots=True)
 class FitQuality:
     """How well the model predicts trials that it has not seen, by leave-one-out cross-validation.
 
-    `correlation`: of ranks (Spearman); `median_error`: a share of the measured value. None: too few trials, or
-    no variation between them.
+    `trials`: those predicted; `fitted`: those that the model is fitted to; no others are seen. `correlation`:
+    of ranks (Spearman); `median_error`: a share of the measured value. None: too few trials, or no variation.
     """
 
     trials: int
+    fitted: int
     correlation: float | None
     median_error: float | None
 
@@ -62,19 +67,12 @@ class NextTrialGain:
     median: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Trial:
-    point: Point
-    loads: Floats  # users, or requests/s
-    y: Floats  # (loads, outputs): logarithms of the utility, then of what tiers limit
-    whole: bool  # neither pruned nor cut short: its best is known
-
-
 @dataclass(slots=True, eq=False)
 class Surrogate:
     """A model of each tier's value over the whole space, in the order of `tiers`.
 
-    Values are utilities (`tuner.results.tiers.utility`).
+    Values are utilities (`tuner.results.tiers.utility`). Of many trials it is fitted to some
+    (`tuner.search.curve.subset`).
     """
 
     study: StudyConfig
@@ -82,9 +80,11 @@ class Surrogate:
     space: SearchSpace
     _limits: Floats  # (tiers, outputs − 1): logarithms
     _encoder: Encoder
-    _trials: list[_Trial]
+    _trials: list[TrialCurve]  # fitted to
+    _rest: list[TrialCurve]
+    _loads: Floats  # of all trials, each once
     _process: GaussianProcess
-    _devices: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _devices_of: DeviceCounts
 
     def value(self, points: Sequence[Point]) -> Floats:
         """(n, tiers): the estimated utility of each point; 0 where it has no load level inside the tier."""
@@ -97,10 +97,15 @@ class Surrogate:
 
         A median and not a mean, as gains are log-normal and a few extreme draws would dominate.
         """
-        seen = [trial.point for trial in self._trials]
-        candidates = [point for point in candidates if self.space.only_active(point) not in seen]
+        tried = {frozenset(trial.point.items()) for trial in [*self._trials, *self._rest]}
+        candidates = [
+            point
+            for point in candidates
+            if frozenset(self.space.only_active(point).items()) not in tried
+        ]
         if not candidates:
             return (NextTrialGain(0.0, 0.0),) * len(self.tiers)
+        seen = [trial.point for trial in self._trials]
         u = self._grid([*candidates, *seen])
         random = np.random.default_rng(seed)
         new, old = self._process.draws(self._encoded(candidates), u, DRAWS, random)
@@ -110,37 +115,39 @@ class Surrogate:
 
     def fit_quality(self) -> dict[str, FitQuality]:
         """Tier → how well the model predicts it."""
-        whole = [i for i, trial in enumerate(self._trials) if trial.whole]
-        predicted = np.array([self._without(i).value([self._trials[i].point])[0] for i in whole])
-        measured = np.array([self._measured(self._trials[i]) for i in whole])
-        shape = len(whole), len(self.tiers)
-        predicted, measured = predicted.reshape(shape), measured.reshape(shape)
+        whole = [trial for trial in [*self._trials, *self._rest] if trial.whole]
+        predicted = np.concatenate([self._left_out(), self._unseen()])
+        measured = np.array([trial.best(self._limits) for trial in whole])
+        measured = measured.reshape(predicted.shape)
         return {
-            tier: _quality(predicted[:, i], measured[:, i]) for i, tier in enumerate(self.tiers)
+            tier: _quality(predicted[:, i], measured[:, i], len(self._trials))
+            for i, tier in enumerate(self.tiers)
         }
 
-    def _without(self, index: int) -> "Surrogate":
-        rest = [trial for i, trial in enumerate(self._trials) if i != index]
-        process = self._refit(rest)
-        kept = self._limits, self._encoder, rest, process, self._devices
-        return Surrogate(self.study, self.tiers, self.space, *kept)
+    def _left_out(self) -> Floats:
+        """(n, tiers): the utility of each whole trial that the model is fitted to, by the others."""
+        points = [[trial.point] for trial in self._trials]
+        loads = [self._grid(each) for each in points]
+        means = left_out_means(self._process, loads)
+        found = [
+            self._best(curve[None], self._counted(point, u))[0]
+            for trial, point, u, curve in zip(self._trials, points, loads, means, strict=True)
+            if trial.whole
+        ]
+        return np.array(found).reshape(-1, len(self.tiers))
 
-    def _refit(self, trials: list[_Trial]) -> GaussianProcess:
-        seen = _observed(trials, self._encoded([trial.point for trial in trials]), self._devices_of)
-        return fit(self._process.dimensions, seen, self._process.span, self._process.hyper, 0, 1)
-
-    def _measured(self, trial: _Trial) -> Floats:
-        return np.asarray(self._best(trial.y[None], np.ones((1, len(trial.loads)), np.bool_))[0])
+    def _unseen(self) -> Floats:
+        """(n, tiers): that of the whole trials that the model is not fitted to."""
+        points = [trial.point for trial in self._rest if trial.whole]
+        parts = [self.value(points[at : at + CHUNK]) for at in range(0, len(points), CHUNK)]
+        return np.concatenate([np.empty((0, len(self.tiers))), *parts])
 
     def _best(self, logs: Floats, counted: NDArray[np.bool_]) -> Floats:
-        """(…, loads, outputs) → (…, tiers): the best utility inside each tier."""
-        inside = (logs[..., None, 1:] <= self._limits).all(-1) & counted[..., None]
-        return np.asarray(np.where(inside, np.exp(logs[..., :1]), 0.0).max(axis=-2))
+        return best_inside(self._limits, logs, counted)
 
     def _ladder(self) -> Floats | None:
         """Loads that all trials were measured at (log₂); None where each searched for its own."""
-        loads = np.unique(np.concatenate([trial.loads for trial in self._trials]))
-        return np.log2(loads) if len(loads) <= LADDER else None
+        return np.log2(self._loads) if len(self._loads) <= LADDER else None
 
     def _grid(self, points: Sequence[Point]) -> Floats:
         ladder = self._ladder()
@@ -151,11 +158,8 @@ class Surrogate:
 
     def _counted(self, points: Sequence[Point], u: Floats) -> NDArray[np.bool_]:
         """(n, loads): whether a trial of the point would be measured at this load per device."""
-        loads = np.concatenate([trial.loads for trial in self._trials])
-        shift, ladder = (
-            np.log2([self._devices_of(point) for point in points])[:, None],
-            self._ladder(),
-        )
+        loads, ladder = self._loads, self._ladder()
+        shift = np.log2([self._devices_of(point) for point in points])[:, None]
         if ladder is not None:
             own = np.round(ladder - shift, 9)
             return np.asarray((u[None, :, None] == own[:, None]).any(-1))
@@ -167,75 +171,38 @@ class Surrogate:
         devices = np.log2([[self._devices_of(point)] for point in points]).reshape(-1, 1) / 3
         return np.hstack([self._encoder.encode(points), devices])
 
-    def _devices_of(self, point: Point) -> float:
-        return _devices(self.study, point, self._devices)
-
 
 def fit_surrogate(study: StudyConfig, entries: Sequence[Finished]) -> Surrogate | None:
     """A surrogate of the finished trials of a search; None if fewer than `MIN_TRIALS` have a usable curve."""
-    tiers, outputs = study.slo.tiers, _outputs(study)
-    trials = [trial for entry in entries if (trial := _trial(study, entry, outputs))]
+    outputs = outputs_of(study)
+    trials = [trial for entry in entries if (trial := curve_of(study, entry, outputs))]
     if len(trials) < MIN_TRIALS:
         return None
-    setup, cache = SearchSetup(study), dict[tuple[object, ...], float]()
-    encoder = setup.encoder
-    limits = np.array(
-        [[_limit(tier.limits(), name) for name in outputs] for tier in tiers.values()]
-    )
-
-    def devices_of(point: Point) -> float:
-        return _devices(study, point, cache)
-
-    points = [trial.point for trial in trials]
-    sizes = np.log2([[devices_of(point)] for point in points]) / 3
-    seen = _observed(trials, np.hstack([encoder.encode(points), sizes]), devices_of)
+    setup, devices_of, limits = SearchSetup(study), DeviceCounts(study), limits_of(study, outputs)
+    points, encoder = [trial.point for trial in trials], setup.encoder
+    sizes = np.log2([[devices_of(point)] for point in points])
+    x = np.hstack([encoder.encode(points), sizes / 3])
+    best = np.array([trial.best(limits) for trial in trials])
+    chosen = representative(x, best, MAX_CURVES)
+    kept = [trials[i] for i in chosen]
+    rest = [trials[i] for i in np.delete(np.arange(len(trials)), chosen)]
     dimensions = Dimensions.of((*encoder.groups, "devices"))
-    span = float(seen.loads.min()), float(seen.loads.max())
+    ends = [(trial.loads.min(), trial.loads.max()) for trial in trials]
+    low, high = (np.log2(np.array(ends)) - sizes).T
     process = fit(
-        dimensions, seen, span, Hyperparameters.prior_mean(len(dimensions.names)), STEPS, 1
+        dimensions,
+        _observed(kept, x[chosen], devices_of),
+        (float(low.min()), float(high.max())),
+        Hyperparameters.prior_mean(len(dimensions.names)),
+        STEPS,
+        1,
     )
-    kept = limits.reshape(len(tiers), len(outputs)), encoder, trials, process, cache
-    return Surrogate(study, tuple(tiers), setup.space, *kept)
+    loads = np.unique(np.concatenate([trial.loads for trial in trials]))
+    made = limits, encoder, kept, rest, loads, process, devices_of
+    return Surrogate(study, tuple(study.slo.tiers), setup.space, *made)
 
 
-def _outputs(study: StudyConfig) -> list[str]:
-    limited = (name for tier in study.slo.tiers.values() for name in tier.limits())
-    return [name for name in dict.fromkeys(limited) if name != ERROR_RATE]
-
-
-def _limit(limits: dict[str, float], name: str) -> float:
-    return float(np.log(limits[name])) if name in limits else float("inf")
-
-
-def _trial(study: StudyConfig, entry: Finished, outputs: Sequence[str]) -> _Trial | None:
-    """None without a level whose metrics are all known. A pruned trial has the start of its curve."""
-    if not isinstance(entry.result, Completed):
-        return None
-    most_errors = max(tier.error_rate for tier in study.slo.tiers.values())
-    rows = []
-    for point in entry.result.points:
-        load, row = point.load_value, _row(study, point, outputs)
-        if load and row is not None and (point.metrics.get(ERROR_RATE) or 0.0) <= most_errors:
-            rows.append((load, row))
-    if not rows:
-        return None
-    loads, y = np.array([load for load, _ in rows]), np.array([row for _, row in rows])
-    whole = not entry.result.pruned and not entry.result.cut_short
-    return _Trial(entry.point, loads, y, whole)
-
-
-def _row(study: StudyConfig, point: OperatingPoint, outputs: Sequence[str]) -> list[float] | None:
-    target, metrics = study.objective.target, point.metrics
-    value, limited = metrics.get(target.metric), [metrics.get(name) for name in outputs]
-    if not point.valid or not value:
-        return None
-    known = [each for each in limited if each is not None and each > 0]
-    if len(known) < len(outputs):
-        return None
-    return [float(np.log(utility(target, value))), *(float(np.log(each)) for each in known)]
-
-
-def _observed(trials: Sequence[_Trial], x: Floats, devices_of: DevicesOf) -> Observations:
+def _observed(trials: Sequence[TrialCurve], x: Floats, devices_of: DeviceCounts) -> Observations:
     counts = [len(trial.loads) for trial in trials]
     return Observations(
         x,
@@ -245,34 +212,12 @@ def _observed(trials: Sequence[_Trial], x: Floats, devices_of: DevicesOf) -> Obs
     )
 
 
-def _devices(study: StudyConfig, point: Point, known: dict[tuple[object, ...], float]) -> float:
-    """The devices of a trial of the point, cached: few knobs decide, and building a configuration is slow."""
-    sizing = {path: v for path, v in point.items() if path.startswith(("topology.", "hardware."))}
-    key = tuple(sorted(sizing.items()))
-    if key not in known:
-        known[key] = _counted_devices(study, point, sizing)
-    return known[key]
-
-
-def _counted_devices(study: StudyConfig, point: Point, sizing: Point) -> float:
-    if not any(path.startswith("hardware.") for path in sizing) and (
-        study.hardware.twin is None or study.hardware.twin.pools is None
-    ):
-        changed = {path.partition(".")[2]: value for path, value in sizing.items()}
-        return float(Topology.model_validate({**study.topology.model_dump(), **changed}).devices)
-    engine = next(iter(default_points(study).values()))
-    try:
-        return float(trial_config(study, {**engine, **sizing}).devices)
-    except ConfigError:
-        return float(trial_config(study, point).devices)
-
-
-def _quality(predicted: Floats, measured: Floats) -> FitQuality:
+def _quality(predicted: Floats, measured: Floats, fitted: int) -> FitQuality:
     varied = len(predicted) >= MIN_TRIALS and np.ptp(predicted) > 0 and np.ptp(measured) > 0
     both = (predicted > 0) & (measured > 0)
     error = float(np.median(np.abs(predicted[both] / measured[both] - 1))) if both.any() else None
     correlation = float(spearmanr(predicted, measured).statistic) if varied else None
-    return FitQuality(len(predicted), correlation, error)
+    return FitQuality(len(predicted), fitted, correlation, error)
 
 
 def _gain(then: Floats, now: Floats) -> NextTrialGain:

@@ -14,6 +14,7 @@ from serving.install.doctor import checks
 from tuner.cli.exit_codes import ExitCode
 from tuner.config.errors import ConfigError, suggestion
 from tuner.report.console import say, show, table, words
+from tuner.study.joining.exposure import cluster_check
 
 STATE_COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
@@ -66,7 +67,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Shows what this machine has and lacks. Returns MISSING if a named engine lacks something."""
     for name in arguments.engine:
         _one_of("engine", name, ENGINES)
-    found = checks(arguments.engine or list(ENGINES))
+    found = [cluster_check(), *checks(arguments.engine or list(ENGINES))]
     columns = [words(""), *(words(header, wraps=True) for header in ("what", "found", "fix"))]
     rows = [
         (Text(check.state, style=STATE_COLOURS[check.state]), check.name, check.found, check.fix)

@@ -17,7 +17,7 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.DONE: "done",
     ExitCode.BAD_CONFIG: "invalid configuration or arguments",
     ExitCode.NOTHING_FEASIBLE: "no configuration meets the SLO of any tier",
-    ExitCode.MISSING: "something is missing: an engine, a model, a cluster, a file",
+    ExitCode.MISSING: "something is missing or does not answer: an engine, a model, a cluster, a file",
     ExitCode.INTERRUPTED: "interrupted; `wattfront resume` continues a study",
 }
 

@@ -10,14 +10,15 @@ from typing import Any, TypeAlias
 from rich.console import Console
 
 from serving.errors import ServingError
-from tuner.cli import environments, fleet, studies, twin
+from serving.process.environ import redacted
+from tuner.cli import environments, fleet, ledger, studies, twin
 from tuner.cli.exit_codes import ExitCode, Missing, exit_codes_text
 from tuner.config.errors import ConfigError
 from tuner.report.console import say
 
 PROGRAM = "wattfront"
 OVERRIDES = "Hydra overrides: experiment=laptop_vllm search.trials=20 engine.vllm.max_num_seqs=64 …"
-CONFIG_DIR = "a folder of your own configuration files, searched before conf/"
+CONFIG_DIR = "a folder of your own configuration files, beside conf/"
 STUDY = "a study's folder, or its name under studies/"
 
 Command = Callable[[argparse.Namespace], int]
@@ -87,6 +88,14 @@ def _add_results(to: Subparsers) -> None:
     text = "continue a study that was stopped"
     sub = _add(to, "resume", studies.resume, text, "wattfront resume studies/laptop-1")
     sub.add_argument("study", type=Path, metavar="STUDY", help=STUDY)
+    workers = "number of processes of a simulated study; default: as many as before"
+    sub.add_argument("--workers", type=_positive, help=workers)
+    text = "check a study's ledger line by line, and salvage a damaged one"
+    sub = _add(to, "ledger", ledger.ledger, text, "wattfront ledger check studies/laptop-1")
+    sub.add_argument("action", choices=["check"])
+    sub.add_argument("study", type=Path, metavar="STUDY", help=STUDY)
+    more = "write a new ledger of every line that is right; the original stays beside it"
+    sub.add_argument("--repair", action="store_true", help=more)
 
 
 def _add_machine(to: Subparsers) -> None:
@@ -124,7 +133,10 @@ def _add_twin(to: Subparsers) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Overrides may stand before, between and after options, which argparse alone refuses."""
     root = parser()
-    arguments, rest = root.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if odd := [word for word in words if not _printable(word)]:
+        root.error(f"an argument is not UTF-8 text: {odd[0]!r}")
+    arguments, rest = root.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "overrides" not in arguments]
     if unknown:
         root.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -140,21 +152,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except ConfigError as error:
-        say(errors, f"wattfront: {error}", "red", whole=True)
+        say(errors, f"wattfront: {redacted(str(error))}", "red", whole=True)
         return ExitCode.BAD_CONFIG
     except (Missing, ServingError) as error:
-        say(errors, f"wattfront: {error}", "red", whole=True)
+        say(errors, f"wattfront: {redacted(str(error))}", "red", whole=True)
         return ExitCode.MISSING
     except BrokenPipeError:
         return ExitCode.DONE
+    except OSError as error:  # a full disk, a folder that can't be written
+        where = f"{error.filename}: " if error.filename else ""
+        say(errors, f"wattfront: {where}{error.strerror or error}", "red", whole=True)
+        return ExitCode.MISSING
     except KeyboardInterrupt:
         say(errors, "wattfront: interrupted", "yellow")
         return ExitCode.INTERRUPTED
 
 
+def _printable(word: str) -> bool:
+    """Bytes of an argument that are not UTF-8 arrive as halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" or character == "\0" for character in word)
+
+
 def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 99,999")
     return int(text)
 
 

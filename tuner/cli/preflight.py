@@ -1,19 +1,44 @@
 """What is checked before a device is taken: configuration, libraries, engines, models, placement."""
 
+import resource
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from loadgen.errors import BadWorkload
+from loadgen.prompts.build import judged
 from serving.engines import External
+from serving.engines.base import check_passed
 from serving.errors import LaunchError
 from serving.install import models
 from serving.launch import executable
+from serving.process.locks import private_folder
 from tuner.cli.exit_codes import Missing
-from tuner.config.errors import ConfigError
+from tuner.config.errors import ConfigError, suggestion
 from tuner.config.load import files_of
 from tuner.config.study import StudyConfig
+from tuner.results.ledger import Ledger
+from tuner.search.factory import SearchSetup
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.estimate import known_trials
-from tuner.study.ray_cluster import local_capacity, missing_files
+from tuner.study.estimate import known_trials, named_trials
+from tuner.study.joining.nodes import alive_nodes, missing_engines, missing_files, nodes_for
+from tuner.study.local_cluster import local_capacity
+
+OPEN_FILES = 1024  # that Ray's processes need, each
+# Schemes that MLflow takes → the module of a database's usual driver.
+TRACKING = {
+    "http": "",
+    "https": "",
+    "file": "",
+    "databricks": "",
+    "sqlite": "",
+    "postgresql": "psycopg2",
+    "mysql": "MySQLdb",
+    "mssql": "pyodbc",
+}
+DRIVERS = {"mysql+mysqldb": "MySQLdb", "mysql+mysqlconnector": "mysql"}
 
 
 def check_one_engine(config: StudyConfig) -> None:
@@ -26,39 +51,111 @@ def check_one_engine(config: StudyConfig) -> None:
         )
 
 
+def check_open_files() -> None:
+    """Raises Missing where this process may open too few files for Ray, which would wait without a word."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= OPEN_FILES:
+        return
+    if hard < OPEN_FILES:
+        raise Missing(
+            f"this process may open {hard} files, and Ray needs {OPEN_FILES}: raise the limit "
+            "(`ulimit -n 65536`, or LimitNOFILE= of the service)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+
+
 def check_search(config: StudyConfig) -> None:
     """Raises Missing before the first trial if the sampler's library is not installed."""
     if config.search.kind == "gp" and find_spec("torch") is None:
         raise Missing("search=gp needs torch: pip install 'wattfront[gp]'; search=curve needs none")
 
 
+def check_tracking(config: StudyConfig) -> None:
+    """Raises ConfigError, or Missing for a driver, where the results of a study can't be mirrored."""
+    uri = config.tracking.uri
+    if config.tracking.kind == "none":
+        return
+    if uri is None:
+        folder = Path(config.output_dir).absolute()
+        if odd := sorted(set("?#%") & set(str(folder))):
+            raise ConfigError(
+                f"output_dir: {folder} holds {' '.join(odd)}, which a database's URI can't: use another "
+                "folder, tracking.uri=…, or tracking=none"
+            )
+        return
+    scheme = uri.partition("://")[0]
+    dialect, _, driver = scheme.partition("+")
+    named = driver.isidentifier() or not driver
+    if uri != "databricks" and ("://" not in uri or dialect not in TRACKING or not named):
+        known = suggestion(dialect, TRACKING, "schemes")
+        raise ConfigError(
+            f"tracking.uri: {scheme if '://' in uri else uri}: unknown scheme; {known}"
+        )
+    if scheme in ("http", "https"):
+        _check_address(uri)
+    module = DRIVERS.get(scheme, driver or TRACKING[dialect])
+    if module and find_spec(module) is None:
+        raise Missing(
+            f"tracking.uri: {scheme}:// needs the driver {module}, which is not installed in this "
+            "environment: pip install it, or name another (DIALECT+DRIVER://…)"
+        )
+
+
+def _check_address(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"tracking.uri: {error}") from error
+    if not host or port == 0:
+        raise ConfigError("tracking.uri: expected http://HOST:PORT")
+
+
+def check_data(config: StudyConfig) -> list[str]:
+    """Reads the data sets of the load, before a device is taken. Returns a line for each used in part.
+
+    Raises ConfigError with file and line.
+    """
+    try:
+        return judged(config.workload)
+    except BadWorkload as error:
+        raise ConfigError(f"workload: {error}") from error
+
+
 def check_machine(config: StudyConfig) -> None:
-    """Raises Missing with every engine and model that this machine lacks, before a device is taken."""
+    """Raises Missing with everything that this machine lacks for the study, before a device is taken."""
     if config.cluster.kind != "local":
         return
     check_placement(config, local_capacity(config.cluster))
-    missing = dict[str, None]()
+    needs: list[Callable[[], object]] = [private_folder]
     for engine in config.engine.values():
-        if isinstance(engine, External) or config.hardware.twin is not None:
+        if isinstance(engine, External):
             continue
-        for needed in (
-            partial(executable, engine),
-            partial(models.locate, config.model.source, engine.model_format),
-        ):
-            try:
-                needed()
-            except LaunchError as error:
-                missing[error.evidence] = None
+        needs.append(partial(check_passed, engine.kind, engine.env_passthrough))
+        if config.hardware.twin is None:
+            needs.append(partial(executable, engine))
+            needs.append(partial(models.locate, config.model.source, engine.model_format))
+    missing = dict[str, None]()
+    for needed in needs:
+        try:
+            needed()
+        except LaunchError as error:
+            missing[error.evidence] = None
     if missing:
         raise Missing("\n".join(missing))
 
 
 def check_nodes(config: StudyConfig) -> None:
-    """Raises Missing if a node of a cluster lacks a file that the load generators read."""
-    files = files_of(config.workload)
-    if not files or config.cluster.kind == "local":
+    """Raises Missing if a node of a cluster lacks an engine, a model, or a file of the load generators."""
+    if config.cluster.kind == "local":
         return
-    if missing := missing_files(list(files.values()), apart=config.workload.placement == "apart"):
+    nodes, files = alive_nodes(), files_of(config.workload)
+    able = nodes_for(nodes, cpus=not config.topology.gpus)
+    engines = [each for each in config.engine.values() if not isinstance(each, External)]
+    if config.hardware.twin is None and (missing := missing_engines(engines, config.model, able)):
+        raise Missing("\n".join(missing))
+    generate = nodes if config.workload.placement == "apart" else able
+    if files and (missing := missing_files(list(files.values()), generate)):
         raise Missing(
             f"{', '.join(files)}: there is no {'; no '.join(missing)}: load is generated on the "
             "cluster's nodes, so copy it there under the same path"
@@ -66,12 +163,22 @@ def check_nodes(config: StudyConfig) -> None:
 
 
 def check_placement(config: StudyConfig, capacity: Capacity) -> None:
-    """Raises Missing if a known trial does not fit any node, or its load generators no other node."""
+    """Raises Missing if a trial that was asked for by name does not fit any node, or the load of one that is
+    known no other node. What a search chooses itself is limited to layouts that fit: see `SearchSetup`."""
     workload = config.workload
-    for proposal in known_trials(config):
+    setup = SearchSetup(config, capacity.largest)
+    for proposal in [*named_trials(config), *known_trials(config, setup)]:
         try:
             capacity.check(proposal.config.topology)
             if workload.placement == "apart":
                 capacity.check_apart(proposal.config.topology, workload.shards)
         except ClusterError as error:
             raise Missing(f"trial {proposal.number}: {error}") from error
+
+
+def limit_layouts(config: StudyConfig, ledger: Ledger, capacity: Capacity) -> str:
+    """A new study whose space has layouts that fit no node is limited to those that do. Returns a line."""
+    excluded = SearchSetup(config, capacity.largest).space.excluded()
+    if excluded and not ledger.entries() and not ledger.limits:
+        ledger.limited(0, *capacity.largest)
+    return excluded

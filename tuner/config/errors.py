@@ -1,16 +1,25 @@
 """Errors of a configuration as text: the path, what is wrong, and what would be right. Pure."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tuner.config.fields import keys_at
+from tuner.config.fields import constraints_at, keys_at
 from tuner.config.upgrade import RENAMED
 
 SHOWN = 24  # options beyond these are not listed
+LONG_TEXT, LONG_NUMBER = 200, 10**30
+OUT_OF_RANGE = {
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "finite_number",
+}
 
 
 class ConfigError(Exception):
@@ -34,6 +43,16 @@ def explain(error: ValidationError, data: Any, model: type[BaseModel]) -> Config
     """
     lines = dict.fromkeys(_line(each, data, model) for each in error.errors(include_url=False))
     return ConfigError("\n".join(lines))
+
+
+def quoted(value: Any) -> str:
+    """A value as messages show it: in one line, and not at any length."""
+    if (
+        isinstance(value, int) and abs(value) > LONG_NUMBER
+    ):  # Python refuses to print very long ones
+        return f"a number of {int(value.bit_length() * math.log10(2)) + 1} digits"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONG_TEXT else f"{text[:LONG_TEXT]}…"
 
 
 def renamed(path: str) -> str:
@@ -70,7 +89,9 @@ def _line(error: Mapping[str, Any], data: Any, model: type[BaseModel]) -> str:
     text = error["msg"].removeprefix("Value error, ")
     if kind == "value_error" and isinstance(given, Mapping):
         return f"{path}: {text}" if path else text
-    return f"{path}: {text[0].lower()}{text[1:]}, not {given!r}"
+    bounds = constraints_at(model, error["loc"]) if kind in OUT_OF_RANGE else ""
+    why = f"must be {bounds}" if bounds else f"{text[0].lower()}{text[1:]}"
+    return f"{path}: {why}, not {quoted(given)}"
 
 
 def _walk(loc: Sequence[str | int], data: Any, *, absent: bool) -> list[str | int]:

@@ -81,6 +81,20 @@ def keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return list(dict.fromkeys(name for form in models for name in form.model_fields))
 
 
+def constraints_at(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    """The bounds of the last field that a location of an error names, as text; empty where there are none."""
+    annotation: Any = model
+    found: list[str] = []
+    for part in loc:
+        field = _field(annotation, part) if isinstance(part, str) else None
+        if field is not None:
+            found = _constraints(field.annotation, field.metadata)
+        elif isinstance(part, int):
+            found = [each.removeprefix("each ") for each in found if each.startswith("each ")]
+        annotation = _inside(annotation, part)
+    return ", ".join(found)
+
+
 def forms(annotation: Any) -> list[Any]:
     """The types that a value may have, unions and Annotated[…] taken apart, None left out."""
     if hasattr(annotation, "__metadata__"):
@@ -192,12 +206,17 @@ def _metadata(each: Any) -> list[Any]:
 
 def _bounds(metadata: Sequence[Any]) -> list[str]:
     found = [
-        text.format(getattr(each, name))
+        text.format(_figure(getattr(each, name)))
         for each in metadata
         for name, text in (BOUNDS | LENGTHS).items()
         if getattr(each, name, None) is not None
     ]
     return ["not empty" if text == "at least 1 entries" else text for text in found]
+
+
+def _figure(bound: Any) -> Any:
+    whole = isinstance(bound, int) or (isinstance(bound, float) and bound.is_integer())
+    return f"{int(bound):,}" if whole else bound
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from loadgen.workload.workload import Content, Workload
-from tuner.config.compose import compose, from_yaml, to_yaml
+from tuner.config.compose import compose, to_yaml
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import SearchConfig
+from tuner.config.own_files import from_yaml
+from tuner.config.stored_secrets import stored_secrets
 from tuner.config.study import StudyConfig
 from tuner.config.upgrade import RENAMED, upgraded
 from tuner.config.validate import validate
@@ -25,13 +27,21 @@ def load(overrides: Sequence[str], config_dir: Path | None = None) -> StudyConfi
     """
     study = _absolute(_validated(compose(overrides, config_dir)), Path.cwd())
     validate(study)
+    check_secrets(study)
     check_files(study)
     return study
+
+
+def check_secrets(study: StudyConfig) -> None:
+    """Raises ConfigError for secrets in it: it is stored, printed and mirrored."""
+    if found := list(stored_secrets(study.model_dump(mode="json"))):
+        raise ConfigError("\n".join(found))
 
 
 def files_of(workload: Workload) -> dict[str, Path]:
     """The files that a workload reads, by the setting that names each."""
     files = {} if workload.tokenizer is None else {"workload.tokenizer": workload.tokenizer}
+    files |= {f"workload.request.{name}": path for name, path in workload.request.files.items()}
     if workload.dataset is not None:
         files["workload.dataset.path"] = workload.dataset.path
     for index, part in enumerate(workload.mixture):
@@ -55,7 +65,9 @@ def _absolute(study: StudyConfig, base: Path) -> StudyConfig:
     workload = _absolute_content(study.workload, base)
     tokenizer = None if workload.tokenizer is None else base / workload.tokenizer.expanduser()
     mixture = tuple(_absolute_content(part, base) for part in workload.mixture)
-    changed = {"tokenizer": tokenizer, "mixture": mixture}
+    files = {name: base / path.expanduser() for name, path in workload.request.files.items()}
+    request = workload.request.model_copy(update=files)
+    changed = {"tokenizer": tokenizer, "mixture": mixture, "request": request}
     parts = {
         "workload": workload.model_copy(update=changed),
         "search": _absolute_search(study, base),
@@ -81,12 +93,21 @@ def _absolute_content(content: AContent, base: Path) -> AContent:
 
 def load_saved(folder: Path) -> StudyConfig:
     """The configuration of a study that was run, by this version or an older one. Raises ConfigError."""
-    return _validated(upgraded(from_yaml(folder / SAVED), RENAMED))
+    data = upgraded(from_yaml(folder / SAVED), RENAMED)
+    try:
+        return _validated(data)
+    except ConfigError as error:
+        first, *others = str(error).splitlines()
+        more = f" (and {len(others)} more)" if others else ""
+        raise ConfigError(f"{folder / SAVED}: {first}{more}") from error
 
 
 def save(study: StudyConfig, folder: Path) -> None:
     """Writes the file that `load_saved` reads."""
-    (folder / SAVED).write_text(to_yaml(study.model_dump(mode="json")))
+    unfinished = folder / f"{SAVED}.part"
+    unfinished.touch(0o600)
+    unfinished.write_text(to_yaml(study.model_dump(mode="json")), encoding="utf-8")
+    unfinished.replace(folder / SAVED)  # a file that was cut could pass for a whole one
 
 
 def _validated(data: dict[str, Any]) -> StudyConfig:

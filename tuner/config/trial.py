@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from pydantic import Field
 
+from loadgen.workload.request_overrides import RequestOverrides
 from loadgen.workload.workload import Workload
 from serving.engines import Engine
 from serving.telemetry.sources.config import PowerConfig
@@ -13,6 +16,15 @@ from serving.topology import Model, Strict, Topology
 from serving.twin.config import TwinConfig
 from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Hardware
+
+LIMITS = ("limit_w", "sm_clock_mhz")  # of the power group, what is in the fingerprint
+# Keys that came after the first fingerprints: with these values they stay out of it, so that older studies resume.
+ADDED: Mapping[tuple[str, str], Any] = {
+    ("hardware", "twin"): None,
+    ("engine", "env_passthrough"): [],
+    ("workload", "prompt_salt"): None,
+    ("workload", "request"): RequestOverrides().model_dump(mode="json"),
+}
 
 
 class TrialConfig(Strict):
@@ -23,7 +35,7 @@ class TrialConfig(Strict):
     topology: Topology = Field(description="how the model is laid out over devices")
     hardware: Hardware = Field(description="the nodes, real or emulated, and their constants")
     workload: Workload = Field(description="the load")
-    # Of these two only the limits on the GPUs are in the fingerprint: metering and prices change no trial.
+    # Of these two only LIMITS are in the fingerprint: metering and prices change no trial.
     power: PowerConfig = Field(
         default=PowerConfig(), description="power limits of the GPUs, and how energy is metered"
     )
@@ -50,11 +62,19 @@ class TrialConfig(Strict):
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
-        data = self.model_dump(mode="json", exclude={"economics", "power"})
-        limits = self.power.model_dump(include={"limit_w", "sm_clock_mhz"}, exclude_none=True)
-        if limits:
-            data["power"] = limits
-        if self.hardware.twin is None:
-            del data["hardware"]["twin"]  # older fingerprints were made without this key
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint_of(self.model_dump(mode="json"))
+
+
+def fingerprint_of(data: Mapping[str, Any]) -> str:
+    """The fingerprint of a trial's configuration as JSON, with the keys of the version that wrote it."""
+    kept = {group: value for group, value in data.items() if group not in ("economics", "power")}
+    power = data.get("power") or {}
+    limits = {name: power[name] for name in LIMITS if power.get(name) is not None}
+    if limits:
+        kept["power"] = limits
+    for (group, name), empty in ADDED.items():
+        inner = kept.get(group)
+        if isinstance(inner, dict) and name in inner and inner[name] == empty:
+            kept[group] = {key: value for key, value in inner.items() if key != name}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

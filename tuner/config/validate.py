@@ -1,5 +1,6 @@
 """Checks of a whole study: whether its parts fit each other, which no single value shows. Pure."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from tuner.metrics.derive import unconfigured
 # Not the workload: trials under different workloads can't be compared.
 VARIED = ("engine", "topology", "model")
 SET_ON_GPUS = ("power.limit_w", "power.sm_clock_mhz")
+GRID_MAX = 200_000  # points of a grid, which are listed before the first trial
 EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # varied on emulated hardware only
 
 
@@ -118,8 +120,24 @@ def _search(study: StudyConfig) -> Iterator[str]:
     continuous = [name for name, each in study.space.parameters.items() if each.grid() is None]
     if search.kind == "grid" and continuous:
         yield f"search.kind: a grid needs discrete values: give {continuous[0]} a step"
+    elif search.kind == "grid" and (size := _grid_size(study)) > GRID_MAX:
+        yield (
+            f"search.kind: this grid has up to {size:.2g} points, and at most {GRID_MAX:,} can be listed: "
+            "vary fewer settings, or use search=qmc"
+        )
     if search.kind == "list" and not search.points and not search.default_first:
         yield "search.points: kind list has no trials without points, as default_first is false"
+
+
+def _grid_size(study: StudyConfig) -> float:
+    """Combinations of all values, conditions left aside."""
+    sizes = {path: len(each.grid() or ()) for path, each in study.space.parameters.items()}
+    shared = math.prod(n for path, n in sizes.items() if not path.startswith(f"{ENGINE}."))
+    of_engine = (
+        math.prod(n for path, n in sizes.items() if path.startswith(f"{ENGINE}.{name}."))
+        for name in study.engine
+    )
+    return float(min(shared * sum(of_engine), 10**300))
 
 
 def _search_features(study: StudyConfig) -> Iterator[str]:

@@ -10,6 +10,25 @@ from rich.text import Text
 
 NARROW = 8  # columns that one which wraps has at least, however narrow the screen
 Cell = str | Text
+# What a terminal would obey: control characters, and marks that change the direction of text.
+_CONTROL = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (
+        *range(9),
+        *range(11, 32),
+        *range(127, 160),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+
+
+def visible(text: Cell) -> Cell:
+    """The text with its control characters as escapes: ledgers, logs and answers come from anywhere."""
+    if isinstance(text, str):
+        return text.translate(_CONTROL)
+    plain = text.plain.translate(_CONTROL)
+    return text if plain == text.plain else Text(plain, style=text.style)
 
 
 def say(console: Console, text: Cell, style: str = "", *, whole: bool = False) -> None:
@@ -19,7 +38,7 @@ def say(console: Console, text: Cell, style: str = "", *, whole: bool = False) -
     for commands and paths that are copied.
     """
     console.print(
-        text, style=style, markup=False, highlight=False, emoji=False,
+        visible(text), style=style, markup=False, highlight=False, emoji=False,
         soft_wrap=whole or not console.is_terminal,
     )  # fmt: skip
 
@@ -45,9 +64,9 @@ def table(title: str, columns: Iterable[Column | str], rows: Iterable[Sequence[C
     On a screen that is too narrow, columns that do not wrap keep their width, so that no figure is cut.
     """
     named = [Column(each) if isinstance(each, str) else each for each in columns]
-    filled = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    filled = [[_text(cell) for cell in row] for row in rows]
     made = Table(
-        title=Text(title, style="bold") if title else None,
+        title=Text(title.translate(_CONTROL), style="bold") if title else None,
         title_justify="left",
         header_style="bold",
         box=None,
@@ -57,7 +76,7 @@ def table(title: str, columns: Iterable[Column | str], rows: Iterable[Sequence[C
         lines = [column.header, *(row[i].plain for row in filled)]
         natural = max(cell_len(line) for each in lines for line in each.split("\n"))
         made.add_column(
-            Text(column.header),
+            _text(column.header),
             justify="left" if column.left else "right",
             no_wrap=not column.wraps,
             overflow="fold",
@@ -67,6 +86,11 @@ def table(title: str, columns: Iterable[Column | str], rows: Iterable[Sequence[C
     for row in filled:
         made.add_row(*row)
     return made
+
+
+def _text(cell: Cell) -> Text:
+    shown = visible(cell)
+    return Text(shown) if isinstance(shown, str) else shown
 
 
 def show(console: Console, made: Table, *, gap: bool = True) -> None:

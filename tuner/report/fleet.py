@@ -13,6 +13,7 @@ from tuner.config.study import StudyConfig
 from tuner.metrics.notation import number, stated, usd
 from tuner.report.console import say, show, table, words
 from tuner.report.plots.fleet_day import fleet_day_png
+from tuner.results.durable import replace
 
 PNG, JSON = "fleet.png", "fleet.json"
 SHOWN = range(0, HOURS, 3)  # hours of the table; the file has all of them
@@ -117,7 +118,7 @@ def write_fleet_plan(
     head = "MODELLED by an emulator, not measured · " if modelled else ""
     subtitle = f"{head}{stated(config.megawatts)} MW ({config.boundary}), {usd(made.usd_day)} a day"
     title = f"{study.model.name} on {study.hardware.name}: {config.name}"
-    (folder / PNG).write_bytes(fleet_day_png(config, made, title, subtitle))
+    replace(folder / PNG, fleet_day_png(config, made, title, subtitle))
     hours = [
         {
             "hour": hour,
@@ -142,5 +143,5 @@ def write_fleet_plan(
         for hour, plan in enumerate(made.hours)
     ]
     whole = {"modelled": modelled, "fleet": config.model_dump(mode="json"), "hours": hours}
-    (folder / JSON).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    replace(folder / JSON, (json.dumps(whole, indent=1) + "\n").encode())
     return {"picture": folder / PNG, "plan": folder / JSON}

@@ -23,7 +23,8 @@ from tuner.study.estimate import (
     planned_capacity,
     unknown_trials,
 )
-from tuner.study.ray_cluster import local_capacity
+from tuner.study.joining.exposure import open_engines
+from tuner.study.local_cluster import local_capacity
 
 
 def show_plan(config: StudyConfig, console: Console) -> None:
@@ -37,6 +38,8 @@ def show_plan(config: StudyConfig, console: Console) -> None:
     console.print()
     if assumed:
         say(console, assumed, "yellow")
+    for line in open_engines(config):
+        say(console, line, "yellow")
     if known:
         _show_estimate(config, capacity, known, console)
 
@@ -58,7 +61,8 @@ def _show_trials(known: Sequence[Proposal], console: Console) -> None:
 def _command(trial: TrialConfig) -> str:
     if isinstance(trial.engine, External):
         return f"# no server to start: {trial.engine.url} is already running"
-    return plan_command(trial.engine, trial.model, trial.topology, trial.twin)
+    apart = trial.workload.placement == "apart"
+    return plan_command(trial.engine, trial.model, trial.topology, trial.twin, apart=apart)
 
 
 def _show_estimate(

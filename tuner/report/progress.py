@@ -1,5 +1,6 @@
 """Shows the progress of a study: live on a terminal, line by line elsewhere."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,12 @@ from tuner.report.console import say
 from tuner.results.ledger import Finished, knobs
 from tuner.results.tiers import Winner, best_per_tier, utility
 from tuner.search import Proposal
-from tuner.trial.result import VIRTUAL, Completed, TrialResult
+from tuner.search.retries import MAX_RETRIES
+from tuner.trial.result import VIRTUAL, Completed, Failed, TrialResult
 
 POLL_S = 0.5
+SAY_EVERY_S = 60.0
+_DIGITS = re.compile(r"\d+")
 
 
 class Display:
@@ -38,7 +42,8 @@ class Display:
         self._walls_s: list[float] = []
         self._done = self._failed = self._pruned = 0
         self._best: dict[str, tuple[float, float, int]] = {}  # utility, value, trial
-        self._note = ""
+        self._note = self._wait = ""
+        self._waited_at = 0.0
         self._stop = threading.Event()
         self._poller: threading.Thread | None = None
         self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
@@ -98,6 +103,24 @@ class Display:
             line.append("✗ ", style="red").append(self._name(proposal))
             line.append(f"  {result.failure}: {result.evidence}", style="red")
         say(self._console, line, whole=not self._terminal)
+
+    def retried(self, proposal: Proposal, result: TrialResult, attempt: int) -> None:
+        """A trial failed for a reason that is not its own."""
+        self._running.pop(proposal.number, None)
+        assert isinstance(result, Failed)
+        line = Text(f"#{proposal.number:<3}", style="bold").append("↻ ", style="yellow")
+        line.append(self._name(proposal))
+        why = f"  {result.failure}: {result.evidence}; retry {attempt} of {MAX_RETRIES}"
+        say(self._console, line.append(why, style="yellow"), whole=not self._terminal)
+
+    def waiting(self, note: str) -> None:
+        """Shows what the study waits for; empty: nothing. Where nothing is redrawn, each wait once a minute."""
+        before, self._wait = self._wait, note
+        changed = _DIGITS.sub("", before) != _DIGITS.sub("", note)
+        due = changed or time.monotonic() - self._waited_at >= SAY_EVERY_S
+        if note and due and not self._terminal:
+            self._waited_at = time.monotonic()
+            say(self._console, note, whole=True)
 
     def closing(self) -> None:
         """The study is being stopped."""
@@ -181,8 +204,7 @@ class Display:
             name, phase = self._name(proposal), self._phase(trial, began)
             grid.add_row(f"#{trial}", Text(name), Text(phase))
         rows.append(grid)
-        if self._note:
-            rows.append(Text(self._note, style="yellow"))
+        rows += [Text(each, style="yellow") for each in (self._note, self._wait) if each]
         return Group(*rows)
 
     def _phase(self, trial: int, began: float) -> str:

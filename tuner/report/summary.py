@@ -21,16 +21,19 @@ from tuner.report.sections.economics import show_economics
 from tuner.report.sections.importance import show_importance
 from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
-from tuner.results.ledger import LEDGER, Finished, read, searched, why_ended
+from tuner.results.ledger import LEDGER, Attempt, Entry, Finished, searched
 from tuner.results.pareto import pareto_set
+from tuner.results.reader import contents
 from tuner.results.tiers import Closest, Winner, best_per_tier
 from tuner.trial.result import Completed, Failed
+
+LISTED = 50  # failures, or pruned trials, that are listed one by one
 
 
 def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     """Prints the report and draws the plots. False if no configuration meets the SLO of any tier."""
-    lines = read(folder)
-    entries = searched(lines)
+    ledger = contents(folder)
+    lines, entries = ledger.entries, searched(ledger.entries)
     by_tier = {tier.tier: tier for tier in remeasured(study, lines)}
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
@@ -38,6 +41,7 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
+    _show_attempts(lines, console)
     feasible = _show_tiers(study, measured, by_tier, console)
     show_remeasured(study, by_tier, console)
     show_importance(study, entries, by_tier, console)
@@ -46,7 +50,7 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
         show_economics(folder, study, measured, console)
     else:
         say(console, "Nothing was measured: no trial completed.", "bold red")
-    show_payback(study, lines, by_tier, why_ended(folder), console)
+    show_payback(study, lines, by_tier, ledger.why_ended, console)
     _show_timings(entries, console)
     _show_paths(folder, study, entries, console)
     return feasible
@@ -109,11 +113,13 @@ def _invalid(measured: Sequence[Finished]) -> Iterator[str]:
 
 
 def _cut_short(measured: Sequence[Finished]) -> Iterator[str]:
+    lines = []
     for entry in measured:
         if isinstance(entry.result, Completed) and entry.result.cut_short:
             levels = counted(len(entry.result.points), "level")
             why = f"the load ended after {levels}: {entry.result.cut_short}"
-            yield f"trial {trial_name(entry)}: {why}"
+            lines.append(f"trial {trial_name(entry)}: {why}")
+    yield from _first(lines)
 
 
 def _pruned(measured: Sequence[Finished]) -> Iterator[str]:
@@ -125,7 +131,23 @@ def _pruned(measured: Sequence[Finished]) -> Iterator[str]:
     if pruned:
         verb = "was" if len(pruned) == 1 else "were"
         yield f"{len(pruned)} of {counted(len(measured), 'measured trial')} {verb} pruned"
-        yield from pruned
+        yield from _first(pruned)
+
+
+def _first(lines: Sequence[str]) -> Iterator[str]:
+    yield from lines[:LISTED]
+    if len(lines) > LISTED:
+        yield f"and {len(lines) - LISTED} more, which are in the ledger"
+
+
+def _show_attempts(lines: Sequence[Entry], console: Console) -> None:
+    """The failures after which a trial ran again, by class: they are no trials."""
+    found = Counter(line.result.failure for line in lines if isinstance(line, Attempt))
+    if found:
+        kinds = ", ".join(f"{failure} {count}" for failure, count in sorted(found.items()))
+        what = counted(found.total(), "failed attempt")
+        say(console, f"{what} of machines, after which trials ran again: {kinds}")
+        console.print()
 
 
 def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) -> None:
@@ -140,7 +162,12 @@ def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) 
     if rows:
         title = f"Failed: {len(rows)} of {counted(len(entries), 'trial')}"
         wide = words("evidence, knobs, log", wraps=True)
-        show(console, table(title, ("trial", words("engine"), words("failure"), wide), rows))
+        columns = "trial", words("engine"), words("failure"), wide
+        show(console, table(title, columns, rows[:LISTED]), gap=len(rows) <= LISTED)
+    if len(rows) > LISTED:
+        kinds = Counter(str(failure) for _, _, failure, _ in rows[LISTED:]).most_common()
+        more = ", ".join(f"{name} ({count})" for name, count in kinds)
+        say(console, f"and {len(rows) - LISTED} more, which are in the ledger: {more}\n")
 
 
 def _show_tiers(

@@ -65,6 +65,12 @@ class Sampler(Protocol):
     def drop(self, suggestion: Suggestion, known: Outcome | None) -> None:
         """The suggestion is not run: it is impossible or runs already (None), or it was measured before."""
 
+    def begin(self, point: Point) -> None:
+        """A trial of the point begins, whoever chose it."""
+
+    def renew(self, asked: int) -> None:
+        """Forgets all but what it was taught by `begin` and `learn`. `asked`: trials that were proposed."""
+
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
         """A finished trial; `suggestion` is None if the sampler did not choose it."""
 
@@ -72,14 +78,22 @@ class Sampler(Protocol):
 class Source(Protocol):
     """Where trials come from and results go: the study."""
 
+    closed: bool  # whether no more trials are wanted
+
     def ask(self) -> Proposal | None:
         """The next trial to run; None when there is none, or none more is wanted."""
 
     def finished(self, number: int, measured: Measured) -> None:
         """The result of a running trial."""
 
-    def died(self, number: int, evidence: str) -> None:
+    def died(self, number: int, evidence: str, wall_s: float = 0.0) -> None:
         """The slot of a running trial was killed: the trial has no result but this."""
+
+    def unplaced(self, number: int, evidence: str) -> None:
+        """No node of the cluster can hold the trial any more: it is not run."""
+
+    def limit(self, largest: tuple[int, int]) -> None:
+        """From now on proposes only layouts that a node with so many (GPUs, CPU cores) holds."""
 
     def remaining(self) -> int:
         """Trials that have not finished yet."""

@@ -19,7 +19,8 @@ from tuner.search.curve.candidates import Candidates, Traits, TraitsOf
 from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.prior import Prior
 from tuner.search.curve.sampler import CurveSampler
-from tuner.search.optuna_samplers import OptunaSampler, quasi_random
+from tuner.search.even_points import even_points
+from tuner.search.optuna_samplers import OptunaSampler
 from tuner.search.priors.factory import prior_of
 from tuner.search.priors.recorder import PredictionRecorder
 from tuner.search.proposer import Proposer
@@ -29,20 +30,24 @@ from tuner.trial.duration import OVERHEAD_S, load_s
 # Candidates that a search on curves chooses among; and where a prior has to predict each of them.
 MAX_CANDIDATES, MAX_PREDICTED = 6000, 2500
 DRAWS = 4 * MAX_CANDIDATES
+HOPELESS_DRAWS = 2000  # without a possible point, after which none is expected
 MAX_SEQUENCES = "max_sequences"  # the meaning of the knob that bounds what an engine admits
 
 
 class SearchSetup:
     """The parts of a study's search. Each is built on first use and once, whoever needs it: the plan of the
-    trials, the study, the record of predictions."""
+    trials, the study, the record of predictions.
 
-    def __init__(self, config: StudyConfig) -> None:
-        self.config = config
+    `largest`: the most (GPUs, CPU cores) of one node that a trial may take; None: any.
+    """
+
+    def __init__(self, config: StudyConfig, largest: tuple[int, int] | None = None) -> None:
+        self.config, self._largest = config, largest
 
     @cached_property
     def space(self) -> SearchSpace:
         """The space that the study searches."""
-        return SearchSpace.of(self.config)
+        return SearchSpace.of(self.config, self._largest)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -110,10 +115,12 @@ class SearchSetup:
         return points
 
     def _even_points(self) -> Iterator[Point]:
-        source = quasi_random(self.config.search, self.space)
-        for _ in range(DRAWS):
-            point = source.next_point()
+        found = 0
+        for drawn, point in enumerate(even_points(self.space, self.config.search.seed)):
+            if drawn == (DRAWS if found else HOPELESS_DRAWS):
+                return
             if self.space.possible(point):
+                found += 1
                 yield point
 
 

@@ -29,6 +29,12 @@ class OptunaSampler:
         """Tells Optuna the known values, or that the trial failed."""
         self._tell(suggestion.token, None if known is None else known.values)
 
+    def begin(self, point: Point) -> None:
+        """Nothing is learned of it."""
+
+    def renew(self, asked: int) -> None:
+        """Optuna's samplers keep their state."""
+
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
         """Tells Optuna the values; a point that it did not suggest is added as a finished trial."""
         if suggestion is not None:

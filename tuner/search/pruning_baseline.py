@@ -1,6 +1,8 @@
 """The results of a study so far, as the baseline by which its next trial is pruned. Pure."""
 
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median_low
 
 from tuner.config.groups.objective import ObjectiveConfig, Slo
@@ -27,18 +29,49 @@ def pruning_baseline(
         for name, tier in slo.tiers.items()
     )
     axes = tuple((axis.metric, axis.direction) for axis in objective.axes)
-    limits = [metric for tier in tiers for metric in tier.limits]
-    metrics = [*(metric for metric, _ in axes), objective.metric, *limits]
     loads = [load for each in front if (load := each.point.load_value) is not None]
-    return PruningBaseline(
+    baseline = PruningBaseline(
         axes=axes,
         front=tuple(each.values for each in front),
         target=(objective.metric, objective.direction),
         tiers=tiers,
-        curves=curves_of(results, metrics)[-MAX_CURVES:],
+        curves=(),
         risk=risk,
         first_load=median_low(loads) if loads else None,
     )
+    return replace(baseline, curves=curves_of(results, metrics_of(baseline))[-MAX_CURVES:])
+
+
+class PruningHistory:
+    """The results of a study so far, short of those that no baseline rests on: asking it costs the same however
+    many there are."""
+
+    def __init__(self, slo: Slo, objective: ObjectiveConfig, risk: float) -> None:
+        self._slo, self._objective, self._risk = slo, objective, risk
+        self._leaders: list[TrialResult] = []  # those on the front, and the best of each tier
+        self._whole: deque[TrialResult] = deque(maxlen=MAX_CURVES)
+
+    def add(self, result: TrialResult) -> None:
+        """The next result."""
+        if curves_of([result], []):
+            self._whole.append(result)
+        found = [*self._leaders, result]
+        front = {each.index for each in pareto_set(found, self._objective.axes)}
+        best = best_per_tier(self._slo, self._objective, found).values()
+        kept = front | {each.index for each in best if isinstance(each, Winner)}
+        self._leaders = [found[index] for index in sorted(kept)]
+
+    def baseline(self) -> PruningBaseline:
+        """As `pruning_baseline` of all results."""
+        whole = pruning_baseline(self._leaders, self._slo, self._objective, self._risk)
+        curves = curves_of(self._whole, metrics_of(whole))
+        return replace(whole, curves=curves)
+
+
+def metrics_of(baseline: PruningBaseline) -> list[str]:
+    """The metrics that a baseline's curves are of."""
+    axes, limits = baseline.axes, (metric for tier in baseline.tiers for metric in tier.limits)
+    return [*(metric for metric, _ in axes), baseline.target[0], *limits]
 
 
 def curves_of(results: Sequence[TrialResult], metrics: Sequence[str]) -> tuple[Curve, ...]:

@@ -5,10 +5,11 @@ chosen; with several engines the choice is itself the first dimension, `engine`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
+from serving.topology import Topology
 from tuner.config.groups.space import (
     ENGINE,
     Parameter,
@@ -22,22 +23,28 @@ from tuner.config.groups.space import (
 from tuner.config.resolve import fixed_values
 from tuner.config.study import StudyConfig
 
+LAYOUT = "topology."
+COUNTED = 20_000  # points that are counted, for a message
+COMBINATIONS_MAX = 250_000  # tried in seconds
+
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
     """A space together with everything else that decides which points it has.
 
-    `engines`: their names. `fixed`: path → value of what the study sets and the search leaves alone.
+    `engines`: their names. `fixed`: path → value of what the study sets and the search leaves alone. `largest`:
+    the most (GPUs, CPU cores) that a node of the cluster has; None: unknown.
     """
 
     space: Space
     engines: tuple[str, ...]
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    largest: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, study: StudyConfig) -> "SearchSpace":
+    def of(cls, study: StudyConfig, largest: tuple[int, int] | None = None) -> "SearchSpace":
         """The space that a study searches."""
-        return cls(study.space, tuple(study.engine), fixed_values(study))
+        return cls(study.space, tuple(study.engine), fixed_values(study), largest)
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -86,27 +93,69 @@ class SearchSpace:
         ]
 
     def possible(self, point: Point) -> bool:
-        """Whether the point breaks no constraint."""
-        return not self.violated(point)
+        """Whether the point breaks no constraint, and a node holds its layout."""
+        return self.fits(point) and not self.violated(point)
+
+    def fits(self, point: Point) -> bool:
+        """Whether a node holds the point's layout."""
+        return self.largest is None or self.layout(point).fits(*self.largest)
+
+    def layout(self, point: Point) -> Topology:
+        """How the point lays the model out over devices. Not validated."""
+        values = {**self.fixed, **point}
+        return Topology.model_construct(**{
+            path.removeprefix(LAYOUT): value
+            for path, value in values.items()
+            if path.startswith(LAYOUT)
+        })  # fmt: skip
+
+    def excluded(self) -> str:
+        """Which layouts no node holds: a line; empty if there is none."""
+        if self.largest is None:
+            return ""
+        paths = [path for path in self.parameters if path.startswith(LAYOUT)]
+        grids = [self.parameters[path].grid() or () for path in paths]
+        layouts = [dict(zip(paths, each, strict=True)) for each in product(*grids)]
+        out = sum(not self.fits(each) for each in layouts)
+        if not out:
+            return ""
+        whole = replace(self, largest=None)
+        before, after = (each.all_points(COUNTED) for each in (whole, self))
+        points = "" if before is None or after is None else (
+            f", which are {len(before) - len(after)} of {len(before)} configurations"
+        )  # fmt: skip
+        gpus, cpus = self.largest
+        return (
+            f"{out} of {len(layouts)} layouts of the space{points}, fit no node (the largest has "
+            f"{gpus} GPUs and {cpus} CPU cores for trials): they are not tried"
+        )
 
     def enumerate_points(self) -> Iterator[dict[str, Scalar]]:
         """Every possible point, engine by engine. Raises ValueError if a parameter is continuous."""
         for name, parameter in self.parameters.items():
             if parameter.grid() is None:
                 raise ValueError(f"{name} is continuous: give it a `step`, or use another search")
+        yield from filter(self.possible, self._combinations())
+
+    def all_points(self, limit: int) -> list[Point] | None:
+        """Every possible point; None if a parameter is continuous, or there are more than `limit`, or too many
+        combinations to try each."""
+        if any(parameter.grid() is None for parameter in self.parameters.values()):
+            return None
+        points: list[Point] = []
+        for tried, point in enumerate(self._combinations()):
+            if self.possible(point):
+                points.append(point)
+            if len(points) > limit or tried >= COMBINATIONS_MAX:
+                return None
+        return points
+
+    def _combinations(self) -> Iterator[dict[str, Scalar]]:
+        """Possible points and others."""
         order = ordered(self.space)
         for engine in self.engines:
             start: dict[str, Scalar] = {ENGINE: engine} if len(self.engines) > 1 else {}
-            for point in self._grow(order, engine, start):
-                if self.possible(point):
-                    yield point
-
-    def all_points(self, limit: int) -> list[Point] | None:
-        """Every possible point; None if a parameter is continuous, or there are more than `limit`."""
-        if any(parameter.grid() is None for parameter in self.parameters.values()):
-            return None
-        points: list[Point] = list(islice(self.enumerate_points(), limit + 1))
-        return points if len(points) <= limit else None
+            yield from self._grow(order, engine, start)
 
     def _grow(
         self, rest: Sequence[str], engine: str, point: dict[str, Scalar]

@@ -1,11 +1,12 @@
 """A study's budget: what its trials cost so far, what it still affords, and what to expect beforehand. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tuner.config.groups.search import Budget
 from tuner.metrics.notation import number, stated
-from tuner.results.ledger import Entry, Finished
+from tuner.results.ledger import Attempt, Entry, Finished
 from tuner.trial.result import VIRTUAL
 
 Packed = Callable[[int], float]  # number of trials → seconds that all of them take
@@ -22,14 +23,57 @@ class Spent:
 
 
 def spent(entries: Sequence[Entry], usd_per_device_hour: float | None = None) -> Spent:
-    """The cost of a ledger's entries, repeats included. Device-hours of the virtual clock are virtual."""
-    done = [entry for entry in entries if isinstance(entry, Finished)]
-    hours = sum(device_hours(entry) for entry in done)
-    usd = None if usd_per_device_hour is None else hours * usd_per_device_hour
-    return Spent(len(done), hours, usd, _covered(_times(entries)))
+    """The cost of a ledger's entries, repeats included. Device-hours of the virtual clock are virtual.
+
+    Failed attempts cost time and are no trials.
+    """
+    spending = Spending()
+    for entry in entries:
+        spending.add(entry)
+    return spending.spent(usd_per_device_hour)
 
 
-def device_hours(entry: Finished) -> float:
+class Spending:
+    """What a study's entries cost so far. Adding one does not take longer with their number."""
+
+    def __init__(self) -> None:
+        self._trials, self._hours, self._wall_s = 0, 0.0, 0.0
+        self._asked: dict[int, float] = {}
+        self._covered: list[tuple[float, float]] = []  # disjoint, rising
+
+    def add(self, entry: Entry) -> None:
+        """The next line of the ledger."""
+        if entry.result is None:
+            self._asked[entry.number] = entry.time.timestamp()
+        elif isinstance(entry, Finished | Attempt):
+            self._trials += isinstance(entry, Finished)
+            self._hours += device_hours(entry)
+            self._cover(*self._times(entry))
+
+    def spent(self, usd_per_device_hour: float | None = None) -> Spent:
+        """The cost of all of them."""
+        usd = None if usd_per_device_hour is None else self._hours * usd_per_device_hour
+        return Spent(self._trials, self._hours, usd, self._wall_s)
+
+    def _times(self, entry: Finished | Attempt) -> tuple[float, float]:
+        """(start, end), counted back from its end: a resumed trial had paused before."""
+        end_s, took_s = entry.time.timestamp(), entry.result.timings.wall_s
+        if entry.result.provenance.get("clock") == VIRTUAL:
+            took_s = end_s - self._asked.get(entry.number, end_s)
+        return end_s - took_s, end_s
+
+    def _cover(self, start_s: float, end_s: float) -> None:
+        """Adds an interval to those in which a trial ran; most are the latest."""
+        first = bisect_left(self._covered, start_s, key=lambda each: each[1])
+        last = bisect_right(self._covered, end_s, key=lambda each: each[0])
+        over = self._covered[first:last]
+        if over:
+            start_s, end_s = min(start_s, over[0][0]), max(end_s, over[-1][1])
+        self._wall_s += max(0.0, end_s - start_s) - sum(end - start for start, end in over)
+        self._covered[first:last] = [(start_s, max(start_s, end_s))]
+
+
+def device_hours(entry: Finished | Attempt) -> float:
     """Wall time of the trial times its devices, in hours."""
     return entry.result.timings.wall_s * entry.result.config.devices / 3600
 
@@ -62,30 +106,9 @@ def exhausted(budget: Budget, so_far: Spent, trials: int, running: int = 0) -> s
     return ""
 
 
-def trial_hours(walls_s: Sequence[float], devices: int) -> float | None:
-    """Device-hours of a trial on `devices`, from the mean wall time of completed trials; None without any."""
-    return sum(walls_s) / len(walls_s) * devices / 3600 if walls_s else None
-
-
-def _times(entries: Sequence[Entry]) -> Iterator[tuple[float, float]]:
-    """(start, end) of each finished trial, counted back from its end: a resumed trial had paused before."""
-    asked = {entry.number: entry.time for entry in entries if entry.result is None}
-    for entry in entries:
-        if isinstance(entry, Finished):
-            end_s = entry.time.timestamp()
-            took_s = entry.result.timings.wall_s
-            if entry.result.provenance.get("clock") == VIRTUAL:
-                took_s = end_s - asked.get(entry.number, entry.time).timestamp()
-            yield end_s - took_s, end_s
-
-
-def _covered(times: Iterable[tuple[float, float]]) -> float:
-    """Seconds covered by at least one interval."""
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(times):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
+def trial_hours(wall_s: float | None, devices: int) -> float | None:
+    """Device-hours of a trial on `devices`, from the mean wall time of completed trials; None without it."""
+    return None if wall_s is None else wall_s * devices / 3600
 
 
 @dataclass(frozen=True, slots=True)

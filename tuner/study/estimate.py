@@ -1,12 +1,14 @@
 """What a study will take, before it runs: which trials are known, time, device-hours, dollars. Pure."""
 
+import contextlib
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadgen.workload.workload import level_count
 from serving.topology import Topology
-from tuner.config.resolve import searched_workload
+from tuner.config.errors import ConfigError
+from tuner.config.resolve import default_points, searched_workload, trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.metrics.notation import counted
@@ -59,6 +61,17 @@ def known_trials(config: StudyConfig, setup: SearchSetup | None = None) -> list[
     while len(known) < certain and (proposal := source.ask()):
         known.append(proposal)
     return known
+
+
+def named_trials(config: StudyConfig) -> list[Proposal]:
+    """The trials that the configuration names: the defaults and `search.points`, without impossible ones."""
+    search = config.search
+    defaults = default_points(config).values() if search.default_first else ()
+    named: list[Proposal] = []
+    for point in (*defaults, *search.points):
+        with contextlib.suppress(ConfigError):
+            named.append(Proposal(len(named), point, trial_config(config, point)))
+    return named[: search.trials]
 
 
 def _initial_trials(config: StudyConfig) -> int:

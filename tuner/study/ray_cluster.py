@@ -1,141 +1,176 @@
 """Starts or joins a Ray cluster, and reads what trials may use of its nodes."""
 
+import atexit
 import logging
 import os
-import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from serving.deployment import start_serve
-from serving.process.process import generations
+from serving.process.environ import ACCELERATED, RAY
+from serving.process.generation import generations
 from serving.process.reap import reaped
 from serving.process.supervise import descendants
-from serving.telemetry.nvml import device_count
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.study.capacity import Capacity, ClusterError
+from tuner.study.environment import narrowed
+from tuner.study.joining.address import address_of, authenticated
+from tuner.study.joining.exposure import open_cluster
+from tuner.study.joining.nodes import alive_nodes, check_imports, check_versions, shipped
+from tuner.study.local_cluster import QUIET, isolated, start_local, variables
+from tuner.study.slots.deadline import Say, ending_children, waiting
 
-# Trials are admitted by these resources; the engines hold Ray's own GPU and CPU. A Serve replica can't live in
-# the placement group of its Tune trial, so a trial's devices are counted in both.
-BENCH_GPU, BENCH_CPU = "bench_gpu", "bench_cpu"
-FILE_CHECK_S = 120.0  # for a worker to start on every node
-
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
-}
-
-# Ray picks an address that other machines reach even if it is given 127.0.0.1. This is its switch for systems
-# that can't span machines; with it, a single-node Ray listens on loopback alone.
-ALONE = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "3",
-}
-
-
-def local_capacity(config: ClusterConfig) -> Capacity:
-    """The capacity that `connected` will have on this machine, without starting anything."""
-    cpus = len(os.sched_getaffinity(0)) if config.cpus is None else config.cpus
-    gpus = device_count() if config.gpus is None else config.gpus
-    nodes = ((gpus, cpus),) * config.nodes
-    return Capacity(nodes, (max(cpus, 1),) * config.nodes, config.trials_at_once)
+JOIN_S = 300.0
+START_S = 300.0  # for each node that is started on this machine
+SERVE_S = 180.0
+SHUTDOWN_S = 60.0
+LOOK_EVERY_S = 1.0
+SLOT_GROUPS: set[str] = set()  # the ids of our slots' placement groups
 
 
 @contextmanager
-def connected(config: ClusterConfig) -> Iterator[Capacity]:
-    """A running Ray with Serve, for the block. Raises ClusterError."""
-    settings = {**QUIET, **ALONE} if config.kind == "local" else QUIET
-    os.environ.update({key: value for key, value in settings.items() if key not in os.environ})
-    import ray
+def connected(
+    config: ClusterConfig,
+    inherits: Iterable[str] = (*RAY, *ACCELERATED),
+    say: Say = lambda line: None,
+) -> Iterator[Capacity]:
+    """A running Ray with Serve, for the block. Raises ClusterError.
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    start = _start_local if config.kind == "local" else _join
-    cluster = start(ray, config)
-    with reaped(sorted(generations(descendants(os.getpid()))) if config.kind == "local" else []):
-        try:
+    `inherits`: the variables that the processes of a local one get of our environment, names or patterns. `say`
+    gets what there is to know before the study: what is waited for, and which nodes get our code.
+    """
+    quiet = {key: value for key, value in QUIET.items() if key not in os.environ}
+    start = _started(config, inherits, say) if config.kind == "local" else _joined(config, say)
+    with variables(quiet), start:
+        with waiting("Ray Serve", SERVE_S, say):
             start_serve()
-            yield _capacity(ray, config)
-        finally:
+            capacity = capacity_now(config)
+        yield capacity
+
+
+@contextmanager
+def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterator[None]:
+    with isolated() as folder:
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        with (
+            narrowed(inherits),
+            ending_children(),
+            waiting("Ray on this machine", START_S * config.nodes, say),
+        ):
+            cluster = start_local(ray, config)
+        with reaped(sorted(generations(descendants(os.getpid()))), folder):
+            try:
+                yield
+            finally:
+                _shut_down(ray, cluster, say)
+
+
+def _shut_down(ray: Any, cluster: Any, say: Say) -> None:
+    """Says so if Ray does not shut down: the results are in the ledger, and the report is still to come."""
+    try:
+        with waiting("Ray to shut down", SHUTDOWN_S, say):
             ray.shutdown()
             if cluster is not None:
                 cluster.shutdown()
+    except ClusterError as error:
+        atexit.unregister(ray.shutdown)  # it would wait again
+        say(str(error))
 
 
-def _start_local(ray: Any, config: ClusterConfig) -> Any:
-    capacity = local_capacity(config)
-    gpus, cpus = capacity.nodes[0]
-    node: dict[str, Any] = {
-        "num_cpus": max(cpus, 1),
-        "num_gpus": gpus,
-        "resources": {BENCH_GPU: float(gpus), BENCH_CPU: float(cpus)},
-    }
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    if config.nodes == 1:
-        ray.init(
-            address="local", _node_ip_address="127.0.0.1", configure_logging=False, **node, **quiet
-        )
-        return None
-    from ray.cluster_utils import Cluster
+@contextmanager
+def _joined(config: ClusterConfig, say: Say) -> Iterator[None]:
+    address = address_of(config.address)
+    with authenticated(address) as asked:
+        import ray
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={**node, "node_ip_address": "127.0.0.1", "include_dashboard": False},
-    )
-    for _ in range(config.nodes - 1):
-        cluster.add_node(**node, node_ip_address="127.0.0.1")
-    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    return cluster
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        try:
+            if not asked:
+                say(open_cluster(address))
+            with waiting(f"the Ray cluster at {address}", JOIN_S, say):
+                _connect(ray, address)
+                if lacking := check_versions(alive_nodes()):
+                    say(
+                        f"Wattfront is missing or another version on {', '.join(lacking)}: this "
+                        "machine's is sent to all nodes"
+                    )
+                    ray.shutdown()
+                    _connect(ray, address, shipped())
+                    check_imports(alive_nodes())
+            yield
+        finally:
+            _shut_down(ray, None, say)
 
 
-def _join(ray: Any, config: ClusterConfig) -> None:
+def _connect(ray: Any, address: str, environment: dict[str, Any] | None = None) -> None:
     try:
-        ray.init(address=config.address or "auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError as error:
-        raise ClusterError(
-            f"no Ray cluster at cluster.address={config.address or 'auto'}: {error}; "
-            "start one with `ray start --head`, or use cluster=local"
-        ) from error
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError) as error:
+        line = next((each.strip() for each in str(error).splitlines() if each.strip()), "")
+        raise ClusterError(f"the Ray cluster at {address}: {line}") from error
 
 
-def _capacity(ray: Any, config: ClusterConfig) -> Capacity:
-    nodes, cores = [], []
-    for node in _alive(ray):
-        has = node["Resources"]
-        gpus, cpus = int(has.get(BENCH_GPU, 0)), int(has.get(BENCH_CPU, 0))
-        real = int(has.get("GPU", 0))
-        if real and not gpus:
-            raise ClusterError(
-                f"node {node['NodeManagerHostname']} has {real} GPUs but no resource {BENCH_GPU}: "
-                f"start it with `ray start --resources='{{\"{BENCH_GPU}\": {real}}}'`"
-            )
-        nodes.append((gpus, cpus))
-        cores.append(int(has.get("CPU", 0)))
-    return Capacity(tuple(nodes), tuple(cores), config.trials_at_once)
-
-
-def _alive(ray: Any) -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def missing_files(paths: Sequence[Path], *, apart: bool) -> list[str]:
-    """ "PATH on HOST" for each file missing on a node that generates load. `apart`: all nodes may."""
+def capacity_now(config: ClusterConfig) -> Capacity:
+    """What trials may use of the live nodes, and what other work leaves of it. Ray must be initialised."""
     import ray
 
-    def lacking(files: list[str]) -> list[str]:
-        host = socket.gethostname()
-        return [f"{path} on {host}" for path in files if not os.path.isfile(path)]  # noqa: PTH113
+    state: Any = ray._private.state  # Ray has no public function for what is available on a node
+    nodes, available = alive_nodes(), state.available_resources_per_node()
+    ours = _held_by_slots()
+    offers, left = [], []
+    for node in nodes:
+        total, free = node["Resources"], available.get(node["NodeID"], node["Resources"])
+        offer, rest = [], []
+        for kind, most in (("GPU", config.gpus), ("CPU", config.cpus)):
+            has = int(total.get(kind, 0))
+            offer.append(has if most is None else min(has, most))
+            rest.append(int(free.get(kind, 0) + ours.get((node["NodeID"], kind), 0)))
+        offers.append((offer[0], offer[1]))
+        left.append((min(offer[0], rest[0]), min(offer[1], rest[1])))
+    return Capacity(
+        tuple(offers),
+        tuple(int(node["Resources"].get("CPU", 0)) for node in nodes),
+        config.trials_at_once,
+        ids=tuple(node["NodeID"] for node in nodes),
+        names=tuple(node["NodeManagerHostname"] for node in nodes),
+        left=tuple(left),
+    )
 
-    remote: Any = ray.remote  # typed for decorators alone
-    look = remote(num_cpus=0, max_retries=0)(lacking)
-    files = [str(path) for path in paths]
-    answers = [
-        look.options(label_selector={"ray.io/node-id": node["NodeID"]}).remote(files)
-        for node in _alive(ray)
-        if {BENCH_GPU, BENCH_CPU} & node["Resources"].keys() or apart
-    ]
-    return sorted({line for answer in ray.get(answers, timeout=FILE_CHECK_S) for line in answer})
+
+def watched_capacity(config: ClusterConfig, first: Capacity) -> Callable[[], Capacity]:
+    """Reads the capacity at most every LOOK_EVERY_S."""
+    known, read_s = first, time.monotonic()
+
+    def look() -> Capacity:
+        nonlocal known, read_s
+        if time.monotonic() - read_s >= LOOK_EVERY_S:
+            known = capacity_now(config)
+            read_s = time.monotonic()
+        return known
+
+    return look
+
+
+def _held_by_slots() -> dict[tuple[str, str], float]:
+    """(node, kind of device) → how many our slots hold there; idle ones serve the next trials."""
+    import ray
+
+    util: Any = ray.util  # untyped
+    held: dict[tuple[str, str], float] = {}
+    for identity, group in util.placement_group_table().items():
+        if identity not in SLOT_GROUPS or group["state"] != "CREATED":
+            continue
+        for index, bundle in group["bundles"].items():
+            node = group["bundles_to_node_id"][index]
+            for kind, count in bundle.items():
+                held[node, kind] = held.get((node, kind), 0) + count
+    return held

@@ -1,28 +1,23 @@
 """A study: takes trials from the search, hands them out, and records their results."""
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
-from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
 from tuner.confirm.rounds import RepeatProposer, max_repeats
-from tuner.results.ledger import Entry, Ledger, Repeat
+from tuner.results.ledger import Attempt, Entry, Finished, Ledger, LedgerError, Repeat
 from tuner.results.tiers import tier_values
 from tuner.search import Outcome, Proposal
+from tuner.search.base import ImpossiblePoint
 from tuner.search.factory import SearchSetup
-from tuner.search.pruning_baseline import pruning_baseline
-from tuner.search.stopping import GainMonitor, low_gain
-from tuner.study.budget import exhausted, spent, trial_hours
-from tuner.trial.result import Completed, Failed, Measured, Timings, TrialResult
-
-# Caused by the machine or the network, not by the configuration.
-TRANSIENT_FAILURES = {"WorkerDied", "ShardLost", "EngineRestarted"}
+from tuner.search.retries import in_order, is_transient, tried_again
+from tuner.study.accounts import Accounts
+from tuner.trial.result import Failed, Measured, Timings, TrialResult
+from tuner.trial.rounding import rounded
 
 
 class Observer(Protocol):
@@ -33,6 +28,9 @@ class Observer(Protocol):
 
     def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
         """A trial has a result; `folder` holds its files."""
+
+    def retried(self, proposal: Proposal, result: TrialResult, attempt: int) -> None:
+        """A trial failed for a reason that is not its own, for the `attempt`th time, and runs again."""
 
     def closing(self) -> None:
         """The study proposes no more trials; running ones finish."""
@@ -45,11 +43,11 @@ class ResumeError(Exception):
     """The ledger does not belong to this configuration. One line."""
 
 
-def outcome_of(config: StudyConfig, result: TrialResult) -> Outcome:
-    """What the search learns from a result."""
+def outcome_of(config: StudyConfig, result: TrialResult, attempts: int = 0) -> Outcome:
+    """What the search learns from a result. After failed `attempts`, a failure is the configuration's."""
     device_s = result.timings.wall_s * result.config.devices
     if isinstance(result, Failed):
-        transient = result.failure in TRANSIENT_FAILURES
+        transient = is_transient(result) and not attempts
         return Outcome(None, failure=result.failure, transient=transient, device_s=device_s)
     values = tier_values(config.slo, config.objective, result)
     # Above the error rate of every tier a level is not part of the curve.
@@ -72,51 +70,85 @@ class Study:
         search: SearchSetup | None = None,
     ) -> None:
         self._config, self._ledger, self._observers = config, ledger, observers
-        search = search or SearchSetup(config)
+        self._limits = {line.since: (line.gpus, line.cpus) for line in ledger.limits}
+        first = [(line.gpus, line.cpus) for line in ledger.limits if line.since == 0][:1]
+        self._largest = first[0] if first else None
+        search = search or SearchSetup(config, self._largest)
         self._proposer, self._recorder = search.proposer(), search.recorder()
         self._repeats: RepeatProposer | None = None
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
+        self._attempts: Counter[int] = Counter()  # trial → its failures after which it ran again
         self._finished = 0
-        self._walls_s: list[float] = []  # of trials that completed
-        self._gains = GainMonitor(config.search.stop)
+        self._accounts = Accounts(config)
         self.ended = ""  # why the search is over
         self.closed = False
+        self.failure: LedgerError | None = None  # what can't be written: the study is closed
         self._replay()
 
     def ask(self) -> Proposal | None:
         """The next trial to run; None if there is none now, or none any more."""
         if self.closed:
             return None
-        if self._again:
+        if self._again:  # with the baseline of its first start: an interruption changes no trial
             proposal = self._again.pop(0)
         else:
             asked = self._propose()
             if asked is None:
                 return None
-            proposal = asked
+            proposal = self._accounts.with_baseline(asked)
             known = proposal.number, proposal.point, proposal.config.fingerprint
-            self._ledger.asked(*known, _repeat(proposal))
-        proposal = self._with_baseline(proposal)
+            with self._writing():
+                self._ledger.asked(*known, _repeat(proposal))
+            if self.failure is not None:
+                return None
+            self._accounts.add(self._ledger.entries()[-1])
         self._live[proposal.number] = proposal
         for observer in self._observers:
             observer.started(proposal)
         return proposal
 
     def finished(self, number: int, measured: Measured) -> None:
-        """Records the result of a running trial."""
+        """Records the result of a running trial, or a failed attempt at it, which runs again before others."""
         proposal = self._live.pop(number)
-        measured = self._recorder.recorded(proposal.point, measured)
-        folder = self._ledger.finished(number, proposal.point, measured, _repeat(proposal))
-        self._learn(proposal, measured.result)
-        for observer in self._observers:
-            observer.finished(proposal, measured.result, folder)
+        if tried_again(measured.result, self._attempts[number]):
+            with self._writing():
+                self._ledger.attempted(number, proposal.point, measured, _repeat(proposal))
+            self._attempts[number] += 1
+            self._accounts.add(self._ledger.entries()[-1])
+            self._again = in_order([*self._again, proposal])
+            for observer in self._observers:
+                observer.retried(proposal, measured.result, self._attempts[number])
+            return
+        self._record(proposal, measured)
 
-    def died(self, number: int, evidence: str) -> None:
+    def _record(self, proposal: Proposal, measured: Measured) -> None:
+        measured = rounded(self._recorder.recorded(proposal.point, measured))
+        with self._writing():
+            self._ledger.finished(proposal.number, proposal.point, measured, _repeat(proposal))
+        entry = self._ledger.entries()[-1]
+        self._learn(proposal, entry, measured.result)
+        for observer in self._observers:
+            observer.finished(proposal, measured.result, entry.folder)
+
+    def died(self, number: int, evidence: str, wall_s: float = 0.0) -> None:
         """Records that the worker of a running trial died."""
         config = self._live[number].config
-        result = Failed(config, "WorkerDied", evidence, Timings(0.0, 0.0, 0.0))
+        result = Failed(config, "WorkerDied", evidence, Timings(wall_s, 0.0, 0.0))
         self.finished(number, Measured(result, {}))
+
+    def unplaced(self, number: int, evidence: str) -> None:
+        """Records that no node can hold a trial any more. It is not tried again."""
+        proposal = self._live.pop(number)
+        result = Failed(proposal.config, "NodeLost", evidence, Timings(0.0, 0.0, 0.0))
+        self._record(proposal, Measured(result, {}))
+
+    def limit(self, largest: tuple[int, int]) -> None:
+        """From now on proposes only layouts that a node with so many (GPUs, CPU cores) holds."""
+        if largest != self._largest:
+            self._largest = largest
+            self._ledger.limited(self._proposer.asked, *largest)
+            self._proposer.limit(largest)
 
     def remaining(self) -> int:
         """Trials that are not finished; for the confirmation an upper bound."""
@@ -133,15 +165,6 @@ class Study:
             for observer in self._observers:
                 observer.closing()
 
-    def _with_baseline(self, proposal: Proposal) -> Proposal:
-        """Lets the search's trials be pruned, but not defaults and repeats, which others are compared with."""
-        risk, point = self._config.search.prune_risk, set(proposal.point) - {ENGINE}
-        if risk is None or not point or isinstance(proposal, RepeatProposal):
-            return proposal
-        found = [entry.result for entry in self._ledger.results()]
-        baseline = pruning_baseline(found, self._config.slo, self._config.objective, risk)
-        return replace(proposal, baseline=baseline)
-
     def _propose(self) -> Proposal | None:
         """The search's next trial; after its last one has finished, the confirmation's."""
         if self._repeats is None:
@@ -155,30 +178,27 @@ class Study:
 
     def _search(self, running: int) -> Proposal | None:
         """The search's next trial; None if it is over, or the budget has no room beside the running trials."""
-        search, price = self._config.search, self._config.hardware.usd_per_device_hour
-        lines = [entry for entry in self._ledger.entries() if entry.repeat is None]
-        so_far = spent(lines, None if price is None else price.value)
-        if why := exhausted(search.budget, so_far, search.trials, running):
+        if why := self._accounts.exhausted(running):
             if not running:
                 self._end(why)
             return None
         proposal = self._proposer.ask()
         if proposal is None:
-            self._end("every point of the space has been tried")
+            self._end("every point of the space has been tried" + self._that_fits())
             return None
-        if why := self._stopped_by_rule(proposal):
+        if why := self._accounts.stopped_by_rule(proposal, self._proposer.expected_gain):
             done = self._finished + running
-            self._end(f"stopped after {done} of {search.trials} trials: {why}")
-            self._ledger.ended(self.ended)
+            self._end(f"stopped after {done} of {self._config.search.trials} trials: {why}")
+            with self._writing():
+                self._ledger.ended(self.ended)
             return None
         return proposal
 
-    def _stopped_by_rule(self, proposal: Proposal) -> str:
-        """Why the stopping rule ends the search at this proposal; empty while it does not."""
-        gain, rule = self._proposer.expected_gain, self._config.search.stop
-        hours = trial_hours(self._walls_s, proposal.config.devices)
-        self._gains = self._gains.after(gain, hours)
-        return low_gain(rule, gain, hours) if self._gains.stops else ""
+    def _that_fits(self) -> str:
+        if self._largest is None:
+            return ""
+        gpus, cpus = self._largest
+        return f" that fits the cluster's largest node ({gpus} GPUs, {cpus} CPU cores)"
 
     def _end(self, why: str) -> None:
         self.ended = why
@@ -190,65 +210,107 @@ class Study:
         numbers = [entry.number for entry in self._ledger.entries() if entry.repeat is None]
         return RepeatProposer(self._config, self._ledger.results(), max(numbers, default=-1) + 1)
 
-    def _learn(self, proposal: Proposal, result: TrialResult) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Closes the study at the first line that can't be written; the ledger keeps it in memory."""
+        try:
+            yield
+        except LedgerError as error:
+            self.failure = self.failure or error
+            self.close()
+
+    def conclude(self) -> None:
+        """Marks the ledger complete if the study ran to its end. Raises LedgerError if it can't be written."""
+        if self.failure is not None:
+            raise self.failure
+        if not self.closed:
+            self._ledger.complete()
+
+    def _learn(self, proposal: Proposal, entry: Entry, result: TrialResult) -> None:
+        self._accounts.add(entry)
         if isinstance(proposal, RepeatProposal):
             assert self._repeats is not None
             self._repeats.tell(proposal.number, result)
         else:
             self._finished += 1
-            if isinstance(result, Completed):
-                self._walls_s.append(result.timings.wall_s)
-            self._proposer.tell(proposal.number, outcome_of(self._config, result))
+            attempts = self._attempts[proposal.number]
+            self._proposer.tell(proposal.number, outcome_of(self._config, result, attempts))
 
     def _replay(self) -> None:
-        """Replays the ledger in its order, which restores the state of search and confirmation."""
+        """Replays the ledger in its order, which restores the state of search and confirmation.
+
+        A ledger that lost lines is replayed as far as it goes: trials that it lacks run again.
+        """
+        entries = self._ledger.entries()
+        done = {entry.number for entry in entries if isinstance(entry, Finished)}
+        asked = max((e.number for e in entries if e.repeat is None), default=-1) + 1
+        stop = self._config.search.stop
+        self._proposer.replays(asked, stop.patience if stop.on else 0)
         open_trials: dict[int, Proposal] = {}
-        for entry in self._ledger.entries():
+        known = set[int]()
+        for entry in entries:
+            if entry.number not in known:
+                known.add(entry.number)
+                for proposal in self._asked_before(entry, open_trials):
+                    lost = proposal.number not in done
+                    open_trials[proposal.number] = (
+                        self._accounts.with_baseline(proposal) if lost else proposal
+                    )
             if entry.result is None:
-                open_trials[entry.number] = self._asked_before(entry)
-            else:
-                self._learn(open_trials.pop(entry.number), entry.result)
-        self._again = list(open_trials.values())
+                self._accounts.add(entry)
+            elif isinstance(entry, Attempt):
+                self._attempts[entry.number] += 1
+                self._accounts.add(entry)
+            elif isinstance(entry, Finished):
+                self._learn(open_trials.pop(entry.number), entry, entry.result)
+        self._again = sorted(open_trials.values(), key=lambda each: each.number)
         if self._config.search.stop.on:
             self.ended = self._ledger.why_ended
 
-    def _asked_before(self, entry: Entry) -> Proposal:
-        if entry.repeat is None:
-            proposal = self._proposer.ask()
-            if proposal is not None:
-                self._stopped_by_rule(proposal)
-        else:
+    def _asked_before(self, entry: Entry, asked: Mapping[int, Proposal]) -> Iterator[Proposal]:
+        """The proposal that an entry is of, after those that the ledger has lost."""
+        proposal = asked.get(entry.number)
+        while proposal is None or proposal.number < entry.number:
+            proposal = self._proposed_before(entry)
+            missing = 0 if proposal is None else entry.number - proposal.number
+            if not 0 < missing <= self._config.search.trials or entry.repeat is not None:
+                break
+            assert proposal is not None
+            yield proposal
+        mine = proposal and (proposal.number, proposal.config.fingerprint)
+        if proposal is None or mine != (entry.number, entry.fingerprint):
+            proposal = self._adopted(entry, proposal)
+        yield proposal
+
+    def _proposed_before(self, entry: Entry) -> Proposal | None:
+        if entry.repeat is not None:
             self._repeats = self._repeats or self._new_repeats()
-            proposal = self._repeats.ask()
-        if proposal is None or proposal.config.fingerprint != entry.fingerprint:
-            raise ResumeError(
-                f"trial {entry.number} of the ledger is {entry.fingerprint}, but this configuration "
-                f"would try {proposal.config.fingerprint if proposal else 'nothing'} there: "
-                "resume with the configuration and version that began the study"
-            )
+            return self._repeats.ask()
+        if limit := self._limits.get(self._proposer.asked):
+            self._largest = limit
+            self._proposer.limit(limit)
+        proposal = self._proposer.ask(entry.point if self._proposer.asked == entry.number else None)
+        if proposal is not None:
+            self._accounts.stopped_by_rule(proposal, self._proposer.expected_gain)
         return proposal
+
+    def _adopted(self, entry: Entry, instead: Proposal | None) -> Proposal:
+        """The ledger's trial, where the search would now propose another. Raises ResumeError."""
+        if entry.repeat is None:
+            try:
+                proposal = self._proposer.adopt(entry.number, entry.point)
+            except ImpossiblePoint as error:
+                raise ResumeError(
+                    f"trial {entry.number} of the ledger is impossible: {error}"
+                ) from error
+            if proposal.config.fingerprint == entry.fingerprint:
+                return proposal
+        raise ResumeError(
+            f"trial {entry.number} of the ledger is {entry.fingerprint}, but this configuration "
+            f"would try {instead.config.fingerprint if instead else 'nothing'} there: "
+            "resume with the configuration and version that began the study"
+        )
 
 
 def _repeat(proposal: Proposal) -> Repeat | None:
     return proposal.repeat if isinstance(proposal, RepeatProposal) else None
-
-
-@contextmanager
-def interruptible(study: Study) -> Iterator[None]:
-    """The first Ctrl-C closes the study; the second, or SIGTERM, raises KeyboardInterrupt at once."""
-
-    def once(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, now)
-        study.close()
-
-    def now(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, once)
-    signal.signal(signal.SIGTERM, now)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

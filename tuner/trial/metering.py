@@ -9,7 +9,7 @@ import numpy as np
 
 from serving.endpoint import Endpoint
 from serving.gpu.settings import gpus_set
-from serving.process.process import parent
+from serving.process.generation import parent
 from serving.telemetry.base import SW_POWER_CAP, Boundary, Device, Role
 from serving.telemetry.meter import metered
 from serving.telemetry.sources.config import Nvml, PowerConfig, Source, Twin
@@ -76,11 +76,11 @@ def load_metered(
 ) -> Iterator[Callable[[], Traces]]:
     """Meters the load of an engine that is ready. The yielded function returns the traces after the load."""
     if twin:
-        with _twin_metered(endpoint.base_url) as traces:
+        with _twin_metered(endpoint) as traces:
             yield traces
         return
     root = parent(endpoint.pid) if endpoint.pid else None
-    place = Place(gpus, base_url=endpoint.base_url, root=root)
+    place = Place(gpus, base_url=endpoint.base_url, api_key=endpoint.api_key, root=root)
     loaded = _idle(power, place) if gpus else Idle()
     sources = [each for each in power.sources.values() if gpus or not isinstance(each, Nvml)]
     if not endpoint.pid:  # an engine that runs elsewhere draws its power there
@@ -96,11 +96,12 @@ def load_metered(
 
 
 @contextmanager
-def _twin_metered(base_url: str) -> Iterator[Callable[[], Traces]]:
+def _twin_metered(endpoint: Endpoint) -> Iterator[Callable[[], Traces]]:
     """Power as the emulated engine reports it; before the load it reports its idle power."""
+    url, key = endpoint.base_url, endpoint.api_key
     with (
-        metered_source(Twin(), Place(base_url=base_url)) as energy,
-        metered(lateness_reader(base_url), "twin") as lateness,
+        metered_source(Twin(), Place(base_url=url, api_key=key)) as energy,
+        metered(lateness_reader(url, key), "twin") as lateness,
     ):
         watts = [each.power_w for each in energy.readings if each.power_w is not None]
         loaded = Idle(sum(watts) / len(watts), "") if watts else Idle()

@@ -1,5 +1,6 @@
 """One trial on the wall clock: the plain function from its configuration to its result."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from serving.endpoint import Endpoint
 from serving.engines import External
 from serving.errors import ServingError
 from serving.launch import LaunchSpec, shell_command
+from serving.process.environ import redacted, secret_values
 from serving.telemetry import power_file
 from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
@@ -55,7 +57,14 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
-            spec = LaunchSpec(config.engine, config.model, config.topology, log, config.twin)
+            spec = LaunchSpec(
+                config.engine,
+                config.model,
+                config.topology,
+                log,
+                config.twin,
+                apart=config.workload.placement == "apart",
+            )
             gpus, twin = _gpus(config, application), config.twin is not None
             with (
                 prepared(config.power, gpus) as idle,
@@ -71,16 +80,17 @@ def run_trial(
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
             facts = {**provenance(), **_modelled(config, None)}
             failed = Failed(config, type(error).__name__, evidence, timings, command, facts)
-            return Measured(failed, _files(log, None))
+            return Measured(failed, _files(config, log, None))
         timings = Timings(time.monotonic() - began, startup_s, load_s)
         engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
         traces = meters()
         metered = {"power": traces.summary()}
-        facts = {**provenance(), **engine, **metered, **_modelled(config, endpoint)}
+        prompts = {"prompt_salt": report.prompt_salt}
+        facts = {**provenance(), **engine, **metered, **prompts, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
         ended = cut_short(report), report.ended_because
         completed = Completed(config, points, timings, command, facts, *ended)
-        return Measured(completed, _files(log, report, traces))
+        return Measured(completed, _files(config, log, report, traces))
 
 
 def _load(
@@ -97,6 +107,7 @@ def _load(
             endpoint.model,
             config.workload,
             vocabulary=config.model.vocabulary,
+            api_key=endpoint.api_key,
             links=local_links if config.workload.placement == "beside" else links_apart(),
             on_progress=on_progress,
             first=baseline.first_load if baseline else None,
@@ -127,10 +138,12 @@ def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
     return {"modelled": reported or f"twin of {twin.system}"}
 
 
-def _files(log: Path, report: LoadReport | None, traces: Traces | None = None) -> dict[str, bytes]:
+def _files(
+    config: TrialConfig, log: Path, report: LoadReport | None, traces: Traces | None = None
+) -> dict[str, bytes]:
     files = {}
     if log.exists():
-        files["engine.log"] = log.read_bytes()[-LOG_BYTES:]
+        files["engine.log"] = _without_secrets(config, log.read_bytes()[-LOG_BYTES:])
     if report is not None:
         files["records.parquet"] = to_parquet_bytes(
             concat([level.records for level in report.levels])
@@ -138,3 +151,10 @@ def _files(log: Path, report: LoadReport | None, traces: Traces | None = None) -
     if traces is not None and any(each.devices for each in traces.power):
         files[power_file.FILE] = power_file.to_bytes(traces.power)
     return files
+
+
+def _without_secrets(config: TrialConfig, log: bytes) -> bytes:
+    """Some engines print their arguments and their environment."""
+    secrets = secret_values(os.environ, config.engine.env_passthrough)
+    text = redacted(log.decode(errors="surrogateescape"), secrets)
+    return text.encode(errors="surrogateescape")

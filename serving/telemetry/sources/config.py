@@ -7,9 +7,7 @@ from pydantic import Field
 
 from serving.telemetry.base import Boundary
 from serving.telemetry.sources import ipmi
-from serving.topology import Strict
-
-NonNegative = Annotated[float, Field(ge=0)]
+from serving.topology import Pause, Strict, Watts
 
 
 class Nvml(Strict):
@@ -91,15 +89,15 @@ def _usual() -> dict[str, Source]:
 class PowerConfig(Strict):
     """Power limits and clocks of a trial's GPUs, and how its energy is metered."""
 
-    limit_w: Annotated[float, Field(gt=0)] | None = Field(
+    limit_w: Watts | None = Field(
         default=None,
         description="power limit of each GPU in watts, for the length of the trial; unset: left alone",
     )
-    sm_clock_mhz: Annotated[int, Field(ge=1)] | None = Field(
+    sm_clock_mhz: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=None,
         description="locked SM clock of each GPU in MHz, for the length of the trial; unset: left alone",
     )
-    idle_s: NonNegative = Field(
+    idle_s: Pause = Field(
         default=3.0,
         description="seconds for which idle power is metered, before the engine starts and again with "
         "the model loaded; 0: not metered",

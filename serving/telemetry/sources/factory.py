@@ -22,6 +22,7 @@ class Place:
     gpus: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
     base_url: str = ""
+    api_key: str | None = field(default=None, repr=False)
     root: int | None = None
 
 
@@ -37,7 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "nvml": Kind(
         frozenset({"gpu"}), lambda _, place: nvml_power.opened(place.gpus, place.roles, place.root)
     ),
-    "twin": Kind(frozenset({"gpu"}), lambda _, place: twin.opened(place.base_url)),
+    "twin": Kind(frozenset({"gpu"}), lambda _, place: twin.opened(place.base_url, place.api_key)),
     "rapl": Kind(frozenset({"cpu", "dram"}), lambda _, place: rapl.opened()),
     "redfish": Kind(
         frozenset({"node"}),

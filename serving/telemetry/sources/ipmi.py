@@ -1,16 +1,23 @@
 """Watts of a whole machine, from its management controller over IPMI (DCMI)."""
 
+import os
 import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from serving.process.environ import inherited
 from serving.telemetry.base import Device, PowerKind, Reading, SourceError
 
 EVERY_S, GAP_S, TIMEOUT_S = 1.0, 10.0, 5.0
 COMMAND = ("ipmitool", "dcmi", "power", "reading")
 NODE = Device("node", "node")
+# From which ipmitool reads them with -E and -K, and freeipmi's ipmi-dcmi does not.
+CREDENTIALS = (
+    *("IPMI_PASSWORD", "IPMITOOL_PASSWORD", "IPMI_KGKEY", "IPMITOOL_KGKEY"),
+    *("IPMI_*", "IPMITOOL_*"),
+)
 INSTANTANEOUS = re.compile(r"Instantaneous power reading:\s*([0-9.]+)\s*Watts")
 
 
@@ -30,7 +37,12 @@ class IpmiSource:
         began_ns, line = time.monotonic_ns(), " ".join(self._command)
         try:
             outcome = subprocess.run(
-                self._command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+                self._command,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+                env=inherited(os.environ, CREDENTIALS),
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SourceError(f"IPMI: {line}: {error}") from error

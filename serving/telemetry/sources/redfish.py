@@ -15,6 +15,8 @@ from serving.telemetry.base import Device, PowerKind, Reading, SourceError
 
 EVERY_S, GAP_S, TIMEOUT_S = 1.0, 10.0, 5.0
 NODE = Device("node", "node")
+USER, PASSWORD = "WATTFRONT_REDFISH_USER", "WATTFRONT_REDFISH_PASSWORD"
+CREDENTIALS = (USER, PASSWORD)
 
 
 class RedfishSource:
@@ -79,8 +81,8 @@ def opened(url: str, *, verify: bool, ca_file: str | None) -> Iterator[RedfishSo
         raise SourceError(f"Redfish: {ca_file} has no certificates: {error}") from error
     if not verify:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
-    user = os.environ.get("WATTFRONT_REDFISH_USER")
-    password = os.environ.get("WATTFRONT_REDFISH_PASSWORD", "")
+    user = os.environ.get(USER)
+    password = os.environ.get(PASSWORD, "")
     headers = {} if user is None else _basic(user, password)
     source = RedfishSource(url.replace("{host}", socket.gethostname()), headers, trust)
     source.read()

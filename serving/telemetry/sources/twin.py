@@ -21,13 +21,13 @@ class TwinSource:
     power_kind: PowerKind = "modelled"
     every_s, gap_s = EVERY_S, GAP_S
 
-    def __init__(self, base_url: str, names: Sequence[str]) -> None:
-        self._url = base_url
+    def __init__(self, base_url: str, names: Sequence[str], api_key: str | None = None) -> None:
+        self._url, self._api_key = base_url, api_key
         self.devices = tuple(Device(name, "gpu") for name in names)
 
     def read(self) -> list[Reading]:
         """One reading per device, at the moment in the response. Raises SourceError."""
-        data = _power(self._url)
+        data = _power(self._url, self._api_key)
         at_ns = round(data["t_s"] * 1e9)
         return [
             Reading(at_ns, str(each["uuid"]), each["energy_j"], each["power_w"], each["limit_w"])
@@ -36,23 +36,24 @@ class TwinSource:
 
 
 @contextmanager
-def opened(base_url: str) -> Iterator[TwinSource]:
+def opened(base_url: str, api_key: str | None = None) -> Iterator[TwinSource]:
     """Raises SourceError."""
-    yield TwinSource(base_url, [str(each["uuid"]) for each in _power(base_url)["devices"]])
+    devices = _power(base_url, api_key)["devices"]
+    yield TwinSource(base_url, [str(each["uuid"]) for each in devices], api_key)
 
 
-def _power(base_url: str) -> dict[str, Any]:
-    data = probe.get_json(f"{base_url}/twin/power")
+def _power(base_url: str, api_key: str | None) -> dict[str, Any]:
+    data = probe.get_json(f"{base_url}/twin/power", api_key)
     if not isinstance(data, dict):
         raise SourceError(f"the twin at {base_url} does not report its power")
     return data
 
 
-def lateness_reader(base_url: str) -> Read:
+def lateness_reader(base_url: str, api_key: str | None = None) -> Read:
     """Counts `STEPS`, and those that were `LATE`: by more than a tenth of their length and more than 1 ms."""
 
     def read() -> Sample | None:
-        data = probe.get_json(f"{base_url}/twin/lag")
+        data = probe.get_json(f"{base_url}/twin/lag", api_key)
         if not isinstance(data, dict):
             return None
         steps = float(data["steps"])

@@ -13,11 +13,12 @@ END = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A whole request; `path` without its query."""
+    """A whole request; `path` without its query. `authorization`: that header, empty without it."""
 
     method: str
     path: str
     body: bytes
+    authorization: str = ""
 
 
 class HttpError(Exception):
@@ -135,7 +136,8 @@ class Connection(asyncio.Protocol):
         connection = headers.get("connection", "").lower()
         closes_by_default = parts[2] == "HTTP/1.0"
         self._last = connection == "close" or (closes_by_default and connection != "keep-alive")
-        return HttpRequest(parts[0], parts[1].partition("?")[0], body)
+        authorization = headers.get("authorization", "")
+        return HttpRequest(parts[0], parts[1].partition("?")[0], body, authorization)
 
     def _body(self, headers: dict[str, str], begin: int) -> bytes | None:
         """The body, taken out of the buffer; None until all of it has arrived."""

@@ -12,11 +12,13 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from hmac import compare_digest
 from itertools import count
 from typing import cast
 
 import msgspec
 
+from serving.engines.access import EMULATED_KEY
 from serving.twin.config import TwinConfig
 from serving.twin.engine.assemble import Assembled
 from serving.twin.errors import DeviceMemoryExhausted
@@ -106,6 +108,7 @@ class Server:
         crashed: Callable[[DeviceMemoryExhausted], None],
     ) -> None:
         self._assembled, self._dialect, self._info, self._config = assembled, dialect, info, config
+        self._api_key = os.environ.get(EMULATED_KEY, "")
         self.clock = WallClock(assembled.emulation, loop, self._reject, crashed)
         self._numbers = count()
         setup = info.setup
@@ -121,7 +124,9 @@ class Server:
 
     def _handle(self, connection: Connection, request: HttpRequest) -> None:
         path = request.path
-        if path in ("/v1/completions", "/v1/chat/completions"):
+        if not (self._authorized(request) or path in self._dialect.health):
+            connection.reply(self._error_body(401, "Unauthorized"), status=401)
+        elif path in ("/v1/completions", "/v1/chat/completions"):
             if request.method != "POST":
                 connection.reply(b'{"detail":"Method Not Allowed"}', status=405)
                 return
@@ -142,6 +147,10 @@ class Server:
             connection.reply(page.body + more, page.kind, page.status)
         else:
             connection.reply(b'{"detail":"Not Found"}', status=404)
+
+    def _authorized(self, request: HttpRequest) -> bool:
+        key = self._api_key
+        return not key or compare_digest(request.authorization.encode(), f"Bearer {key}".encode())
 
     def _complete(self, connection: Connection, request: HttpRequest, *, chat: bool) -> None:
         setup, dialect = self._info.setup, self._dialect

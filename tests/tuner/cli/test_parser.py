@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.cli.fixtures import Captured
+from tests.tuner.cli.fixtures import Captured, one_line
 from tuner.cli.exit_codes import MEANINGS, ExitCode
 from tuner.cli.parser import main, parse, parser
 
 COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")
-COMMANDS += ("twin", "doctor", "fleet")
+COMMANDS += ("twin", "doctor", "fleet", "ledger")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -65,3 +65,19 @@ def test_every_exit_code_has_a_meaning_in_the_help() -> None:
     lines = [line.split(maxsplit=1) for line in parser().format_help().splitlines()]
     for code, meaning in MEANINGS.items():
         assert [str(code.value), meaning] in lines
+
+
+def test_bytes_that_are_no_text_are_refused(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "name=\udcff"])
+    assert ended.value.code == ExitCode.BAD_CONFIG
+    assert "an argument is not UTF-8 text: 'name=\\udcff'" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_disk_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> int:
+        raise OSError(28, "No space left on device", "/x")
+
+    monkeypatch.setattr("tuner.cli.studies.plan", full)
+    assert main(["plan"]) == ExitCode.MISSING
+    assert one_line(capsys) == "wattfront: /x: No space left on device\n"

@@ -26,7 +26,7 @@ def ray_processes() -> set[int]:
     [
         ("nosuch=1", "nosuch", "keys: cluster, economics, engine"),
         ("engine.llamacpp.paralel=4", "engine.llamacpp.paralel", "did you mean parallel?"),
-        ("search.trials=0", "search.trials", "greater than or equal to 1"),
+        ("search.trials=0", "search.trials", "must be ≥ 1, ≤ 1,000,000, not 0"),
         ("engine=nosuch", "engine=nosuch", "vllm_cpu"),
         ("experiment=laptpo", "experiment=laptpo", "did you mean laptop"),
         ("engine.llamacpp.parallel=1,2", "engine.llamacpp.parallel", "--multirun"),
@@ -41,6 +41,39 @@ def test_a_mistake_in_the_configuration_is_one_line(
     line = one_line(capsys)
     assert path in line
     assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("override", "code", "why"),
+    [
+        (
+            "tracking.uri='odd://host'",
+            2,
+            "tracking.uri: odd: unknown scheme; schemes: databricks, file",
+        ),
+        ("tracking.uri=nowhere", 2, "tracking.uri: nowhere: unknown scheme"),
+        ("tracking.uri='http://host:99999'", 2, "tracking.uri: Port out of range"),
+        ("tracking.uri='postgresql://host/db'", 4, "postgresql:// needs the driver psycopg2"),
+        ("tracking.uri='mysql+pymysql://host/db'", 4, "mysql+pymysql:// needs the driver pymysql"),
+        ("output_dir='q?x'", 2, "holds ?, which a database's URI can't"),
+        ("output_dir='p%20q#'", 2, "holds # %, which a database's URI can't"),
+    ],
+)
+@pytest.mark.parametrize("command", ["tune", "plan"])
+def test_where_results_are_mirrored_is_judged_first(
+    command: str, override: str, code: int, why: str, bare_machine: Path, capsys: Captured
+) -> None:
+    assert main([command, override]) == code
+    assert why in one_line(capsys)
+    assert not list(bare_machine.iterdir())
+
+
+def test_data_sets_are_judged_before_a_study(bare_machine: Path, capsys: Captured) -> None:
+    (bare_machine / "trace").write_text('{"timestamp": NaN, "input_length": 8, "output_length": 4}')
+    dataset = "workload.dataset={kind: mooncake, path: trace}"
+    words = ["~workload.input_tokens", "~workload.output_tokens", dataset]
+    assert main(["bench", *words]) == 2
+    assert "trace:1: the time is nan s" in one_line(capsys)
 
 
 def test_the_printed_configuration_composes_again(bare_machine: Path, capsys: Captured) -> None:

@@ -1,5 +1,6 @@
 """The walk over configuration models: every field of them, and the field that a path leads to."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,11 +38,20 @@ def test_every_field_of_our_models_is_described(root: type[BaseModel]) -> None:
         ("search.budget", "", ("Budget", "", False, "")),
         ("objective.axes", "", ("list of Axis", "at least 2 entries", False, None)),
         ("objective.axes.*.direction", "", ('"max" | "min"', "", False, '"max"')),
-        ("slo.tiers.*.ttft_p99_ms", "", ("float | null", "> 0", False, "null")),
+        (
+            "slo.tiers.*.ttft_p99_ms",
+            "",
+            ("float | null", "> 0, ≤ 1,000,000,000,000", False, "null"),
+        ),
         (
             "workload.arrival.concurrency",
             "workload.arrival.kind=closed",
-            ("list of int", "not empty, each > 0", True, ""),
+            (
+                "list of int",
+                "not empty, at most 1,000 entries, each > 0, each ≤ 1,000,000",
+                True,
+                "",
+            ),
         ),
         (
             "workload.arrival.tiers",
@@ -51,12 +61,12 @@ def test_every_field_of_our_models_is_described(root: type[BaseModel]) -> None:
         (
             "space.parameters.*.step",
             "space.parameters.*.type=int",
-            ("int", "≥ 1", False, "1"),
+            ("int", "≥ 1, ≤ 1,000,000,000,000", False, "1"),
         ),
         (
             "economics.capacity.interest.value",
             "economics.capacity.kind=owned",
-            ("float", "≥ 0", True, ""),
+            ("float", "≥ 0, ≤ 1,000,000,000,000", True, ""),
         ),
     ],
 )
@@ -116,3 +126,17 @@ def test_keys_at_a_location_of_pydantic() -> None:
 
 def test_types_as_yaml_knows_them() -> None:
     assert type_text(dict[str, tuple[int, ...]] | None) == "mapping of list of int | null"
+
+
+def test_every_number_has_a_range() -> None:
+    """Numbers beyond it are refused before a study starts. Free values of a search are judged where they go."""
+    free = ("when", "choices", "left", "right", "left_times", "right_times", "points")
+    unbounded = {
+        each.path
+        for root in ROOTS
+        for each in every(root)
+        if re.search(r"(?<!\")\b(int|float)\b(?!\")", each.yaml_type)
+        and each.path.rpartition(".")[2] not in free
+        and not ("≤" in each.constraints or "<" in each.constraints)
+    }
+    assert unbounded == {"workload.arrival.tiers"}  # limits: above any latency they limit nothing

@@ -157,7 +157,7 @@ def test_private_configs(tmp_path: Path) -> None:
     assert load([], tmp_path).name == "laptop"
     with pytest.raises(ConfigError, match="there is no such experiment"):
         load(["experiment=ours"])
-    with pytest.raises(ConfigError, match="there is no such directory"):
+    with pytest.raises(ConfigError, match="no such file or directory"):
         load([], tmp_path / "absent")
 
 
@@ -180,7 +180,7 @@ MISTAKES = {
     "engine=[llamacpp,vlm]": "engine=vlm: there is no such engine; did you mean vllm",
     "engine.llamacpp.paralel=4": "engine.llamacpp.paralel: unknown key; did you mean parallel?",
     "engine.vlm.max_num_seqs=4": "engine.vlm: unknown name, and no kind is given; known names: llamacpp",
-    "engine.llamacpp.parallel=0": "engine.llamacpp.parallel: input should be greater than or equal",
+    "engine.llamacpp.parallel=0": "engine.llamacpp.parallel: must be ≥ 1, ≤ 1,000,000,000, not 0",
     "engine.llamacpp.kind=vlm": "engine.llamacpp.kind: there is no 'vlm'; did you mean vllm?",
     "workload.arrival.kind=posson": "workload.arrival.kind: there is no 'posson'; did you mean po",
     "workload.arrival.concurency=[1]": "workload.arrival.concurency: unknown key; did you mean con",
@@ -199,6 +199,16 @@ MISTAKES = {
     "space.constraints.threads_within_cores.right=topology.cpu": "did you mean cpus?",
     "objective.metric=throughput_tok_s": "objective.metric: there is no metric throughput",
     "slo.tiers.premium.ttft_p98_ms=3": "slo.tiers.premium.ttft_p98_ms: unknown key; did you mean",
+    "workload=128": "workload=128: workload is a group, and 128 is none of its options: adaptive, chat",
+    "topology=8": "topology=8: topology is a group, and 8 is none of its options: cpu, cpu2",
+    "search=true": "search=true: search is a group, and true is none of its options",
+    "slo.tiers.standrad.ttft_p99_ms=3": "slo.tiers.standrad: unknown name; did you mean standard?",
+    "search.trials=inf": "search.trials: must be ≥ 1, ≤ 1,000,000, not inf",
+    "search.trials=nan": "search.trials: must be ≥ 1, ≤ 1,000,000, not nan",
+    "workload.level_s=inf": "workload.level_s: must be > 0, ≤ 2,592,000, not inf",
+    "workload.arrival.concurrency=[1,0]": "concurrency.1: must be > 0, ≤ 1,000,000, not 0",
+    f"workload.shards=1{'0' * 23}": "workload.shards: must be > 0, ≤ 1,024, not 1000",
+    f"workload.shards=1{'0' * 40}": "workload.shards: must be > 0, ≤ 1,024, not a number of 41 digits",
     "search.kind=tep": "search.kind: input should be 'list', 'grid'",
     "search.trials=${nope}": "search.trials: ",
     "search.screening.levels=5": "search.screening.levels: unknown key; did you mean level_s or",
@@ -229,6 +239,61 @@ def test_a_mistake_has_a_message_that_helps(override: str) -> None:
         load([override])
     assert MISTAKES[override] in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a:99999",
+        "http://a:0",
+        "http://a:x",
+        "ftp://a",
+        "a:80",
+        "http://",
+        "http://a b",
+        "http://[::1",
+    ],
+)
+def test_the_url_of_an_engine_is_judged_first(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.external\.url: expected http://HOST:PORT"):
+        load(["engine=external", f"engine.external.url='{url}'", "space=none", "search=list"])
+
+
+def test_a_new_tier_is_declared() -> None:
+    own = ["slo.tiers.mine.ttft_p99_ms=300"]
+    for words in (["+slo.tiers.mine.ttft_p99_ms=300"], ["slo.tiers.mine={tpot_p99_ms: 50}", *own]):
+        assert load(words).slo.tiers["mine"].ttft_p99_ms == 300
+    with pytest.raises(ConfigError, match=r"to add it: \+slo\.tiers\.mine\.ttft_p99_ms=300"):
+        load(own)
+
+
+def test_sweeps_that_have_no_values_or_no_end() -> None:
+    for word, why in {
+        "experiment=glob(nosuch*)": "nothing matches; options: b300",
+        "search.seed=range(3,3)": "nothing matches",
+        "search.seed=range(0,1,0)": "a step of 0 never ends",
+        "search.seed=range(0,inf)": "a range needs finite ends",
+        "search.seed=range(0,1000000000000)": "more than 10,000 studies",
+        "search.seed=interval(0,1)": "an interval has no values to list",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            multirun([word])
+        assert why in str(caught.value)
+
+
+def test_a_grid_of_a_trillion_points_is_refused_at_once() -> None:
+    many = "{type: int, low: 1, high: 1000000}"
+    space = (
+        f"space.parameters={{engine.llamacpp.ctx_size: {many}, engine.llamacpp.batch_size: {many}}}"
+    )
+    with pytest.raises(
+        ConfigError, match=r"this grid has up to 1\.6e\+14 points, and at most 200,000"
+    ):
+        load(["search=grid", space])
+    study = load(
+        ["search=curve", space, "space.constraints={c: {left: 1, op: '>', right: 2, reason: no}}"]
+    )
+    assert SearchSpace.of(study).all_points(100) is None
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tuner.config.compose import from_yaml, to_yaml
+from tuner.config.compose import to_yaml
 from tuner.config.errors import ConfigError
 from tuner.config.fields import field_at
 from tuner.config.load import SAVED, load, load_saved, save
+from tuner.config.own_files import from_yaml
 from tuner.config.study import StudyConfig
 from tuner.config.upgrade import RENAMED, upgraded
 

@@ -9,10 +9,11 @@ from serving.telemetry.validity import Verdict
 from serving.topology import Model, Topology
 from tests.tuner.metrics.test_derive import B300, estimate
 from tests.tuner.metrics.test_earnings import PRICES, RENTED
-from tuner.config.compose import conf_dir, from_yaml
+from tuner.config.compose import conf_dir
 from tuner.config.fields import field_at
 from tuner.config.groups.economics import Economics, Facility
 from tuner.config.groups.objective import ObjectiveConfig, Tier
+from tuner.config.own_files import from_yaml
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.metrics.catalogue import CATALOGUE, SECTIONS, SIGNED, axis_label

@@ -6,9 +6,10 @@ import pytest
 
 from tests.tuner.metrics.test_derive import B300
 from tests.tuner.metrics.test_earnings import OWNED, POINT, PRICES, RENTED
-from tuner.config.compose import conf_dir, from_yaml
+from tuner.config.compose import conf_dir
 from tuner.config.groups.economics import Economics, Facility
 from tuner.config.groups.hardware import Estimate
+from tuner.config.own_files import from_yaml
 from tuner.metrics.catalogue import CATALOGUE, SIGNED
 from tuner.metrics.catalogue.earnings import EARNINGS
 from tuner.metrics.derive import earned

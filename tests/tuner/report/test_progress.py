@@ -15,7 +15,7 @@ from tuner.metrics import notation
 from tuner.report.progress import Display
 from tuner.results.ledger import results
 from tuner.search import Proposal
-from tuner.trial.result import Completed
+from tuner.trial.result import Completed, Failed, Timings
 
 CONFIG = sample_config()
 NOWHERE = Path("trials")
@@ -185,3 +185,34 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     with Display(CONFIG, 1, dumb) as display:
         display.started(proposal(0))
     assert "trial 1 of 10" in file.getvalue()
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_a_failed_attempt_is_a_line_and_no_trial(on_terminal: bool) -> None:
+    display = Display(CONFIG, 1, console(terminal=on_terminal))
+    display.started(proposal(0))
+    died = Failed(proposal(0).config, "WorkerDied", "gone", Timings(9, 0, 0))
+    display.retried(proposal(0), died, 1)
+    display.started(proposal(0))
+    line = "#0  ↻ llamacpp as configured  WorkerDied: gone; retry 1 of 2"
+    assert line in display._console.export_text(clear=False)
+    end(display, 0)
+    assert (display._done, display._failed) == (1, 0)
+
+
+def test_what_a_study_waits_for_is_shown_while_it_waits(terminal: Display) -> None:
+    terminal.waiting("the worker of trial 3 has not answered for 20 s")
+    assert "has not answered for 20 s" in shown(terminal)
+    terminal.waiting("")
+    assert "has not answered" not in shown(terminal)
+
+
+def test_and_in_a_pipe_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    display, now = Display(CONFIG, 1, console(terminal=False)), [100.0]
+    monkeypatch.setattr("tuner.report.progress.time.monotonic", lambda: now[0])
+    for second in range(61):
+        now[0] = 100.0 + second
+        display.waiting(f"for {second} s")
+    display.waiting("for another thing for 2 s")
+    lines = display._console.export_text().splitlines()
+    assert lines == ["for 0 s", "for 60 s", "for another thing for 2 s"]

@@ -14,7 +14,7 @@ from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger
-from tuner.trial.result import Completed, Measured
+from tuner.trial.result import Completed, Failed, Measured, Timings
 
 CONFIG = sample_config()
 
@@ -77,6 +77,25 @@ def test_failures_are_shown_with_class_evidence_and_log(study: Path) -> None:
         assert failure in text
         assert evidence in text
     assert "engine.log" in text
+
+
+def test_failed_attempts_are_counted_apart_and_change_no_other_count(study: Path) -> None:
+    before = report_text(study, CONFIG)
+    config = trial_config(CONFIG, POINTS[0])
+    with Ledger.open(study) as ledger:
+        ledger.asked(99, POINTS[0], config.fingerprint)
+        for failure in ("WorkerDied", "EngineRestarted", "WorkerDied"):
+            died = Failed(config, failure, "gone", Timings(1, 0, 0))
+            ledger.attempted(99, POINTS[0], Measured(died, {"engine.log": b"last words"}))
+    after, line = (
+        report_text(study, CONFIG),
+        "3 failed attempts of machines, after which trials ran",
+    )
+    assert f"{line} again: EngineRestarted 1, WorkerDied 2" in " ".join(after.split())
+    assert "Failed: 2 of 10 trials" in " ".join(before.split())
+    assert "Failed: 2 of 10 trials" in " ".join(after.split())
+    found = [path.read_bytes() for path in study.glob("trials/099-*/attempt-*/engine.log")]
+    assert found == [b"last words"] * 3
 
 
 def test_tiers_show_their_best_or_the_closest(study: Path) -> None:

@@ -30,7 +30,7 @@ from tuner.study.estimate import (
     planned_capacity,
     unknown_trials,
 )
-from tuner.study.ray_cluster import local_capacity
+from tuner.study.local_cluster import local_capacity
 from tuner.trial.duration import load_s
 
 LLAMA, VLLM = {"engine": "llamacpp"}, {"engine": "vllm"}

@@ -7,7 +7,9 @@ import pytest
 from serving.topology import Topology
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.ray_cluster import connected, local_capacity, missing_files
+from tuner.study.joining.nodes import alive_nodes, missing_files
+from tuner.study.local_cluster import local_capacity
+from tuner.study.ray_cluster import connected
 
 TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
 
@@ -19,16 +21,21 @@ def test_a_load_apart_needs_cores_on_other_nodes() -> None:
         ClusterError, match=r"needs 17 cores for the load on other nodes .* have 16"
     ):
         two.check_apart(TP8, 17)
-    with pytest.raises(ClusterError, match=r"needs 1 core .* have 0 that no trial may take"):
+    with pytest.raises(ClusterError, match=r"needs 1 core .* have 0: add a node"):
         Capacity(((8, 0),), (16,)).check_apart(TP8, 1)
     Capacity(((8, 0), (0, 0)), (0, 4)).check_apart(TP8, 4)
 
 
-def test_cores_that_trials_may_take_are_not_the_load_s() -> None:
-    full = Capacity(((0, 4), (0, 4)), (4, 4))
-    with pytest.raises(ClusterError, match="have 0 that no trial may take"):
-        full.check_apart(CORES, 1)
-    Capacity(((0, 4), (0, 4)), (6, 6)).check_apart(CORES, 2)
+def test_engines_on_cores_leave_the_load_its_own() -> None:
+    full = Capacity(((0, 4), (0, 4)), (4, 4), ids=("x", "y"))
+    full.check_apart(CORES, 4)
+    with pytest.raises(ClusterError, match=r"needs 5 cores .* have 4"):
+        full.check_apart(CORES, 5)
+    assert full.place(CORES, [], load_cores=4) == "x"
+    assert full.place(CORES, [("x", CORES)], load_cores=1) is None
+    assert full.place(CORES, [("x", CORES)]) == "y"
+    uneven = Capacity(((0, 1), (0, 1)), (1, 2), ids=("x", "y"))
+    assert uneven.place(Topology(cpus=1), [], load_cores=2) == "x"
 
 
 def test_as_many_loads_as_trials_at_a_time() -> None:
@@ -47,6 +54,6 @@ def test_files_that_a_node_lacks(tmp_path: Path) -> None:
     here, gone = tmp_path / "a.csv", tmp_path / "b.csv"
     here.touch()
     with connected(ClusterConfig(cpus=1, gpus=0)):
-        assert missing_files([here], apart=False) == []
-        (line,) = missing_files([here, gone], apart=True)
+        assert missing_files([here], alive_nodes()) == []
+        (line,) = missing_files([here, gone], alive_nodes())
     assert line.startswith(f"{gone} on ")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from loadgen import Adaptive, Closed, Poisson, Ramp, Workload
 from tests.loadgen.fake_server import Behaviour, fake_server
+from tests.tuner.samples.ledgers import older_line
 from tests.tuner.samples.points import CONFIG, completed, failed, point
 from tests.tuner.samples.study import POINTS, sample_config, sample_result
 from tests.tuner.trial.test_run import Standing
@@ -21,9 +22,9 @@ from tuner.report.progress import Display
 from tuner.report.summary import show_report
 from tuner.results.ledger import LEDGER, Finished, Ledger, results
 from tuner.search import Proposal
-from tuner.search.pruning_baseline import curves_of, pruning_baseline
+from tuner.search.pruning_baseline import PruningHistory, curves_of, pruning_baseline
 from tuner.trial.pruner import TRIALS_MIN, Curve, PruningBaseline, TierBest, possible_loads
-from tuner.trial.result import Completed, Measured
+from tuner.trial.result import Completed, Measured, TrialResult
 from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
 
@@ -104,6 +105,16 @@ def sample(number: int) -> Completed:
     return result
 
 
+def test_a_history_gives_the_baseline_of_all_results() -> None:
+    found = [sample_result(trial_config(STUDY, POINTS[n]), n) for n in range(len(POINTS))]
+    pruned = replace(sample(3), pruned="after 2 of 4 levels", points=sample(3).points[:2])
+    results, history = list[TrialResult](), PruningHistory(STUDY.slo, STUDY.objective, 0.1)
+    for each in (*found[::-1], pruned, *found):
+        results.append(each)
+        history.add(each)
+        assert history.baseline() == pruning_baseline(results, STUDY.slo, STUDY.objective, 0.1)
+
+
 def test_a_studys_results_are_the_baseline() -> None:
     found = [sample(0), sample_result(trial_config(STUDY, POINTS[4]), 4), sample(2), sample(1)]
     pruned = replace(sample(3), pruned="after 2 of 4 levels", points=sample(3).points[:2])
@@ -155,9 +166,10 @@ def test_the_ledger_says_it_and_reads_lines_from_before_it_could(tmp_path: Path)
         ledger.finished(0, POINTS[0], Measured(stopped(), {}))
         ledger.finished(2, POINTS[2], Measured(sample(2), {}))
     path = tmp_path / LEDGER
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines[0]["result"]["pruned"].startswith("after 2 of 4 levels")
-    assert [each["load"] for each in lines[0]["result"]["points"]] == ["closed 1", "closed 2"]
+    (line, _) = [json.loads(x) for x in path.read_text().splitlines() if '"completed"' in x]
+    assert line["result"]["pruned"].startswith("after 2 of 4 levels")
+    assert [each["load"] for each in line["result"]["points"]] == ["closed 1", "closed 2"]
+    lines = [json.loads(older_line(entry)) for entry in results(tmp_path)]
     lines[0]["result"]["given_up"] = lines[0]["result"].pop("pruned")  # the key of version 0.1.0
     del lines[1]["result"]["pruned"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

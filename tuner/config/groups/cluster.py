@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serving.topology import Strict
+from serving.topology import Seconds, Strict
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, le=65_536)]
+Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class ClusterConfig(Strict):
@@ -30,6 +30,18 @@ class ClusterConfig(Strict):
     nodes: Positive = Field(
         default=1,
         description="Ray nodes to start on this machine, each with `cpus` and `gpus` (kind local)",
+    )
+    dead_after_s: float = Field(
+        default=120.0,
+        ge=5,
+        le=86_400,
+        description="seconds without an answer after which a worker is killed and its trial tried again, "
+        "and after which the study stops if the cluster itself does not answer",
+    )
+    wait_s: Seconds = Field(
+        default=900.0,
+        description="seconds that a trial waits for devices which other work on the cluster holds, or for a "
+        "node that was lost; then the study stops (exit code 4), or goes on without such layouts",
     )
     trials_at_once: Positive | None = Field(
         default=None,

@@ -72,7 +72,7 @@ class Facility(Strict):
 class Premium(Strict):
     """The price of tokens from some speed on."""
 
-    from_tok_s_user: Annotated[float, Field(ge=0)] = Field(
+    from_tok_s_user: Annotated[float, Field(ge=0, le=1e12)] = Field(
         description="the speed from which the factor applies, tok/s per user"
     )
     factor: Estimate = Field(description="price as a multiple of the list price")

@@ -14,7 +14,7 @@ HOURS = 24
 class Demand(Strict):
     """The demand of one tier over a day."""
 
-    peak_output_tok_s: Annotated[float, Field(gt=0)] = Field(
+    peak_output_tok_s: Annotated[float, Field(gt=0, le=1e15)] = Field(
         description="output tokens per second in the busiest hour"
     )
     share_by_hour: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
@@ -41,8 +41,10 @@ class FleetConfig(Strict):
     """The budget of a fleet, and the demand that it serves."""
 
     name: str = Field(description="name in reports")
-    megawatts: Annotated[float, Field(gt=0)] = Field(description="power budget, MW")
-    devices: Annotated[int, Field(gt=0)] = Field(description="devices in the fleet")
+    megawatts: Annotated[float, Field(gt=0, le=1_000_000)] = Field(description="power budget, MW")
+    devices: Annotated[int, Field(gt=0, le=1_000_000_000)] = Field(
+        description="devices in the fleet"
+    )
     boundary: Literal["provisioned", "facility"] = Field(
         default="provisioned",
         description="which power counts against the budget and is billed: the hardware's constant per "

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from serving.topology import Strict
 from serving.twin.config import TwinConfig
 
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class Constant(Strict):
@@ -47,7 +47,9 @@ class Hardware(Strict):
     device: Literal["GPU", "host"] = Field(
         description="what metrics per device divide by: GPUs, or hosts for engines on CPU cores"
     )
-    devices_per_node: Annotated[int, Field(ge=1)] = Field(description="devices in a node")
+    devices_per_node: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        description="devices in a node"
+    )
     kw_per_device: Constant | None = Field(
         default=None,
         description="provisioned all-in power (IT, cooling, conversion), kW per device",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from serving.topology import Strict
 
-Limit = Annotated[float, Field(gt=0)] | None
+Limit = Annotated[float, Field(gt=0, le=1e12)] | None
 
 
 Direction = Literal["max", "min"]

@@ -2,25 +2,25 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from serving.topology import Strict
+from serving.topology import Pause, Seconds, Seed, Strict
 from serving.twin.config import System
 
-Positive = Annotated[int, Field(ge=1)]
-Limit = PositiveFloat | None
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Limit = Annotated[float, Field(gt=0, le=1e12)] | None
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Screening(Strict):
     """Shorter measurements for the trials of a search. null: as in the workload. None makes a level longer."""
 
-    warmup_s: NonNegativeFloat | None = Field(default=None, description="longest warm-up, s")
-    level_s: PositiveFloat | None = Field(default=None, description="longest level, s")
-    level_max_s: PositiveFloat | None = Field(
+    warmup_s: Pause | None = Field(default=None, description="longest warm-up, s")
+    level_s: Seconds | None = Field(default=None, description="longest level, s")
+    level_max_s: Seconds | None = Field(
         default=None, description="longest level while requests or precision are missing, s"
     )
-    min_requests: Annotated[int, Field(ge=0)] | None = Field(
+    min_requests: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
         default=None, description="most requests that a level waits for"
     )
     precision: Share | None = Field(
@@ -95,14 +95,14 @@ class ConfirmConfig(Strict):
     Beside the candidates of every tier stand the engines' defaults; the rounds end once each tier is decided.
     """
 
-    candidates: Annotated[int, Field(ge=0)] = Field(
+    candidates: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=0,
         description="most candidates of a tier, defaults not counted; 0: no re-measurement",
     )
-    repeats_min: Annotated[int, Field(ge=2)] = Field(
+    repeats_min: Annotated[int, Field(ge=2, le=10_000)] = Field(
         default=3, description="measurements of each candidate before the first decision"
     )
-    repeats_max: Annotated[int, Field(ge=2)] = Field(
+    repeats_max: Annotated[int, Field(ge=2, le=10_000)] = Field(
         default=16, description="most measurements of each candidate"
     )
     equivalence: Share = Field(
@@ -120,7 +120,7 @@ class ConfirmConfig(Strict):
         default="tier",
         description="loads that repeats measure: those of the tiers' best points, or the whole ladder",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the order in a round")
+    seed: Seed = Field(default=0, description="seed of the order in a round")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -159,7 +159,7 @@ class SearchConfig(Strict):
     trials: Positive = Field(
         default=10, description="finished trials after which the search ends, failed ones included"
     )
-    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="seed of the sampler")
+    seed: Seed = Field(default=0, description="seed of the sampler")
     startup_trials: Positive = Field(
         default=4, description="trials at random, or by the prior, before the sampler chooses"
     )

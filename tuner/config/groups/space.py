@@ -7,6 +7,7 @@ is chosen; with several engines that choice is itself a parameter, `engine`.
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import takewhile
 from typing import Annotated, Any, Literal, Protocol, Self
 
@@ -15,9 +16,14 @@ from pydantic import Field, field_validator, model_validator
 from serving.topology import Strict
 
 Scalar = bool | int | float | str
+Whole = Annotated[int, Field(ge=-(10**12), le=10**12)]
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
 Point = Mapping[str, Scalar]
+
+
+STEPS_MAX = 100_000  # values of a stepped number, which are listed
 
 
 Condition = dict[str, Scalar | tuple[Scalar, ...]]
@@ -59,9 +65,11 @@ class Int(_Parameter):
     """Integers of a range."""
 
     type: Literal["int"] = Field(description="an integer")
-    low: int = Field(description="lowest value")
-    high: int = Field(description="highest value")
-    step: Annotated[int, Field(ge=1)] = Field(default=1, description="distance between values")
+    low: Whole = Field(description="lowest value")
+    high: Whole = Field(description="highest value")
+    step: Annotated[int, Field(ge=1, le=10**12)] = Field(
+        default=1, description="distance between values"
+    )
     log: bool = Field(default=False, description="whether the scale is logarithmic")
 
     @model_validator(mode="after")
@@ -71,12 +79,13 @@ class Int(_Parameter):
 
     def suggest(self, name: str, suggest: Suggest) -> int:
         """A value that `suggest` chooses."""
-        return suggest.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+        highest = self.high - (self.high - self.low) % self.step
+        return suggest.suggest_int(name, self.low, highest, step=self.step, log=self.log)
 
-    def grid(self) -> list[Scalar]:
+    def grid(self) -> Sequence[Scalar]:
         """Every step; on a log scale the powers of two times `low`, and `high`."""
         if not self.log:
-            return list(range(self.low, self.high + 1, self.step))
+            return range(self.low, self.high + 1, self.step)
         doublings = (self.low << i for i in range(self.high.bit_length() + 1))
         return [*takewhile(lambda value: value < self.high, doublings), self.high]
 
@@ -85,9 +94,9 @@ class Float(_Parameter):
     """Numbers of a range."""
 
     type: Literal["float"] = Field(description="a number")
-    low: float = Field(description="lowest value")
-    high: float = Field(description="highest value")
-    step: Annotated[float, Field(gt=0)] | None = Field(
+    low: Number = Field(description="lowest value")
+    high: Number = Field(description="highest value")
+    step: Annotated[float, Field(gt=0, le=1e12)] | None = Field(
         default=None, description="distance between values; null: continuous"
     )
     log: bool = Field(default=False, description="whether the scale is logarithmic")
@@ -95,18 +104,29 @@ class Float(_Parameter):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         _check_range(self.low, self.high, log=self.log, stepped=self.step is not None)
+        if self.step is not None and self._steps(self.step) >= STEPS_MAX:
+            raise ValueError(f"step: more than {STEPS_MAX:,} values: use a larger step, or none")
         return self
 
     def suggest(self, name: str, suggest: Suggest) -> float:
         """A value that `suggest` chooses."""
-        return suggest.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        highest = self.high if self.step is None else self._highest(self.step)
+        return suggest.suggest_float(name, self.low, highest, step=self.step, log=self.log)
 
-    def grid(self) -> list[Scalar] | None:
+    def grid(self) -> Sequence[Scalar] | None:
         """Every step; None without a step."""
         if self.step is None:
             return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [round(self.low + i * self.step, 12) for i in range(count)]
+        return [round(self.low + i * self.step, 12) for i in range(self._steps(self.step) + 1)]
+
+    def _highest(self, step: float) -> float:
+        """The last step: decimal, as 0.1 has no exact binary fraction."""
+        low, high, width = (Decimal(str(each)) for each in (self.low, self.high, step))
+        rest = (high - low) % width
+        return float(high - rest) if rest else self.high
+
+    def _steps(self, step: float) -> int:
+        return math.floor((self.high - self.low) / step + 1e-9)
 
 
 class Categorical(_Parameter):

@@ -15,6 +15,8 @@ class TrackingConfig(Strict):
     )
     uri: str | None = Field(
         default=None,
-        description="tracking URI: http(s) of a server, or a database; null: SQLite in the output directory",
+        description="tracking URI without a password: http(s) of a server, or a database; null: SQLite in the "
+        "output directory. Credentials: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+        "MLFLOW_TRACKING_TOKEN, in the environment",
     )
     experiment: str = Field(default="wattfront", description="name of the MLflow experiment")

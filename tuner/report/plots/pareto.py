@@ -20,6 +20,7 @@ from tuner.report.plots.style import (
     png,
     title,
 )
+from tuner.results.durable import replace
 from tuner.results.ledger import Finished
 
 HTML, PNG = "pareto.html", "pareto.png"
@@ -30,8 +31,8 @@ def write_plots(study: StudyConfig, entries: Sequence[Finished], folder: Path) -
     """The page and the PNG, written into `folder`."""
     drawn = pareto_data(study, entries)
     page, image = folder / HTML, folder / PNG
-    page.write_text(pareto_html(drawn), encoding="utf-8")
-    image.write_bytes(pareto_png(drawn))
+    replace(page, pareto_html(drawn).encode())
+    replace(image, pareto_png(drawn))
     return page, image
 
 
@@ -166,8 +167,10 @@ def pareto_png(drawn: ParetoData) -> bytes:
     """The same plot as an image."""
     figure = new_figure(11, 6.6)
     axes, colours = figure.add_subplot(), engine_colours(drawn.engines)
-    for curve in drawn.curves:
-        _draw_curve(axes, curve, colours[curve.engine])
+    for engine, colour in colours.items():
+        for is_default in (False, True):
+            alike = [c for c in drawn.curves if (c.engine, c.is_default) == (engine, is_default)]
+            _draw_curves(axes, alike, colour, is_default=is_default)
     _draw_front(axes, drawn, colours)
     _draw_tiers(axes, drawn)
     _draw_legend(figure, drawn, colours)
@@ -176,20 +179,24 @@ def pareto_png(drawn: ParetoData) -> bytes:
     return png(figure)
 
 
-def _draw_curve(axes: Any, curve: PlottedCurve, colour: str) -> None:
-    axes.plot(
-        [point.x for point in curve.points],
-        [point.y for point in curve.points],
-        color=colour,
-        alpha=0.9 if curve.is_default else 0.35,
-        linewidth=1.4,
-        linestyle="--" if curve.is_default else "-",
-        marker="D" if curve.is_default else "o",
-        markersize=4.5,
-        markeredgewidth=0,
+def _draw_curves(
+    axes: Any, curves: Sequence[PlottedCurve], colour: str, *, is_default: bool
+) -> None:
+    """Curves that look alike, in one collection of lines and two of marks."""
+    from matplotlib.collections import LineCollection
+
+    lines = [[(point.x, point.y) for point in curve.points] for curve in curves]
+    opacity, style = (0.9, "--") if is_default else (0.35, "-")
+    axes.add_collection(
+        LineCollection(lines, colors=colour, alpha=opacity, linewidths=1.4, linestyles=style)
     )
-    broken = [point for point in curve.points if not point.valid]
-    axes.scatter([m.x for m in broken], [m.y for m in broken], marker="x", color=colour, zorder=4)
+    points = [point for curve in curves for point in curve.points]
+    shape = {"marker": "D" if is_default else "o", "s": 4.5**2, "linewidths": 0}
+    axes.scatter(
+        [p.x for p in points], [p.y for p in points], color=colour, alpha=opacity, zorder=2, **shape
+    )
+    broken = [point for point in points if not point.valid]
+    axes.scatter([p.x for p in broken], [p.y for p in broken], marker="x", color=colour, zorder=4)
 
 
 def _draw_front(axes: Any, drawn: ParetoData, colours: dict[str, str]) -> None:

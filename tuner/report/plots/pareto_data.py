@@ -13,6 +13,8 @@ from tuner.results.pareto import pareto_set
 from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.result import Completed, OperatingPoint
 
+MAX_CURVES = 400  # that are drawn: more can't be told apart
+
 
 @dataclass(frozen=True, slots=True)
 class PlottedPoint:
@@ -105,17 +107,30 @@ def pareto_data(study: StudyConfig, entries: Sequence[Finished]) -> ParetoData:
             point = at.get((completed[winner.index].number, winner.point.level))
             if point is not None:
                 best.setdefault(point, []).append(tier)
+    drawn = _drawn(curves, {point.number for point in (*front, *best)})
     return ParetoData(
         title=f"{study.model.name} on {study.hardware.name}: {study.name}",
-        subtitle=_subtitle(study, entries, len(completed)),
+        subtitle=_subtitle(study, entries, len(completed), len(drawn)),
         x=x,
         y=y,
         x_label=axis_label(x.metric, study.hardware.device),
         y_label=axis_label(y.metric, study.hardware.device),
-        curves=curves,
+        curves=drawn,
         front=tuple(sorted(front, key=lambda point: point.x)),
         best=tuple((point, ", ".join(tiers)) for point, tiers in best.items()),
         slo_limits=_slo_limits(study.slo, x),
+    )
+
+
+def _drawn(curves: tuple[PlottedCurve, ...], always: set[int]) -> tuple[PlottedCurve, ...]:
+    """All, or at most `MAX_CURVES` beside the defaults and the trials `always`, evenly over the study."""
+    if len(curves) <= MAX_CURVES:
+        return curves
+    step = -(-len(curves) // MAX_CURVES)
+    return tuple(
+        curve
+        for place, curve in enumerate(curves)
+        if place % step == 0 or curve.is_default or curve.number in always
     )
 
 
@@ -139,12 +154,13 @@ def _detail(point: OperatingPoint) -> str:
     return " · ".join([*known, *(f"not valid: {reason}" for reason in point.invalid_because)])
 
 
-def _subtitle(study: StudyConfig, entries: Sequence[Finished], completed: int) -> str:
+def _subtitle(study: StudyConfig, entries: Sequence[Finished], completed: int, drawn: int) -> str:
     load, failed = study.workload, len(entries) - completed
     parts = [
         lengths_text(load),
         f"{counted(completed, 'trial')} measured",
         *([f"{failed} failed"] if failed else []),
+        *([f"{drawn} of them drawn"] if drawn < completed else []),
     ]
     if sources := sorted({entry.modelled.split(":")[0] for entry in entries if entry.modelled}):
         parts.insert(0, f"MODELLED by an emulator ({', '.join(sources)}), not measured")

@@ -18,6 +18,7 @@ from tuner.metrics.sensitivity import Band
 from tuner.report.console import Column, say, show, table, words
 from tuner.report.plots.zone import PNG, zone_png
 from tuner.report.points import trial_name
+from tuner.results.durable import replace
 from tuner.results.ledger import Finished
 from tuner.trial.result import Completed, OperatingPoint
 
@@ -49,7 +50,7 @@ def show_economics(
     economics = study.economics.name
     say(console, f"economics: {economics}; sources of all inputs: economics in study.yaml")
     path = folder / PNG
-    path.write_bytes(zone_png(study, measured, found, tiers))
+    replace(path, zone_png(study, measured, found, tiers))
     say(console, f"zone:    {path}", whole=True)
     console.print()
 

@@ -144,9 +144,15 @@ def _fit_text(each: TierEffects) -> str:
     assert each.fit is not None
     fit = each.fit
     error = "" if fit.median_error is None else f", median error {fit.median_error:.1%}"
+    some = ""
+    if fit.fitted < fit.trials:
+        some = (
+            f" The model is fitted to {fit.fitted} of them: the best, and an even sample of the others; "
+            "those left out are predicted as they are."
+        )
     return (
         f"Leave-one-out check of the model over {counted(fit.trials, 'trial')}: "
-        f"rank correlation {fit.correlation:.2f}{error}."
+        f"rank correlation {fit.correlation:.2f}{error}.{some}"
     )
 
 

@@ -28,7 +28,7 @@ class Observations:
     """Measured load levels of t trials, n in all.
 
     `x`: (t, d), encoded configurations; `trial`, `loads`: (n,), the trial and the load per device (log₂) of
-    each level; `y`: (n, outputs), logarithms.
+    each level, trial after trial; `y`: (n, outputs), logarithms.
     """
 
     x: Floats
@@ -74,7 +74,7 @@ class GaussianProcess:
         (count, t, loads, outputs) of the observed trials."""
         grid = np.unique(np.concatenate([loads, self.seen.loads]))
         everyone = np.concatenate([x, self.seen.x])
-        prior = self._prior_draws(everyone, self._scaled(grid), count, rng)
+        prior = self._prior_draws(everyone, self.scaled(grid), count, rng)
         rows = prior[:, len(x) + self.seen.trial, np.searchsorted(grid, self.seen.loads)]
         noise = rng.standard_normal(rows.shape) * np.sqrt(self.noise)
         starts = rng.standard_normal((count, len(self.seen.x), rows.shape[-1]))
@@ -91,7 +91,7 @@ class GaussianProcess:
 
     def _cross(self, x: Floats, over_x: Floats, loads: Floats, weights: Floats) -> Floats:
         """The covariance of new curves with the observations, times weights (n, draws, outputs)."""
-        u, count = self._scaled(loads), weights.shape[1] * weights.shape[2]
+        u, count = self.scaled(loads), weights.shape[1] * weights.shape[2]
         flat = weights.reshape(len(self.u), count)
         over_load = kernel.loads(u, self.u, self.hyper)
         linear = self.hyper.tail.slope * (
@@ -99,9 +99,9 @@ class GaussianProcess:
         )
         trend = kernel.trend(self.u).T @ flat
         out = np.empty((len(x), len(u), count))
+        starts = np.searchsorted(self.seen.trial, np.arange(len(self.seen.x)))
         for index, at in enumerate(u):
-            by_trial = np.zeros((len(self.seen.x), count))
-            np.add.at(by_trial, self.seen.trial, over_load[index][:, None] * flat)
+            by_trial = np.add.reduceat(over_load[index][:, None] * flat, starts, axis=0)
             here = np.full(len(x), at)
             out[:, index] = over_x @ by_trial + kernel.linear(x, here) @ linear
             out[:, index] += kernel.trend(here[:1]) @ trend
@@ -131,7 +131,8 @@ class GaussianProcess:
         damped = (self.eigenvalues[:, None] + self.noise).reshape(shape)
         return np.asarray(np.tensordot(self.eigenvectors, turned / damped, axes=1))
 
-    def _scaled(self, loads: Floats) -> Floats:
+    def scaled(self, loads: Floats) -> Floats:
+        """Loads (log₂) as u, 0 to 1 over the span."""
         low, high = self.span
         return (np.asarray(loads, np.float64) - low) / (high - low)
 

@@ -10,26 +10,36 @@ BINS = 4  # levels of a dimension with more values
 PAIRS_WEIGHT = 0.5  # a new pair of levels against a new level
 
 
-def rarity(x: Floats, dimensions: Dimensions, tried: Ints, of: Ints) -> Floats:
+def levels(x: Floats, dimensions: Dimensions) -> Ints:
+    """(dimensions, points): the number of each point's level in each dimension. `x`: (points, d), encoded."""
+    return np.array([_levels(x[:, columns]) for columns in dimensions.columns])
+
+
+def rarity(codes: Ints, tried: Ints, of: Ints) -> Floats:
     """(n,): how rare the levels of each point `of` are among those `tried`.
 
     The mean over dimensions of 1 / (1 + times tried)², plus the weighted mean over pairs of dimensions of the
-    same. `x`: (points, d), encoded; `tried`, `of`: indices into it.
+    same. `codes`: as `levels` gives them; `tried`, `of`: points.
     """
-    codes = np.array([_levels(x[:, columns]) for columns in dimensions.columns])
-    single = sum(_rarity(code[tried], code[of]) for code in codes)
+    before, ours = codes[:, tried], codes[:, of]
+    single = sum(map(_rarity, before, ours))
     count = len(codes)
-    combined = [(codes[i] * 1000 + codes[j]) for i in range(count) for j in range(i)]
+    combined = [(i, j) for i in range(count) for j in range(i)]
     if not combined:
         return np.asarray(single)
-    pairs = sum(_rarity(code[tried], code[of]) for code in combined)
+    pairs = sum(
+        _rarity(before[i] * 1000 + before[j], ours[i] * 1000 + ours[j]) for i, j in combined
+    )
     return np.asarray(single / count + PAIRS_WEIGHT * pairs / len(combined))
 
 
 def _rarity(tried: Ints, of: Ints) -> Floats:
     levels, counts = np.unique(tried, return_counts=True)
-    known = dict(zip(levels.tolist(), counts.tolist(), strict=True))
-    return np.array([1 / (1 + known.get(level, 0)) ** 2 for level in of.tolist()])
+    if not len(levels):
+        return np.ones(len(of))
+    place = np.minimum(np.searchsorted(levels, of), len(levels) - 1)
+    known = np.where(levels[place] == of, counts[place], 0)
+    return np.asarray(1 / (1 + known) ** 2)
 
 
 def _levels(columns: NDArray[np.float64]) -> Ints:

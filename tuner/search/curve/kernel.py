@@ -122,11 +122,14 @@ def effects(distances2: Floats) -> tuple[Floats, Floats]:
 
     A single dimension is its own pair.
     """
-    each = _matern(distances2 / MAIN_EFFECT_LENGTH**2)
-    count, total = len(each), each.sum(0)
+    count, (total, squares) = len(distances2), np.zeros((2, *distances2.shape[1:]))
+    for distance2 in distances2:  # one at a time: an array over all of them falls out of the cache
+        each = _matern(distance2 / MAIN_EFFECT_LENGTH**2)
+        total += each
+        squares += each**2
     if count == 1:
         return total, total
-    return total / count, (total**2 - (each**2).sum(0)) / (count * (count - 1))
+    return total / count, (total**2 - squares) / (count * (count - 1))
 
 
 def loads(u: Floats, v: Floats, hyper: Hyperparameters) -> Floats:
@@ -230,7 +233,10 @@ def _scaled(distances2: Floats, hyper: Hyperparameters) -> Floats:
 
 def _matern(distance2: Floats) -> Floats:
     r = np.sqrt(5 * distance2)
-    return np.asarray((1 + r + r * r / 3) * np.exp(-r))
+    found = 1 + r
+    found += r * r / 3
+    found *= np.exp(-r)
+    return np.asarray(found)
 
 
 def _matern_slope(distance2: Floats) -> Floats:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from tuner.config.groups.space import ENGINE, Point
 from tuner.search.base import Outcome, Suggestion
 from tuner.search.curve.acquisition import Objective, gains, scalarization
+from tuner.search.curve.blas import single_threaded
 from tuner.search.curve.candidates import Candidates
 from tuner.search.curve.feasibility import completion_probability
-from tuner.search.curve.initial_design import rarity
+from tuner.search.curve.initial_design import levels, rarity
 from tuner.search.curve.model_average import MeasuredCurve, ModelAverage, SurrogateFitter
 from tuner.search.curve.prior import Prior, deviations
+from tuner.search.curve.subset import CurveSelection
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,7 +27,10 @@ DRAWS = 32  # curves drawn of each finalist
 FINALISTS = 96  # candidates that an optimistic estimate leaves for the drawing of curves
 AXES_OPTIMISM = 2.5  # standard deviations by which the optimistic estimate betters the axes
 LIMITS_OPTIMISM = 0.1  # and what the tiers limit
-REFIT_EVERY = 3  # trials
+REFIT_EVERY, REFIT_SHARE = 3, 16  # trials; later a sixteenth more of them
+RUNNING_PER_PICK = (
+    16  # a ranking serves a suggestion for so many running trials, whose results are open too
+)
 MIN_CURVES = 3  # before the surrogate decides
 MAX_GRID = 16  # loads at which curves are compared
 ACQUISITION_QUANTILE = 0.99  # of the drawn gains, by which candidates are ranked
@@ -63,17 +68,23 @@ class CurveSampler:
         self._retried: set[int] = set()  # had a transient failure
         self._asked = self._fitted_at = 0
         self._fitter = SurrogateFitter(candidates.groups, len(objective.axes))
-        self._grid = _grid(candidates)
+        self._selection = CurveSelection()
+        self._grid, self._codes = _grid(candidates), np.empty((0, 0), np.int64)
         self._ranked: list[Ranked] = []
+        self._unused = 0  # suggestions that the ranking still serves
         self._dropped = False  # the last suggestion: the next in rank comes after it
         self._predicted = np.empty((0, 0, 0))  # the prior's curves of the candidates
         self.expected_gain: float | None = None  # of the last suggestion, as a share of the front
 
     def suggest(self, running: Sequence[Point]) -> Suggestion | None:
         """The candidate that ranks highest; None: all were tried."""
-        # A suggestion that is run changes what gains most: only a dropped one is followed by the next in rank.
-        if not self._dropped or not self._ranked:
-            self._ranked = self._rank([self._candidates.index(point) for point in running])
+        # A suggestion that is run changes what gains most; a dropped one is followed by the next in rank.
+        # Where many run, a ranking serves several suggestions.
+        if not self._ranked or not (self._dropped or self._unused):
+            self._unused = 1
+            with single_threaded():
+                self._ranked = self._rank([self._candidates.index(point) for point in running])
+        self._unused -= not self._dropped
         self._dropped = False
         if not self._ranked:
             return None
@@ -84,6 +95,17 @@ class CurveSampler:
         """The candidate is not suggested again."""
         self._excluded.add(suggestion.token)
         self._dropped = True
+
+    def begin(self, point: Point) -> None:
+        """The point gets its index, so that indices follow the order of the trials."""
+        self._candidates.index(point)
+
+    def renew(self, asked: int) -> None:
+        """Hyperparameters are fitted afresh, and candidates that were dropped may be suggested again."""
+        self._asked, self._fitted_at = asked, 0
+        self._fitter = SurrogateFitter(self._candidates.groups, len(self._objective.axes))
+        self._excluded = set(self._failed)
+        self._ranked, self._unused, self._dropped = [], 0, False
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
         """Adds the trial's curve; a transient failure is ignored the first time."""
@@ -125,21 +147,27 @@ class CurveSampler:
             return self._by_prior(free, running)
         if len(self._curves) < MIN_CURVES or (starting and self._prior is None):
             return self._by_design(free, running, rng)
-        surrogate = self._surrogate()
-        if surrogate.prior_weight < TRUSTED_WEIGHT:
+        fitted = self._surrogate()
+        if fitted[0].prior_weight < TRUSTED_WEIGHT:
             if starting:
                 return self._by_design(free, running, rng)
             if len(unproven := self._of_unproven_engines(free, running)):
                 return self._by_design(unproven, running, rng)
-        return self._by_acquisition(surrogate, free, running, rng)
+        return self._by_acquisition(fitted, free, running, rng)
 
     def _by_design(self, free: Ints, running: list[int], rng: np.random.Generator) -> list[Ranked]:
         """The initial design: levels, and pairs of levels, that were tried least; times feasibility."""
         some = rng.permutation(free)[:DESIGN_SAMPLE]
         tried = np.array([*self._failed, *running], np.int64)
-        rare = rarity(self._candidates.x, self._fitter.dimensions, tried, some)
+        rare = rarity(self._levels(), tried, some)
         score = rare * self._feasibility(some) * (1 + 0.01 * rng.random(len(some)))
         return [(int(i), None) for i in some[np.argsort(-score)][:KEPT]]
+
+    def _levels(self) -> Ints:
+        """Of all candidates, computed anew where some were added."""
+        if self._codes.shape[1] != len(self._candidates.x):
+            self._codes = levels(self._candidates.x, self._fitter.dimensions)
+        return self._codes
 
     def _of_unproven_engines(self, free: Ints, running: list[int]) -> Ints:
         """Candidates of engines without a measured curve: two failures say little of an engine."""
@@ -164,18 +192,36 @@ class CurveSampler:
         gain = np.maximum(reached - front, 0).mean(-1) * self._feasibility(free)
         return [(int(i), None) for i in free[np.argsort(-self._priced(gain, free))][:KEPT]]
 
-    def _surrogate(self) -> ModelAverage:
-        trials = len(self._curves)
-        refit = trials - self._fitted_at >= REFIT_EVERY or not self._fitted_at
-        self._fitted_at = trials if refit else self._fitted_at
+    def _surrogate(self) -> tuple[ModelAverage, Ints]:
+        """And the candidates whose measured curves it is fitted to."""
+        trials, before = len(self._curves), self._fitted_at
+        refit = trials - before >= max(REFIT_EVERY, before // REFIT_SHARE) or not before
+        self._fitted_at = trials if refit else before
         shift = None if self._prior is None else deviations(self._prior_curves())
-        return self._fitter.fit(self._candidates.x, self._grid, shift, self._curves, refit)
+        curves = [self._curves[i] for i in self._selection.among(trials, self._described)]
+        fitted = self._fitter.fit(self._candidates.x, self._grid, shift, curves, refit)
+        return fitted, np.array([curve.index for curve in curves])
+
+    def _described(self, count: int) -> tuple[Floats, Floats]:
+        """Of the first `count` curves: their configurations, and how far they reach as measured."""
+        curves = self._curves[:count]
+        sizes = [len(curve.u) for curve in curves]
+        counted = np.arange(max(sizes)) < np.array(sizes)[:, None]
+        logs = np.zeros((*counted.shape, len(self._objective.metrics)))
+        logs[counted] = np.concatenate([curve.y for curve in curves])
+        scaled = scalarization(self._objective, logs, counted)
+        x = self._candidates.x[[curve.index for curve in curves]]
+        return x, scaled.reached(logs, counted)
 
     def _by_acquisition(
-        self, surrogate: ModelAverage, free: Ints, running: list[int], rng: np.random.Generator
+        self,
+        fitted: tuple[ModelAverage, Ints],
+        free: Ints,
+        running: list[int],
+        rng: np.random.Generator,
     ) -> list[Ranked]:
         """By a high quantile of the gain over the front, of curves drawn jointly with those begun."""
-        seen = np.array([curve.index for curve in self._curves])
+        surrogate, seen = fitted
         begun = np.array(running, np.int64)
         counted = self._counted(seen, surrogate.grid)
         scaled = scalarization(self._objective, means := surrogate.means(seen), counted)
@@ -191,11 +237,29 @@ class CurveSampler:
         counted = self._counted(np.append(seen, begun), surrogate.grid)
         front = scaled.reached(known, counted).max(1)
         counted = self._counted(finalists, surrogate.grid)
-        drawn = gains(scaled.reached(new[:, : len(finalists)], counted), front)
-        expected = drawn.mean(0) * feasibility[best]
-        score = np.quantile(drawn, ACQUISITION_QUANTILE, axis=0) * feasibility[best]
-        order = np.argsort(-self._priced(score, finalists))[:KEPT]
-        return [(int(finalists[i]), float(expected[i])) for i in order]
+        reached = scaled.reached(new[:, : len(finalists)], counted)
+        self._unused = max(len(running) // RUNNING_PER_PICK, 1)
+        return self._in_order(finalists, reached, front, feasibility[best])
+
+    def _in_order(
+        self, finalists: Ints, reached: Floats, front: Floats, feasibility: Floats
+    ) -> list[Ranked]:
+        """Of the suggestions that the ranking serves, each is the best where those before it run as well."""
+        ranked: list[Ranked] = []
+        left = np.arange(len(finalists))
+        while len(left):
+            drawn = gains(reached[:, left], front)
+            expected = drawn.mean(0) * feasibility[left]
+            score = np.quantile(drawn, ACQUISITION_QUANTILE, axis=0) * feasibility[left]
+            order = np.argsort(-self._priced(score, finalists[left]))
+            last = len(ranked) + 1 >= self._unused
+            taken = order[:KEPT] if last else order[:1]
+            ranked += [(int(finalists[left[i]]), float(expected[i])) for i in taken]
+            if last:
+                break
+            front = np.maximum(front, reached[:, left[order[0]]])
+            left = np.delete(left, order[0])
+        return ranked
 
     def _optimistic(self, surrogate: ModelAverage, of: Ints) -> Floats:
         """(n, loads, metrics): means, bettered by some standard deviations."""

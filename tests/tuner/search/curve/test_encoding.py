@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tuner.config.groups.space import Space
 from tuner.search.curve.encoding import MIDDLE, Encoder, bits_of
 from tuner.search.curve.feasibility import MIN_PROBABILITY, completion_probability
-from tuner.search.curve.initial_design import rarity
+from tuner.search.curve.initial_design import levels, rarity
 from tuner.search.curve.kernel import Dimensions
 from tuner.search.curve.prior import WEIGHTS, deviations, interpolated, weight_probabilities
 from tuner.search.space import SearchSpace
@@ -92,7 +92,7 @@ def test_every_point_lies_in_the_unit_cube_and_differs_from_others(seed: int) ->
 def test_rare_levels_come_first() -> None:
     x = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     dimensions = Dimensions.of(["a", "b"])
-    rare = rarity(x, dimensions, np.array([0, 0, 1]), np.array([1, 2, 3]))
+    rare = rarity(levels(x, dimensions), np.array([0, 0, 1]), np.array([1, 2, 3]))
     assert rare.argmax() == 2
     assert rare[0] < rare[1]
 

@@ -265,10 +265,10 @@ class TruthPrior(Prior):
 def test_a_right_prior_is_followed_and_a_wrong_one_dropped(seed: int) -> None:
     right = CurveSampler(OBJECTIVE, candidates(), seed, prior=TruthPrior(1))
     assert volume(drive(right, 8, seed)) / FULL > 0.8
-    assert right._surrogate().prior_weight > 0.8
+    assert right._surrogate()[0].prior_weight > 0.8
     wrong = CurveSampler(OBJECTIVE, candidates(), seed, prior=TruthPrior(-1))
     assert volume(drive(wrong, 28, seed)) / FULL > 0.93
-    assert wrong._surrogate().prior_weight < 0.2
+    assert wrong._surrogate()[0].prior_weight < 0.2
 
 
 def test_what_a_prior_does_not_predict_is_not_preferred() -> None:

@@ -62,8 +62,8 @@ def test_the_next_trial_must_fit(
 
 
 def test_hours_of_a_trial_follow_the_mean_of_completed_ones() -> None:
-    assert trial_hours([1800, 5400], 8) == 8.0
-    assert trial_hours([], 8) is None
+    assert trial_hours(3600, 8) == 8.0
+    assert trial_hours(None, 8) is None
 
 
 def test_what_can_not_be_kept_is_refused() -> None:
@@ -84,6 +84,8 @@ class Watched:
     def started(self, proposal: Proposal) -> None: ...
 
     def finished(self, proposal: Proposal, result: object, folder: Path) -> None: ...
+
+    def retried(self, proposal: Proposal, result: object, attempt: int) -> None: ...
 
     def closing(self) -> None: ...
 
