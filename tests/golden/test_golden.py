@@ -34,7 +34,10 @@ ADDED: frozenset[str] = frozenset({
 
 # Study → its first trial that differs on purpose: a repeat of `confirm` that missed a tier is tried once more.
 DIFFERS_FROM = {"confirm": 7}
-MIRRORED_ANEW = (("repeat", "runs"), ("study", "metrics"))  # of that study in MLflow: its race is decided now
+MIRRORED_ANEW = (
+    ("repeat", "runs"),
+    ("study", "metrics"),
+)  # of that study in MLflow: its race is decided now
 
 MOST_BYTES = 1 << 20
 NOT_FOR_GIT = tuple(f"/{folder}/" for folder in ("tmp", "root", "work", "home"))

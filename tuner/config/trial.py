@@ -18,7 +18,7 @@ from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Hardware
 
 LIMITS = ("limit_w", "sm_clock_mhz")  # of the power group, what is in the fingerprint
-# Keys that came after the first fingerprints: with these values they stay out of it, so that older studies resume.
+# Keys newer than the first fingerprints: with these values they stay out of it, so that older studies resume.
 ADDED: Mapping[tuple[str, str], Any] = {
     ("hardware", "twin"): None,
     ("engine", "env_passthrough"): [],
