@@ -3,10 +3,13 @@
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Wattfront
+from tuner.results.ledger import results
+from tuner.trial.result import Failed
 
 pytestmark = pytest.mark.process
 
@@ -18,7 +21,12 @@ def asked(wattfront: Wattfront) -> list[str]:
 
 
 def finished(wattfront: Wattfront) -> list[int]:
-    return [line["number"] for line in wattfront.lines() if line["status"] != "asked"]
+    return [line["number"] for line in results_of(wattfront)]
+
+
+def results_of(wattfront: Wattfront) -> list[dict[str, Any]]:
+    lines = [line for line in wattfront.lines() if "number" in line]
+    return [line for line in lines if line["status"] != "asked"]
 
 
 def test_a_study_runs_to_its_end_and_its_report_says_the_same(wattfront: Wattfront) -> None:
@@ -105,13 +113,12 @@ def test_a_trial_whose_worker_is_killed_runs_again_before_others(
 
 def goes_on(wattfront: Wattfront) -> None:
     """Resumed, the study is that of an undisturbed run: same trials, in the same order, each once."""
-    before = [line for line in wattfront.lines() if line["status"] != "asked"]
+    before = results_of(wattfront)
     code, output = wattfront.run("resume", str(wattfront.study()))
     assert code == 0, output
     assert sorted(finished(wattfront)) == list(range(TRIALS))
     assert len(set(asked(wattfront))) == len(asked(wattfront)) == TRIALS
-    after = [line for line in wattfront.lines() if line["status"] != "asked"]
-    assert after[: len(before)] == before
+    assert results_of(wattfront)[: len(before)] == before
 
 
 def test_failures_are_results(wattfront: Wattfront) -> None:
@@ -129,8 +136,9 @@ def test_failures_are_results(wattfront: Wattfront) -> None:
         "engine.llamacpp.start_timeout_s=6",
     )
     assert code in (0, 3), output  # on a busy machine no level may be valid
-    results = {line["number"]: line["result"] for line in wattfront.lines() if "result" in line}
-    classes = [results[number].get("failure", "completed") for number in range(len(modes))]
+    found = {entry.number: entry.result for entry in results(wattfront.study())}
+    failures = {n: each for n, each in found.items() if isinstance(each, Failed)}
+    classes = [failures[n].failure if n in failures else "completed" for n in sorted(found)]
     assert classes == [
         "completed",
         "EngineExited",
@@ -140,7 +148,7 @@ def test_failures_are_results(wattfront: Wattfront) -> None:
         "EngineExited",
         "EndpointErrors",
     ]
-    evidence = {mode: results[n].get("evidence", "") for n, mode in enumerate(modes)}
+    evidence = {mode: failures[n].evidence for n, mode in enumerate(modes) if n in failures}
     assert "file is broken" in evidence["crash"]
     assert "failed to allocate buffer" in evidence["oom"]
     assert "--no-such-flag" in evidence["flags"]

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.e2e.conftest import Wattfront
+from tuner.results.ledger import results
+from tuner.trial.result import Completed
 
 pytestmark = pytest.mark.process
 
@@ -21,17 +23,16 @@ SMALL = (
 def test_three_frameworks_on_emulated_nodes(wattfront: Wattfront) -> None:
     code, output = wattfront.run("tune", *SMALL)
     assert code in (0, 3), output  # on a busy machine no level may be valid
-    results = [line["result"] for line in wattfront.lines() if "result" in line]
-    assert len(results) == 4
-    assert {each["config"]["engine"]["kind"] for each in results} == {"vllm", "sglang", "trtllm"}
-    for each in results:
-        assert each["status"] == "completed", each
-        assert "aiconfigurator-core" in each["provenance"]["modelled"]
-        assert len(each["provenance"]["devices"]) == each["config"]["topology"]["tensor_parallel"]
-        assert "serving.twin --system b300_sxm" in each["command"]
-        for point in each["points"]:
-            metrics = point["metrics"]
-            assert metrics["output_tokens_mean"] == 32
-            assert 150 < metrics["power_w_device"] < 1100.1
+    found = [entry.result for entry in results(wattfront.study())]
+    assert len(found) == 4
+    assert {each.config.engine.kind for each in found} == {"vllm", "sglang", "trtllm"}
+    for each in found:
+        assert isinstance(each, Completed), each
+        assert "aiconfigurator-core" in each.provenance["modelled"]
+        assert len(each.provenance["devices"]) == each.config.topology.tensor_parallel
+        assert "serving.twin --system b300_sxm" in each.command
+        for point in each.points:
+            assert point.metrics["output_tokens_mean"] == 32
+            assert 150 < (point.metrics["power_w_device"] or 0) < 1100.1
     assert "modelled" in output[output.index("Pareto") :]
     assert wattfront.leftovers(within_s=15) == []
