@@ -273,7 +273,7 @@ def test_the_key_is_in_no_repr_and_no_exception() -> None:
 def test_a_key_with_characters_that_headers_forbid(
     key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["http://127.0.0.1:1", "--api-key", key]) == 1
+    assert main(["http://127.0.0.1:1", "--api-key", key]) == 2
     assert (
         capsys.readouterr().err == "the API key has characters that are not allowed in a header\n"
     )
