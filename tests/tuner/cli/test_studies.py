@@ -18,7 +18,8 @@ __all__ = ["bare_machine", "study"]
 
 def ray_processes() -> set[int]:
     names = ("raylet", "gcs_server")
-    return {p.pid for p in psutil.process_iter(["name"]) if p.info["name"] in names}
+    ours = psutil.Process().children(recursive=True)
+    return {p.pid for p in ours if p.is_running() and p.name() in names}
 
 
 @pytest.mark.parametrize(
