@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := -q -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := -q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 demo: install
 	$(BIN)/wattfront engines install llamacpp

@@ -42,14 +42,20 @@ def abortable() -> Iterator[Callable[[str], None]]:
             _end_process()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        raise ClusterError(why[0])
+        if why:
+            raise ClusterError(why[0])
 
     before = signal.signal(SIGNAL, handler)
     try:
         yield abort
     finally:
+        # The signal may be on its way: its default would end the process.
+        signal.signal(SIGNAL, before if callable(before) else _too_late)
         left.set()
-        signal.signal(SIGNAL, before)
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    """The block has ended by itself."""
 
 
 @contextmanager

@@ -60,6 +60,12 @@ def test_an_abort_after_the_block_does_nothing() -> None:
     abort("too late")
 
 
+def test_a_signal_that_comes_after_the_block_does_not_end_the_process() -> None:
+    with abortable():
+        pass
+    signal.raise_signal(deadline.SIGNAL)
+
+
 def test_its_exit_code_is_that_of_a_missing_cluster() -> None:
     assert EXIT_CODE == ExitCode.MISSING
 
