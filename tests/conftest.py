@@ -11,6 +11,8 @@ from hypothesis import settings
 
 # Tests run in parallel, one process a core; OpenBLAS reads this when numpy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# A call into Ray after its end starts no other, whose own end would end the process that runs the tests.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("wattfront", deadline=None)

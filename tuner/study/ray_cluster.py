@@ -55,18 +55,28 @@ def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterat
     with isolated() as folder:
         import ray
 
+        _start_none_unasked(ray)
         logging.getLogger("ray").setLevel(logging.ERROR)
+        before = generations(descendants(os.getpid()))
         with (
             narrowed(inherits),
             ending_children(),
             waiting("Ray on this machine", START_S * config.nodes, say),
         ):
             cluster = start_local(ray, config)
-        with reaped(sorted(generations(descendants(os.getpid()))), folder):
+        with reaped(sorted(generations(descendants(os.getpid())) - before), folder):
             try:
                 yield
             finally:
                 _shut_down(ray, cluster, say)
+
+
+def _start_none_unasked(ray: Any) -> None:
+    """For the rest of this process. What RAY_ENABLE_AUTO_CONNECT=0 would be if Ray was not imported yet.
+
+    Threads of Ray Serve may call Ray after its end. That starts another, and Ray ends a process that has lost one.
+    """
+    ray._private.auto_init_hook.enable_auto_connect = False
 
 
 def _shut_down(ray: Any, cluster: Any, say: Say) -> None:
@@ -87,6 +97,7 @@ def _joined(config: ClusterConfig, say: Say) -> Iterator[None]:
     with authenticated(address) as asked:
         import ray
 
+        _start_none_unasked(ray)
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
             if not asked:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ def test_a_long_temporary_folder_leaves_room_for_sockets(
     monkeypatch.setenv("RAY_TMPDIR", str(deep))
     with isolated():
         assert os.environ["RAY_TMPDIR"].startswith("/tmp/wf-ray-")
+
+
+@pytest.mark.process
+def test_other_children_live_on_and_no_other_ray_is_started(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook: Any = ray._private.auto_init_hook
+    monkeypatch.setattr(hook, "enable_auto_connect", True)
+    with subprocess.Popen(["sleep", "600"]) as child:
+        with connected(ClusterConfig(cpus=1, gpus=0)):
+            pass
+        with pytest.raises(ray.exceptions.RaySystemError, match="not been started"):
+            ray.put(1)
+        assert child.poll() is None
+        child.kill()
 
 
 @pytest.mark.process
