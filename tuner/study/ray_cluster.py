@@ -74,7 +74,7 @@ def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterat
 def _start_none_unasked(ray: Any) -> None:
     """For the rest of this process. What RAY_ENABLE_AUTO_CONNECT=0 would be if Ray was not imported yet.
 
-    Threads of Ray Serve may call Ray after its end. That starts another, and Ray ends a process that has lost one.
+    Threads of Serve may call Ray after its end: that would start another, and Ray ends a process that lost one.
     """
     ray._private.auto_init_hook.enable_auto_connect = False
 
