@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.examples import examples
+
 # Tests run in parallel, one process a core; OpenBLAS reads this when numpy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # A call into Ray after its end starts no other, whose own end would end the process that runs the tests.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # How long an example takes says nothing on a busy machine.
-settings.register_profile("wattfront", deadline=None)
+settings.register_profile("wattfront", deadline=None, max_examples=examples(100))
 settings.load_profile("wattfront")
 
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}

@@ -59,6 +59,8 @@ class Findings:
 
     def search_processes(self, driver: int) -> None:
         for pid, what in _processes(driver):
+            if pid != driver and _about_to_run_another(pid, driver):
+                continue
             try:
                 argv = Path(f"/proc/{pid}/cmdline").read_bytes()
                 environ = Path(f"/proc/{pid}/environ").read_bytes()
@@ -67,6 +69,24 @@ class Findings:
             self.argv |= {f"{what}: {name}" for name in _in(argv)}
             if pid != driver:
                 self.environ[what] |= _in(environ)
+
+
+def _about_to_run_another(pid: int, driver: int) -> bool:
+    """Whether it was a copy of the driver, which is what each child is before it is another program."""
+
+    def argv(of: int) -> bytes:
+        try:
+            return Path(f"/proc/{of}/cmdline").read_bytes()
+        except OSError:
+            return b""
+
+    own = argv(driver)
+    if argv(pid) != own:
+        return False
+    end = time.monotonic() + 30
+    while (copy := argv(pid) == own) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not copy
 
 
 def _in(content: bytes) -> set[str]:

@@ -1,12 +1,11 @@
 """How a fuzzed command has to end: in time, with a documented code, and with a few lines where it fails.
 
-Every run of the suite tries the same cases. `WATTFRONT_FUZZ=20 python -m pytest tests/fuzz` tries twenty times
-as many, each time others.
+Every run of the suite tries the same cases. `WATTFRONT_EXAMPLES=20 python -m pytest tests/fuzz` tries twenty
+times as many, each time others.
 """
 
 import contextlib
 import io
-import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from types import FrameType
 
 from hypothesis import HealthCheck, Phase, settings
 
-FACTOR = int(os.environ.get("WATTFRONT_FUZZ", "1"))
+from tests.examples import FACTOR, examples
+
 HANG_S = 120.0  # a case takes milliseconds; this tells a hang from a busy machine
 LINES_MAX, LINE_MAX = 16, 2000
 
@@ -35,8 +35,8 @@ class Ending:
 def cases(number: int) -> settings:
     """So many cases, always the same ones unless more are asked for."""
     return settings(
-        max_examples=number * FACTOR,
-        derandomize=FACTOR == 1,
+        max_examples=examples(number),
+        derandomize=FACTOR <= 1,
         deadline=None,
         database=None,
         phases=[Phase.generate],  # shrinking takes minutes, and the cases are short

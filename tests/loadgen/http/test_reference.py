@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from loadgen.http.connection import Connection, Exchange
 from loadgen.http.response_parser import answer_text
 from loadgen.prompts.base import Request
+from tests.examples import examples
 from tests.loadgen.http import reference
 from tests.loadgen.http.grammar import Written, cuts, refusals, streams
 from tests.loadgen.http.reads import parse_reads, single, split
 
-thorough = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(
+    deadline=None, max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 class Listener:
@@ -204,7 +207,7 @@ def damaged(raw: bytes, changes: list[tuple[str, int, int]]) -> bytes:
     return bytes(bad)
 
 
-@settings(thorough, max_examples=250)
+@settings(thorough, max_examples=examples(250))
 @given(st.one_of(streams().map(lambda written: written.raw), refusals()), flips, cuts)
 def test_damaged_bytes(raw: bytes, changes: list[tuple[str, int, int]], places: list[int]) -> None:
     reads = split(damaged(raw, changes), places)

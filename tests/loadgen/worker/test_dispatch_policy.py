@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.http.response import Outcome
+from tests.examples import examples
 from tests.loadgen.worker.scripted import (
     Close,
     Event,
@@ -68,7 +69,7 @@ open_loops = st.fixed_dictionaries(
 SENDS_MAX = 2000  # about; no two of them are answered after the same time
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(replies, min_size=1, max_size=12),
     st.one_of(closed_loops, open_loops),

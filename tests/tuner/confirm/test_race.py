@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
+from tests.examples import examples
 from tests.tuner.samples.races import Machine, run_race
 from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.race import (
@@ -96,7 +97,7 @@ def test_a_machine_that_drifts_from_round_to_round_changes_no_difference() -> No
     assert drifting.variance == pytest.approx(still.variance)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(seed=st.integers(0, 10_000), order=st.permutations("abcd"), scale=st.floats(1e-3, 1e6))
 def test_neither_names_nor_units_change_a_verdict(
     seed: int, order: list[str], scale: float
@@ -202,7 +203,7 @@ def test_failures_eliminate_a_candidate_once_chance_does_not_explain_them() -> N
     assert early.failed == {"c"}  # both tries of three rounds against 0 of 6 starts: p = 0.001
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(counts=st.tuples(*[st.integers(0, 12)] * 4))
 def test_failures_are_judged_by_fishers_exact_test(counts: tuple[int, int, int, int]) -> None:
     failed, good, rivals_failed, rivals_good = counts

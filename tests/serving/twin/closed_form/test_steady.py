@@ -15,6 +15,7 @@ from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.engine import ActivationHeadroom, HostCosts
 from serving.twin.engine.request import Request
 from serving.twin.errors import DeviceMemoryExhausted, NoClosedForm
+from tests.examples import examples
 from tests.serving.twin.emulations import LinearStepTime, emulation_of, run_closed_loop
 
 TIMES = LinearStepTime(base_s=0.01, prompt_s=1e-5, decode_s=1e-4)
@@ -159,7 +160,7 @@ def test_closed_form_matches_the_emulation(
     assert curve.ttft_s[0] == pytest.approx(ttft_s, rel=0.35), name
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.integers(16, 8192),
     st.integers(8, 2048),

@@ -10,6 +10,7 @@ from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.kv_blocks import BlockPool
 from serving.twin.engine.power import PowerModel
 from serving.twin.engine.request import Request
+from tests.examples import examples
 from tests.serving.twin.emulations import (
     GPU,
     LinearStepTime,
@@ -35,7 +36,7 @@ SCHEDULERS = st.builds(
 )
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     scheduler=SCHEDULERS,
     blocks=st.sampled_from([60, 150, 5000]),
@@ -69,7 +70,7 @@ def test_tokens_blocks_and_energy_are_conserved(
     assert sum(emulation.energy_j(emulation.now_s)) == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(scheduler=SCHEDULERS, seed=st.integers(0, 1000), when=st.integers(1, 60))
 def test_the_cache_never_exceeds_its_blocks(
     scheduler: SchedulerConfig, seed: int, when: int
