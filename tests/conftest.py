@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.examples import examples
+from tests.fuzz.examples import examples
 
 # Tests run in parallel, one process a core; OpenBLAS reads this when numpy is first imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -13,7 +13,7 @@ from types import FrameType
 
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.examples import FACTOR, examples
+from tests.fuzz.examples import FACTOR, examples
 
 HANG_S = 120.0  # a case takes milliseconds; this tells a hang from a busy machine
 LINES_MAX, LINE_MAX = 16, 2000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loadgen.http.connection import Connection, Exchange
 from loadgen.http.response_parser import answer_text
 from loadgen.prompts.base import Request
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.loadgen.http import reference
 from tests.loadgen.http.grammar import Written, cuts, refusals, streams
 from tests.loadgen.http.reads import parse_reads, single, split

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.http.response import Outcome
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.loadgen.worker.scripted import (
     Close,
     Event,

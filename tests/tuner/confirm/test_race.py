@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.tuner.samples.races import Machine, run_race
 from tuner.config.groups.search import ConfirmConfig
 from tuner.confirm.race import (

@@ -48,6 +48,7 @@ class CountedRankings:
         monkeypatch.setattr(CurveSampler, "_rank", counted)
 
 
+@pytest.mark.thorough
 def test_it_goes_on_as_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposer, "RENEWED_AFTER", 8)
     monkeypatch.setattr(proposer, "RENEWED_EVERY", 4)

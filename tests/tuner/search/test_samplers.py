@@ -46,6 +46,7 @@ def drive(source: Proposer, count: int) -> list[Proposal]:
     return proposals
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_proposals_are_distinct_valid_and_numbered(kind: str) -> None:
     proposals = driven(kind)
@@ -53,6 +54,7 @@ def test_proposals_are_distinct_valid_and_numbered(kind: str) -> None:
     assert len({p.config.fingerprint for p in proposals}) == 20
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_seed_same_proposals(kind: str) -> None:
     again = drive(proposer(study(kind)), 15)
@@ -89,6 +91,7 @@ def test_a_replay_of_asks_and_tells_gives_the_same_proposals() -> None:
     assert replay() == replay()
 
 
+@pytest.mark.thorough
 def test_an_exhausted_space_ends_the_search() -> None:
     config = load(
         [

@@ -54,6 +54,7 @@ def test_no_search_proposes_them(tmp_path: Path, kind: str) -> None:
     assert max(layouts(tmp_path)) == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["random", "tpe", "curve"])
 def test_a_study_whose_node_was_lost_resumes_as_the_undisturbed_one(
     tmp_path: Path, kind: str

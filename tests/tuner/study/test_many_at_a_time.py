@@ -34,6 +34,7 @@ class CountedClock:
         return self.seconds
 
 
+@pytest.mark.thorough
 def test_the_devices_are_busy_while_the_search_has_work(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def table(folder: Path) -> list[Row]:
     return sorted((e.number, sorted(e.point.items()), e.fingerprint) for e in results)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "workers", "candidates"),
     [("tpe", 1, 0), ("tpe", 3, 1), ("nsga2", 2, 0), ("qmc", 2, 0)],

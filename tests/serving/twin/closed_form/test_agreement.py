@@ -65,6 +65,7 @@ def workload(arrival: Arrival, level_s: float, output: int) -> Workload:
     )
 
 
+@pytest.mark.thorough
 def test_one_sequence_at_a_time_is_an_m_d_1_queue() -> None:
     """Pollaczek and Khinchine: W = ρ s / 2 (1 − ρ), before the service itself."""
     times = LinearStepTime(base_s=0.01, prompt_s=0.0, decode_s=0.0)
@@ -79,6 +80,7 @@ def test_one_sequence_at_a_time_is_an_m_d_1_queue() -> None:
     assert ttft_ms / 1e3 - 0.01 == pytest.approx(waited_s, rel=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("users", [1, 7, 40])
 def test_littles_law_holds_in_the_measured_window(users: int) -> None:
     emulation = emulation_of(SchedulerConfig(16, 512), noise=0.05)

@@ -15,7 +15,7 @@ from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.engine import ActivationHeadroom, HostCosts
 from serving.twin.engine.request import Request
 from serving.twin.errors import DeviceMemoryExhausted, NoClosedForm
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.serving.twin.emulations import LinearStepTime, emulation_of, run_closed_loop
 
 TIMES = LinearStepTime(base_s=0.01, prompt_s=1e-5, decode_s=1e-4)

@@ -13,7 +13,7 @@ from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.power import PowerModel, Work
 from serving.twin.setup import Setup
 from serving.twin.tables.library import Library
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.serving.twin.emulations import GPU, emulation_of
 from tuner.trial.simulate import TwinServer
 

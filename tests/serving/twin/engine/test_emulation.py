@@ -10,7 +10,7 @@ from serving.twin.engine.batch import SchedulerConfig
 from serving.twin.engine.kv_blocks import BlockPool
 from serving.twin.engine.power import PowerModel
 from serving.twin.engine.request import Request
-from tests.examples import examples
+from tests.fuzz.examples import examples
 from tests.serving.twin.emulations import (
     GPU,
     LinearStepTime,

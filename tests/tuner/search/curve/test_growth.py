@@ -56,6 +56,7 @@ def test_a_process_has_a_bounded_number_of_curves(monkeypatch: pytest.MonkeyPatc
     assert fits.threads == {1}
 
 
+@pytest.mark.thorough
 def test_hyperparameters_are_fitted_less_often_as_trials_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -123,6 +123,7 @@ def searched(seed: int) -> tuple[Point, ...]:
     return tuple(drive(CurveSampler(OBJECTIVE, candidates(), seed), 28, seed))
 
 
+@pytest.mark.thorough
 def test_it_finds_the_front_where_random_search_does_not() -> None:
     """324 points; the shares of the volume after 20 trials, over six seeds."""
     found = [volume(searched(seed)[:20]) / FULL for seed in range(6)]
@@ -146,6 +147,7 @@ def test_four_at_once_are_four_different_points() -> None:
     assert volume(drive(CurveSampler(OBJECTIVE, candidates(), 1), 24, at_once=4)) / FULL > 0.9
 
 
+@pytest.mark.thorough
 def test_what_fails_is_left_alone() -> None:
     """What is broken would be the best of all: where it works, it is what the search is about."""
     broken = works = 0
@@ -232,6 +234,7 @@ def test_the_expected_gain_falls_as_the_front_is_found() -> None:
     assert late < early / 2
 
 
+@pytest.mark.thorough
 def test_device_hours_buy_smaller_topologies_first() -> None:
     def mean_devices(searches: list[Sequence[Point]]) -> float:
         done = [point for points in searches for point in points]
