@@ -49,6 +49,7 @@ def finalize_level(workload: Workload, load: Load, raw: RawLevel) -> Level:
         reused_prompts=raw.repeated,
         asked_hit_share=asked_hit_share(workload),
         template_tokens=_TEMPLATE_TOKENS if workload.endpoint == "chat" else 0,
+        repeats=load.repeats,
     )
 
 

@@ -38,7 +38,7 @@ Fixed = Closed | Constant | Poisson | Gamma | Ramp | Step | Trace
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One level to measure. `at`: its index into the arrival's own loads."""
+    """One level to measure. `at`: its index into the arrival's own loads. `repeats`: the level it repeats."""
 
     index: int
     name: str
@@ -46,6 +46,7 @@ class Load:
     at: int
     concurrency: int | None
     rate_per_s: float | None
+    repeats: int | None = None
 
 
 def next_load(workload: Workload, done: Sequence[Level], first: float | None = None) -> Load | None:

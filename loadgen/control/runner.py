@@ -10,7 +10,8 @@ import numpy as np
 from loadgen.clock import ClockAnchor
 from loadgen.control.finalize import finalize_level, raise_if_failed
 from loadgen.control.level_controller import LevelController, Tick, TickPhase
-from loadgen.control.load_plan import Load, next_load, plan_of
+from loadgen.control.load_plan import Load, plan_of
+from loadgen.control.measured_levels import AfterLevel, MeasuredLevels
 from loadgen.errors import LoadError
 from loadgen.http.connection_pool import tls
 from loadgen.http.protocol import Target
@@ -21,7 +22,6 @@ from loadgen.worker.messages import Setup
 from loadgen.workload.workload import Workload, level_count
 
 OnProgress = Callable[[Progress], None]
-AfterLevel = Callable[[Level], str]
 _SALTS = 10**6
 
 
@@ -40,7 +40,8 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
 ) -> LoadReport:
     """Blocks until the last level is over, or `stop()` is true. Raises a LoadError.
 
-    A level without an answer ends the load, and raises only if it is the first. `on_progress` and `stop` are
+    A level without an answer ends the load, and raises only if it is the first. A level that contradicts others
+    is measured again (`measured_levels`). `on_progress` and `stop` are
     called about five times a second. `first`: the load to measure first, in users or requests per second.
     `after_level` returns why the load ends after this level; empty: it continues.
     """
@@ -48,28 +49,28 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
     workload = salted(workload)
     headers = secret_headers(workload.request)
     clock = ClockAnchor.take()
-    levels: list[Level] = []
+    measured = MeasuredLevels(workload, first)
     used = 0
 
     def report(**how: Any) -> LoadReport:
-        return LoadReport(tuple(levels), clock, prompt_salt=workload.prompt_salt or 0, **how)
+        return LoadReport(measured.levels, clock, prompt_salt=workload.prompt_salt or 0, **how)
 
     with worker_group(workload.shards, links) as workers:
         shards = workload.shards
         workers.set_up(Setup(url, model, workload, vocabulary, api_key, 0, shards, headers))
-        while (load := next_load(workload, levels, first)) is not None:
+        while (load := measured.next()) is not None:
             tick = _progress(workload, load, on_progress)
             try:
                 level, numbers = _level(workers, workload, load, used, tick, stop or _never)
             except LoadError as error:
-                if not levels:
+                if not len(measured):
                     raise
                 return report(failure=error)
             used += numbers
-            levels.append(level)
+            measured.add(load, level)
             if level.stopped:
                 return report(stopped=True)
-            if after_level is not None and (why := after_level(level)):
+            if why := measured.ended_by(after_level, level):
                 return report(ended_because=why)
     return report()
 
@@ -108,7 +109,7 @@ def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) ->
             on_progress(
                 Progress(
                     level=load.index,
-                    levels=level_count(workload),
+                    levels=max(level_count(workload), load.index + 1),
                     load=load.name,
                     phase=phase,
                     completed=completed,

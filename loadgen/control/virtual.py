@@ -6,6 +6,7 @@ sending and receiving differ.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from loadgen.clock import ClockAnchor
 from loadgen.control.finalize import finalize_level, raise_if_failed
 from loadgen.control.level_controller import RawLevel
 from loadgen.control.live_stats import LiveStats
-from loadgen.control.load_plan import Load, next_load, plan_of, planned_ns
+from loadgen.control.load_plan import Load, plan_of, planned_ns
+from loadgen.control.measured_levels import MeasuredLevels
 from loadgen.control.stopping import Ending, StoppingRule
 from loadgen.errors import LoadError
 from loadgen.http.response import Outcome
@@ -45,9 +47,16 @@ def run_virtual(
     """`loadgen.run` on a virtual clock. Raises a LoadError if the first level has no answer at all."""
     if workload.prompt_salt is None:  # no cache of an earlier run: always the same prompts
         workload = workload.model_copy(update={"prompt_salt": 0})
-    source, levels = _source(workload.model_dump_json(), vocabulary), list[Level]()
+    source, measured = (
+        _source(workload.model_dump_json(), vocabulary),
+        MeasuredLevels(workload, first),
+    )
     used, begin_s = 0, 0.0
-    while (load := next_load(workload, levels, first)) is not None:
+
+    def report(**how: Any) -> LoadReport:
+        return LoadReport(measured.levels, ClockAnchor(0, 0), **how)
+
+    while (load := measured.next()) is not None:
         plan = plan_of(workload, load, used)
         dispatcher = VirtualDispatcher(server, plan, source, begin_s)
         raw = _run_level(dispatcher, workload, load, plan)
@@ -55,14 +64,15 @@ def run_virtual(
         try:
             raise_if_failed(raw, workload)
         except LoadError as error:
-            if not levels:
+            if not len(measured):
                 raise
-            return LoadReport(tuple(levels), ClockAnchor(0, 0), failure=error)
-        levels.append(finalize_level(workload, load, raw))
+            return report(failure=error)
+        level = finalize_level(workload, load, raw)
+        measured.add(load, level)
         used += raw.used
-        if after_level is not None and (why := after_level(levels[-1])):
-            return LoadReport(tuple(levels), ClockAnchor(0, 0), ended_because=why)
-    return LoadReport(tuple(levels), ClockAnchor(0, 0))
+        if why := measured.ended_by(after_level, level):
+            return report(ended_because=why)
+    return report()
 
 
 @lru_cache(maxsize=4)

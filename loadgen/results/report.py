@@ -46,7 +46,8 @@ class Level:
     """One load level.
 
     `verdict`: why the level ended, if not as planned: "over-saturated", "time limit". `unsettled`: what
-    had not reached a steady state in the window.
+    had not reached a steady state in the window. `repeats`: the index of the level that this one measures
+    again. `contradicted`: why it decides nothing, by the other levels.
     """
 
     index: int
@@ -66,6 +67,8 @@ class Level:
     reused_prompts: int = 0  # requests whose prompt was sent before, as the data set was too small
     asked_hit_share: float | None = None  # of prompt tokens, by a prefix cache; None: any
     template_tokens: int = 0  # that a chat template may add, the same to every prompt
+    repeats: int | None = None
+    contradicted: str = ""
 
     @property
     def load_value(self) -> float | None:

@@ -150,6 +150,7 @@ def _invalid_reasons(arrays: LevelArrays, metrics: Mapping[str, float | None]) -
         reasons.append("the window is shorter than the median request")
     if (arrays.records.output_tokens[arrays.measured] < 0).any():
         reasons.append("no usage in the responses: events were counted in place of tokens")
+    reasons += [level.contradicted] * bool(level.contradicted)
     return [*reasons, *doubt_reasons(arrays), *_client_reasons(arrays, metrics)]
 
 

@@ -82,6 +82,19 @@ Length = (
 )
 
 
+def shortest(length: Length) -> int:
+    """The shortest length that can occur, in tokens."""
+    match length:
+        case int():
+            return length
+        case RangeRatio(tokens=tokens, ratio=ratio):
+            return max(1, round(ratio * tokens))
+        case Empirical(values=values):
+            return min(values)
+        case Ranged(low=low) | LogNormal(low=low):
+            return low
+
+
 def longest(length: Length) -> int:
     """The longest length that can occur, in tokens."""
     match length:

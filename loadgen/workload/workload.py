@@ -15,7 +15,7 @@ from loadgen.workload.arrivals import (
     Trace,
     most_requests,
 )
-from loadgen.workload.lengths import Length, longest
+from loadgen.workload.lengths import Length, longest, shortest
 from loadgen.workload.request_overrides import RequestOverrides
 from loadgen.workload.strict import Pause, Requests, Salt, Seconds, Seed, Strict, Weight
 
@@ -209,6 +209,21 @@ def longest_tokens(workload: Workload) -> tuple[int, int] | None:
             prompt += later_turns * (answer + longest(part.conversation.next_tokens))
         found = max(found, (prompt, answer), key=sum)
     return found
+
+
+def lockstep(workload: Workload) -> str:
+    """Why the users of a closed loop fall into step; empty if they don't. One line."""
+    output, arrival = workload.output_tokens, workload.arrival
+    own = workload.mixture or workload.dataset or workload.conversation or not workload.ignore_eos
+    if own or output is None or shortest(output) < longest(output):
+        return ""
+    closed = isinstance(arrival, Closed) and max(arrival.concurrency) > 1
+    if not closed and not (isinstance(arrival, Adaptive) and arrival.loop == "closed"):
+        return ""
+    return (
+        f"all answers have {longest(output):,} tokens, so the users of a closed loop fall into step: TTFT and "
+        "throughput of a level can be off several times over"
+    )
 
 
 def lengths_text(workload: Workload) -> str:

@@ -15,6 +15,7 @@ from serving.twin.engine.emulation import Emulation
 from serving.twin.engine.request import Request
 from serving.twin.errors import DeviceMemoryExhausted, EngineExit, FlagError, TwinOutOfMemory
 from serving.twin.frameworks import flags
+from serving.twin.frameworks.assumptions import accuracy, assumptions, known_wrong
 from serving.twin.frameworks.dialects import DIALECTS
 from serving.twin.frameworks.flags import ParsedCommand
 from serving.twin.server.requests import read_prompt
@@ -39,10 +40,13 @@ __all__ = [
     "SystemFacts",
     "TableFile",
     "TableKey",
+    "accuracy",
+    "assumptions",
     "build_emulation",
     "build_tables",
     "crash_log",
     "encode_tables",
+    "known_wrong",
     "length_error",
     "predict_curve",
     "read_command",

@@ -43,7 +43,8 @@ class Station:
         end_s, _, sent = heappop(self._events)
         self.now_s = end_s
         sent.end_s, sent.input_tokens = end_s, sent.request.input_tokens or 0
-        sent.tokens = np.array([1, sent.request.output_tokens - 1], np.int32)
+        if sent not in self.gone:
+            sent.tokens = np.array([1, sent.request.output_tokens - 1], np.int32)
         if self._refuses:
             sent.error, sent.times_s, sent.tokens = "no", np.zeros(0), np.zeros(0, np.int32)
         return [sent]

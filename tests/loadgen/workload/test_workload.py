@@ -51,3 +51,23 @@ def _numbers(model: type[BaseModel]) -> Iterator[str]:
         kinds: set[Any] = {field.annotation, *get_args(field.annotation)}
         if {int, float} & kinds:
             yield name
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, True),
+        ({"output_tokens": {"kind": "range_ratio", "tokens": 8, "ratio": 1}}, True),
+        ({"output_tokens": {"kind": "empirical", "values": [8, 8]}}, True),
+        ({"arrival": {"kind": "adaptive"}}, True),
+        ({"arrival": CLOSED}, False),  # one user
+        ({"arrival": {"kind": "poisson", "rate_per_s": [1]}}, False),
+        ({"arrival": {"kind": "adaptive", "loop": "poisson"}}, False),
+        ({"output_tokens": {"kind": "range_ratio", "tokens": 8, "ratio": 0.8}}, False),
+        ({"ignore_eos": False}, False),  # the model decides
+    ],
+)
+def test_users_with_equal_answers_fall_into_step(changes: dict[str, Any], warned: bool) -> None:
+    fields = FIELDS | {"arrival": {"kind": "closed", "concurrency": [1, 64]}} | changes
+    assert bool(workload.lockstep(Workload.model_validate(fields))) is warned
+    assert "\n" not in workload.lockstep(Workload.model_validate(fields))
