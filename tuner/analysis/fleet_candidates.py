@@ -42,7 +42,7 @@ def fleet_candidates(
         else "no point meets the SLO"
     )
     raise NoCandidate(
-        f"fleet.demand: no measured point can serve {', '.join(config.demand)}: {why}"
+        f"fleet.demand: no operating point can serve {', '.join(config.demand)}: {why}"
     )
 
 

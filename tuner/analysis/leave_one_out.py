@@ -6,6 +6,7 @@ rows have the weights α − K⁻¹[:, B] (K⁻¹[B, B])⁻¹ α[B]. Hyperparame
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +25,27 @@ def left_out_means(process: GaussianProcess, loads: Sequence[Floats]) -> list[Fl
         _from_observations(process, trial, process.scaled(at)) @ each * process.scale + process.mean
         for trial, (at, each) in enumerate(zip(loads, weights, strict=True))
     ]
+
+
+def left_out_draws(
+    process: GaussianProcess, count: int, rng: np.random.Generator
+) -> list[tuple[Floats, Floats]]:
+    """Of each observed trial: the mean (loads, outputs) that the others give what was observed of it, and draws
+    (count, loads, outputs) of the deviation from that mean, noise included."""
+    vectors, trial = process.eigenvectors, process.seen.trial
+    ends = np.searchsorted(trial, np.arange(len(process.seen.x) + 1)).tolist()
+    shape = (count, *process.z.shape)
+    means, apart = np.empty_like(process.z), rng.standard_normal(shape) @ process.mixing.T
+    for output, noise in enumerate(process.noise):
+        inverse = (vectors / (process.eigenvalues + noise)) @ vectors.T
+        alpha = inverse @ process.z[:, output]
+        for begin, end in pairwise(ends):
+            own = np.linalg.inv(inverse[begin:end, begin:end])
+            means[begin:end, output] = process.z[begin:end, output] - own @ alpha[begin:end]
+            root = np.linalg.cholesky((own + own.T) / 2)
+            apart[:, begin:end, output] = apart[:, begin:end, output] @ root.T
+    means, apart = means * process.scale + process.mean, apart * process.scale
+    return [(means[begin:end], apart[:, begin:end]) for begin, end in pairwise(ends)]
 
 
 def _weights_without_each(process: GaussianProcess) -> list[Floats]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tuner.analysis.default_cautions import default_cautions
 from tuner.config.study import StudyConfig
 from tuner.confirm.results import RemeasuredCandidate, RemeasuredTier
 from tuner.metrics.catalogue import SIGNED
@@ -19,7 +20,8 @@ class Gain:
 
     `best`, `default`: in the unit of the target metric. `share`: the share that the best saves of the devices
     that serve the tier's load with the default, 1 − default / best; `interval`: of the share, where both were
-    re-measured. `unavailable`: why there is no share.
+    re-measured. Of one measurement each (not `remeasured`) the share is no fact. `unavailable`: why there is no
+    share. `cautions`: why the default may be no sane one to compare with.
     """
 
     tier: str
@@ -30,6 +32,7 @@ class Gain:
     remeasured: bool = False
     is_default: bool = False
     unavailable: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 def payback_h(device_hours: float, share: float, devices: int) -> float | None:
@@ -38,61 +41,67 @@ def payback_h(device_hours: float, share: float, devices: int) -> float | None:
 
 
 def gains(
-    study: StudyConfig, measured: Sequence[Finished], remeasured: Mapping[str, RemeasuredTier]
+    study: StudyConfig, entries: Sequence[Finished], remeasured: Mapping[str, RemeasuredTier]
 ) -> list[Gain]:
-    """Tier by tier. `measured`: the completed trials of the search; `remeasured`: tier → its race."""
+    """Tier by tier. `entries`: the trials of the search; `remeasured`: tier → its race."""
     found = []
     for name in study.slo.tiers:
         tier = remeasured.get(name)
         if tier is not None and (chosen := tier.chosen) is not None:
-            found.append(_remeasured(tier, chosen))
+            found.append(_remeasured(study, tier, chosen))
         else:
-            found.append(_searched(study, name, measured))
+            found.append(_searched(study, name, entries))
     return found
 
 
-def _remeasured(tier: RemeasuredTier, chosen: RemeasuredCandidate) -> Gain:
+def _remeasured(study: StudyConfig, tier: RemeasuredTier, chosen: RemeasuredCandidate) -> Gain:
     each, name = chosen.standing, tier.tier
     if chosen.candidate.is_default:
         return Gain(name, each.mean, each.mean, 0.0, remeasured=True, is_default=True)
     over = each.over_default
-    default = next(
-        (
-            row.standing.mean
-            for row in tier.rows
-            if row.candidate.is_default and row.candidate.engine == chosen.candidate.engine
-        ),
-        None,
-    )
-    if over is None:
+    own = (row for row in tier.rows if row.candidate.is_default)
+    row = next((row for row in own if row.candidate.engine == chosen.candidate.engine), None)
+    default = None if row is None else row.standing.mean
+    if row is None or over is None:
         why = f"the default of {chosen.candidate.engine} has no value in this tier"
         why = why if default is None else _not_positive(chosen.candidate.engine, default)
         return Gain(name, each.mean, default, remeasured=True, unavailable=why)
     share, low, high = (1 - 1 / (1 + ratio) for ratio in (over.share, over.low, over.high))
-    return Gain(name, each.mean, default, share, (low, high), remeasured=True)
+    cautions = tuple(default_cautions(study.slo, name, row.example, chosen.example))
+    return Gain(name, each.mean, default, share, (low, high), remeasured=True, cautions=cautions)
 
 
-def _searched(study: StudyConfig, tier: str, measured: Sequence[Finished]) -> Gain:
-    best = best_per_tier(study.slo, study.objective, [e.result for e in measured])[tier]
+def _searched(study: StudyConfig, tier: str, entries: Sequence[Finished]) -> Gain:
+    best = best_per_tier(study.slo, study.objective, [e.result for e in entries])[tier]
     if not isinstance(best, Winner):
         return Gain(tier, unavailable="no configuration meets the SLO")
-    entry = measured[best.index]
+    entry = entries[best.index]
     if entry.is_default:
         return Gain(tier, best.value, best.value, 0.0, is_default=True)
-    default = next((e for e in measured if e.is_default and e.engine == entry.engine), None)
-    if default is None:
-        why = f"the default of {entry.engine} was not measured"
-        return Gain(tier, best.value, unavailable=why)
-    own = best_per_tier(study.slo, study.objective, [default.result])[tier]
-    if not isinstance(own, Winner):
-        why = f"the default of {entry.engine} (trial {default.number}) does not meet the SLO"
-        return Gain(tier, best.value, unavailable=why)
+    own = _default(study, tier, entries, entry.engine)
+    if isinstance(own, str):
+        return Gain(tier, best.value, unavailable=own)
     worse, better = own.value, best.value
     if study.objective.target.direction == "min":
         worse, better = better, worse
     if study.objective.target.metric in SIGNED and worse <= 0:
         return Gain(tier, best.value, own.value, unavailable=_not_positive(entry.engine, worse))
-    return Gain(tier, best.value, own.value, 1 - worse / better)
+    cautions = tuple(default_cautions(study.slo, tier, own.result, entry.result))
+    return Gain(tier, best.value, own.value, 1 - worse / better, cautions=cautions)
+
+
+def _default(
+    study: StudyConfig, tier: str, entries: Sequence[Finished], engine: str
+) -> Winner | str:
+    """The default's best point inside the tier, or why there is none."""
+    default = next((e for e in entries if e.is_default and e.engine == engine), None)
+    if default is None:
+        return f"the default of {engine} was not run"
+    name = f"the default of {engine} (trial {default.number})"
+    if default.result.status == "failed":
+        return f"{name} failed: {default.result.failure}"
+    own = best_per_tier(study.slo, study.objective, [default.result])[tier]
+    return own if isinstance(own, Winner) else f"{name} does not meet the SLO"
 
 
 def _not_positive(engine: str, earns: float) -> str:

@@ -6,13 +6,13 @@ tier.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tuner.analysis.leave_one_out import left_out_means
+from tuner.analysis.leave_one_out import left_out_draws, left_out_means
 from tuner.analysis.tier_curves import (
     DeviceCounts,
     TrialCurve,
@@ -20,6 +20,7 @@ from tuner.analysis.tier_curves import (
     curve_of,
     limits_of,
     outputs_of,
+    with_repeats,
 )
 from tuner.config.groups.space import Point
 from tuner.config.study import StudyConfig
@@ -28,8 +29,9 @@ from tuner.search.curve.encoding import Encoder
 from tuner.search.curve.gp import GaussianProcess, Observations, fit
 from tuner.search.curve.kernel import Dimensions, Hyperparameters
 from tuner.search.curve.subset import MAX_CURVES, representative
-from tuner.search.factory import SearchSetup
+from tuner.search.factory import meanings_of
 from tuner.search.space import SearchSpace
+from tuner.trial.engine_settings import EngineSettings
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +42,8 @@ STEPS = 40  # of fitting the hyperparameters
 DRAWS = 64
 MIN_GAIN = 0.01  # a share; a trial that betters the best by less does not count
 CHUNK = 512  # points estimated at once
+LEVEL, TAILS = 0.95, (0.025, 0.975)  # of intervals
+EFFECT_DRAWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Surrogate:
     space: SearchSpace
     _limits: Floats  # (tiers, outputs − 1): logarithms
     _encoder: Encoder
+    settings: EngineSettings
     _trials: list[TrialCurve]  # fitted to
     _rest: list[TrialCurve]
     _loads: Floats  # of all trials, each once
@@ -112,6 +117,40 @@ class Surrogate:
         now = self._best(old, self._counted(seen, u)).max(axis=1)  # (draws, tiers)
         then = self._best(new, self._counted(candidates, u))  # (draws, n, tiers)
         return tuple(_gain(then[..., i], now[:, i]) for i in range(len(self.tiers)))
+
+    def joint_draws(self, points: Sequence[Point], spread: float, seed: int = 0) -> Floats:
+        """(draws, n, tiers): utilities of one start of each point, drawn jointly.
+
+        `spread`: times as far from their means as the posterior says (`left_out_coverage`).
+        """
+        x, u = self._encoded(points), self._grid(points)
+        random, process = np.random.default_rng(seed), self._process
+        means = process.means(x, u)
+        drawn = process.draws(x, u, EFFECT_DRAWS, random)[0]
+        drawn += process.start_noise(drawn.shape, random)
+        return self._best(means + spread * (drawn - means), self._counted(points, u))
+
+    def left_out_coverage(
+        self, spread: float, seed: int = 0
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(n, tiers) of the whole trials that the model is fitted to: whether each is in the interval that the
+        others give it; and whether that counts, which 0 does not where only 0 is in the interval.
+
+        `spread`: as in `joint_draws`.
+        """
+        drawn = left_out_draws(self._process, EFFECT_DRAWS, np.random.default_rng(seed))
+        inside, counts = [], []
+        for trial, (means, apart) in zip(self._trials, drawn, strict=True):
+            if not trial.whole:
+                continue
+            everywhere = np.ones((1, len(trial.loads)), np.bool_)
+            values = self._best(means + spread * apart, everywhere)
+            low, high = np.quantile(values, TAILS, axis=0)
+            measured = trial.best(self._limits)
+            inside.append((low <= measured) & (measured <= high))
+            counts.append((measured > 0) | (high > 0))
+        shape = (-1, len(self.tiers))
+        return np.array(inside).reshape(shape), np.array(counts).reshape(shape)
 
     def fit_quality(self) -> dict[str, FitQuality]:
         """Tier → how well the model predicts it."""
@@ -169,19 +208,31 @@ class Surrogate:
 
     def _encoded(self, points: Sequence[Point]) -> Floats:
         devices = np.log2([[self._devices_of(point)] for point in points]).reshape(-1, 1) / 3
-        return np.hstack([self._encoder.encode(points), devices])
+        return np.hstack([self._encoder.encode([*map(self.settings.relevant, points)]), devices])
 
 
-def fit_surrogate(study: StudyConfig, entries: Sequence[Finished]) -> Surrogate | None:
-    """A surrogate of the finished trials of a search; None if fewer than `MIN_TRIALS` have a usable curve."""
+def fit_surrogate(
+    study: StudyConfig, entries: Sequence[Finished], repeats: Sequence[Finished] = ()
+) -> Surrogate | None:
+    """A surrogate of the finished trials of a search; None if fewer than `MIN_TRIALS` have a usable curve.
+
+    `repeats`: what was measured after the search.
+    """
     outputs = outputs_of(study)
     trials = [trial for entry in entries if (trial := curve_of(study, entry, outputs))]
     if len(trials) < MIN_TRIALS:
         return None
-    setup, devices_of, limits = SearchSetup(study), DeviceCounts(study), limits_of(study, outputs)
-    points, encoder = [trial.point for trial in trials], setup.encoder
+    trials = with_repeats(study, trials, repeats, outputs)
+    settings, devices_of, limits = (
+        EngineSettings(study),
+        DeviceCounts(study),
+        limits_of(study, outputs),
+    )
+    points, space = [trial.point for trial in trials], SearchSpace.of(study)
+    known = replace(space, fixed={**settings.unset, **space.fixed})
+    encoder = Encoder(known, meanings_of(study))
     sizes = np.log2([[devices_of(point)] for point in points])
-    x = np.hstack([encoder.encode(points), sizes / 3])
+    x = np.hstack([encoder.encode([*map(settings.relevant, points)]), sizes / 3])
     best = np.array([trial.best(limits) for trial in trials])
     chosen = representative(x, best, MAX_CURVES)
     kept = [trials[i] for i in chosen]
@@ -198,8 +249,8 @@ def fit_surrogate(study: StudyConfig, entries: Sequence[Finished]) -> Surrogate 
         1,
     )
     loads = np.unique(np.concatenate([trial.loads for trial in trials]))
-    made = limits, encoder, kept, rest, loads, process, devices_of
-    return Surrogate(study, tuple(study.slo.tiers), setup.space, *made)
+    made = limits, encoder, settings, kept, rest, loads, process, devices_of
+    return Surrogate(study, tuple(study.slo.tiers), space, *made)
 
 
 def _observed(trials: Sequence[TrialCurve], x: Floats, devices_of: DeviceCounts) -> Observations:

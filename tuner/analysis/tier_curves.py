@@ -1,14 +1,14 @@
 """The measured curves of a search's trials, as its surrogate model takes them. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.topology import Topology
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import Point
+from tuner.config.groups.space import Point, Scalar
 from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
@@ -71,6 +71,31 @@ def curve_of(study: StudyConfig, entry: Finished, outputs: Sequence[str]) -> Tri
     loads, y = np.array([load for load, _ in rows]), np.array([row for _, row in rows])
     whole = not entry.result.pruned and not entry.result.cut_short
     return TrialCurve(entry.point, loads, y, whole)
+
+
+def with_repeats(
+    study: StudyConfig,
+    trials: Sequence[TrialCurve],
+    repeats: Sequence[Finished],
+    outputs: Sequence[str],
+) -> list[TrialCurve]:
+    """The trials, each level the mean (of logarithms) over its repeats; then points that were only repeated."""
+    found = {frozenset(trial.point.items()): trial for trial in trials}
+    levels: dict[frozenset[tuple[str, Scalar]], dict[float, list[Floats]]] = {}
+    for entry in repeats:
+        curve, key = curve_of(study, entry, outputs), frozenset(entry.point.items())
+        if curve is not None:
+            found.setdefault(key, replace(curve, whole=False))
+            rows = levels.setdefault(key, {})
+            for load, row in zip(curve.loads.tolist(), curve.y, strict=True):
+                rows.setdefault(load, []).append(row)
+    for key, rows in levels.items():
+        trial = found[key]
+        own = [[row] for row in trial.y]
+        more = [rows.get(load, []) for load in trial.loads.tolist()]
+        y = [np.mean([*one, *others], axis=0) for one, others in zip(own, more, strict=True)]
+        found[key] = replace(trial, y=np.array(y))
+    return list(found.values())
 
 
 def _row(study: StudyConfig, point: OperatingPoint, outputs: Sequence[str]) -> list[float] | None:

@@ -181,7 +181,7 @@ def _judged(
     remaining = [name for name in race.remaining if _has_value(values, name, race)]
     without = sorted(set(race.remaining) - set(remaining))
     if not remaining:
-        text = "no candidate met the SLO when re-measured" if race.rounds else "not re-measured yet"
+        text = "no candidate met the SLO in its repeats" if race.rounds else "not repeated yet"
         return Verdict("none", (), None, text)
     rounds = _after(race)
     if found is not None:

@@ -61,7 +61,7 @@ def _replayed(
     """Replays the repeats in their order. Candidate → one of its results."""
     found: dict[str, TrialResult] = {}
     for entry in entries:
-        if entry.repeat is None or isinstance(entry, Attempt):
+        if isinstance(entry, Attempt) or entry.repeat is None or entry.repeat.role != "confirm":
             continue
         turn = confirmation.turn_of(entry.repeat, str(entry.point.get(ENGINE, only_engine)))
         if turn is None:

@@ -182,6 +182,16 @@ class RepeatProposer:
         """Repeats that are not finished yet, at most."""
         return self._confirmation.remaining
 
+    @property
+    def over(self) -> bool:
+        """Whether all races have ended."""
+        return self._confirmation.over
+
+    @property
+    def next_number(self) -> int:
+        """The number that the next repeat would have."""
+        return self._next
+
 
 def confirmation_of(config: StudyConfig, searched: Sequence[Finished]) -> Confirmation:
     """The confirmation of a search, at its beginning. `searched`: all finished trials of the search."""

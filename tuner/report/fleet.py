@@ -79,7 +79,7 @@ def _show_tiers(
     show(console, table("Served over the day", [words("tier"), *headers], rows))
     for tier in config.demand:
         if not any(each.tier == tier for each in found):
-            say(console, f"{tier}: no measured point meets the SLO")
+            say(console, f"{tier}: no point meets the SLO")
     unserved = any(sum(hour.unserved.values()) > 0 for hour in made.hours)
     if unserved and not any(hour.devices for hour in made.hours):
         budget = f"{stated(config.megawatts)} MW and {config.devices:,} GPUs"

@@ -1,13 +1,18 @@
 """The columns in which the report shows an operating point, and what their figures rest on. Pure."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from tuner.config.study import StudyConfig
 from tuner.metrics.derive import tokens_per_s_per_mw, usd_per_million_tokens
-from tuner.metrics.notation import number, stated
+from tuner.metrics.notation import counted, number, stated
 from tuner.report.console import Column, words
 from tuner.results.ledger import Finished
 from tuner.trial.result import OperatingPoint
 
 MODELLED = "modelled"
+ASSUMES, KNOWN_WRONG = "assumes", "known_wrong"  # in the provenance of modelled figures
 LOAD = {
     "throughput_output_tok_s_device": "tok/s\n/{device}",
     "interactivity_tok_s_user": "tok/s\n/user",
@@ -75,6 +80,26 @@ def footnotes(study: StudyConfig, *, modelled: bool) -> list[str]:
         *found,
         f"tok/s and $ count output tokens; TTFT and TPOT in ms{'; ' if target else ''}{target}",
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNote:
+    """A line about what modelled figures rest on. `wrong`: it is known to be wrong."""
+
+    text: str
+    wrong: bool
+
+
+def model_notes(entries: Sequence[Finished]) -> list[ModelNote]:
+    """Of all trials, known faults first; a line that concerns some of them names their number."""
+    emulated = [entry.result.provenance for entry in entries if ASSUMES in entry.result.provenance]
+    found = []
+    for key, label in ((KNOWN_WRONG, "KNOWN TO BE WRONG"), (ASSUMES, "assumed")):
+        lines = Counter(line for facts in emulated for line in facts.get(key, ()))
+        for text, count in lines.items():
+            which = "" if count == len(emulated) else f" ({counted(count, 'trial')})"
+            found.append(ModelNote(f"{label}{which}: {text}", key == KNOWN_WRONG))
+    return found
 
 
 def trial_name(entry: Finished) -> str:

@@ -155,12 +155,14 @@ class Display:
         return gains
 
     def _name(self, proposal: Proposal) -> str:
-        repeat = "repeat: " if isinstance(proposal, RepeatProposal) else ""
+        repeat = f"{_role(proposal)}: " if isinstance(proposal, RepeatProposal) else ""
         return f"{repeat}{proposal.config.engine.kind} {knobs(proposal.point)}"
 
     def _which(self, proposal: Proposal) -> str:
         if not isinstance(proposal, RepeatProposal):
             return f"trial {proposal.number + 1} of {self._config.search.trials}"
+        if proposal.repeat.role == "ablation":
+            return "the fewest changes"
         most = self._config.search.confirm.repeats_max
         return f"round {proposal.repeat.round + 1} of at most {most}"
 
@@ -219,13 +221,17 @@ class Display:
         )
 
 
+def _role(proposal: RepeatProposal) -> str:
+    return "repeat" if proposal.repeat.role == "confirm" else "ablation"
+
+
 def _summary(result: Completed) -> str:
     valid = [point for point in result.points if point.valid]
     took = f"{number(result.timings.wall_s)} s"
     if result.pruned:
         took = f"pruned {result.pruned}, {took}"
     if not valid:
-        why = result.points[0].invalid_because if result.points else ("no level was measured",)
+        why = result.points[0].invalid_because if result.points else ("there is no level",)
         return f"no valid level ({why[0]}), {took}"
     rate = max(p.metrics.get("throughput_output_tok_s_device") or 0.0 for p in valid)
     user = max(p.metrics.get("interactivity_tok_s_user") or 0.0 for p in valid)

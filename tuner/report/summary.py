@@ -8,20 +8,30 @@ from statistics import median
 from rich.console import Console
 from rich.text import Text
 
-from tuner.analysis.recommendation import shares_of_best
+from serving.twin.api import accuracy
+from tuner.analysis.effects.ablation import measured_changes
 from tuner.config.groups.objective import Tier
 from tuner.config.study import StudyConfig
 from tuner.confirm.results import RemeasuredTier, remeasured
 from tuner.metrics.notation import counted, number, stated
 from tuner.report.console import say, show, table, words
 from tuner.report.plots.pareto import write_plots
-from tuner.report.points import MODELLED, cells, footnotes, point_columns, trial_name
+from tuner.report.points import (
+    KNOWN_WRONG,
+    MODELLED,
+    cells,
+    footnotes,
+    model_notes,
+    point_columns,
+    trial_name,
+)
 from tuner.report.sections.confirmation import chosen_winners, remeasured_text, show_remeasured
 from tuner.report.sections.economics import show_economics
 from tuner.report.sections.importance import show_importance
 from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
-from tuner.results.ledger import LEDGER, Attempt, Entry, Finished, searched
+from tuner.report.sections.recommendation import show_recommended
+from tuner.results.ledger import LEDGER, Attempt, Entry, Finished, repeated, searched
 from tuner.results.pareto import pareto_set
 from tuner.results.reader import contents
 from tuner.results.tiers import Closest, Winner, best_per_tier
@@ -37,29 +47,38 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     by_tier = {tier.tier: tier for tier in remeasured(study, lines)}
     measured = [entry for entry in entries if isinstance(entry.result, Completed)]
     console.print()
-    _show_modelled(entries, console)
+    _show_modelled(study, entries, console)
     if measured:
         _show_front(study, measured, console)
     _show_failures(entries, folder, console)
     _show_attempts(lines, console)
-    feasible = _show_tiers(study, measured, by_tier, console)
+    ablated = measured_changes(study, lines, by_tier)
+    fewest = {tier: each.entry for tier, each in ablated.items() if each.enough}
+    feasible, equal = _show_tiers(study, measured, by_tier, fewest, console)
     show_remeasured(study, by_tier, console)
-    show_importance(study, entries, by_tier, console)
+    show_importance(study, entries, repeated(lines), by_tier, ablated, console, equal)
     show_predictions(study, entries, console)
     if measured:
         show_economics(folder, study, measured, console)
     else:
-        say(console, "Nothing was measured: no trial completed.", "bold red")
+        say(console, "There is nothing to compare: no trial completed.", "bold red")
     show_payback(study, lines, by_tier, ledger.why_ended, console)
     _show_timings(entries, console)
     _show_paths(folder, study, entries, console)
     return feasible
 
 
-def _show_modelled(entries: Sequence[Finished], console: Console) -> None:
-    if sources := sorted({entry.modelled for entry in entries if entry.modelled}):
+def _show_modelled(study: StudyConfig, entries: Sequence[Finished], console: Console) -> None:
+    """Where modelled figures come from, what is wrong with them, and what they assume."""
+    twin, sources = study.hardware.twin, sorted({each.modelled for each in entries} - {""})
+    if sources:
         text = f"Figures marked {MODELLED} come from an emulator, not from a machine"
         say(console, f"{text}: {'; '.join(sources)}.", "bold red")
+    notes = model_notes(entries)
+    for note in notes:
+        say(console, note.text, "bold red" if note.wrong else "")
+    if notes and twin is not None:
+        say(console, accuracy(twin.system))
     ignored = dict.fromkeys(
         flag for entry in entries for flag in entry.result.provenance.get("without_effect", ())
     )
@@ -130,7 +149,7 @@ def _pruned(measured: Sequence[Finished]) -> Iterator[str]:
     ]
     if pruned:
         verb = "was" if len(pruned) == 1 else "were"
-        yield f"{len(pruned)} of {counted(len(measured), 'measured trial')} {verb} pruned"
+        yield f"{len(pruned)} of {counted(len(measured), 'completed trial')} {verb} pruned"
         yield from _first(pruned)
 
 
@@ -174,9 +193,13 @@ def _show_tiers(
     study: StudyConfig,
     measured: Sequence[Finished],
     by_tier: Mapping[str, RemeasuredTier],
+    fewest: Mapping[str, Finished],
     console: Console,
-) -> bool:
-    """Where candidates were re-measured, those values decide, not the search's scores."""
+) -> tuple[bool, frozenset[str]]:
+    """Whether a tier has a best, and the tiers in which nothing beats the default.
+
+    Where candidates were re-measured, those values decide, not the search's scores.
+    """
     found = [entry.result for entry in measured]
     best = best_per_tier(study.slo, study.objective, found)
     best |= chosen_winners(study, measured, by_tier)
@@ -190,17 +213,28 @@ def _show_tiers(
     ]
     columns = words("tier"), words("SLO"), words("best", wraps=True)
     show(console, table(f"Best of each tier, by {study.objective.metric}", columns, rows))
+    _show_wrong(best, console)
     winners = {name: each for name, each in best.items() if isinstance(each, Winner)}
     if winners:
-        shares = shares_of_best(study, measured, winners, by_tier)
-        _show_recommended(measured, winners, shares, console)
-        return True
+        return True, show_recommended(study, measured, winners, by_tier, fewest, console)
     if any(isinstance(each, Closest) and each.unknown for each in best.values()):
         why = f"No tier has a best: {study.objective.metric} is unavailable"
     else:
         why = "No configuration meets the SLO of any tier"
     say(console, f"{why}.\n", "bold red")
-    return False
+    return False, frozenset()
+
+
+def _show_wrong(best: Mapping[str, Winner | Closest], console: Console) -> None:
+    """The tiers whose answer hangs on step times that are known to be wrong."""
+    wrong = [
+        name
+        for name, each in best.items()
+        if each.result is not None and each.result.provenance.get(KNOWN_WRONG)
+    ]
+    if wrong:
+        text = "the answer hangs on step times that are known to be wrong (see above)"
+        say(console, f"{', '.join(wrong)}: {text}.\n", "bold red")
 
 
 def _slo_text(tier: Tier) -> str:
@@ -218,30 +252,6 @@ def _best_text(best: Winner | Closest, measured: Sequence[Finished]) -> Text:
         (number(best.value), "bold green"),
         f"  trial {trial_name(entry)}, {entry.engine}, {best.point.load}",
     )
-
-
-def _show_recommended(
-    measured: Sequence[Finished],
-    winners: dict[str, Winner],
-    shares: Sequence[dict[str, float]],
-    console: Console,
-) -> None:
-    """One for all tiers: the trial with the largest sum of shares of each tier's best. Then each tier's own."""
-    chosen = max(range(len(measured)), key=lambda i: (sum(shares[i].values()), -i))
-    shown = ", ".join(f"{tier} {share:.0%}" for tier, share in shares[chosen].items())
-    say(console, "Recommended for all tiers together", "bold")
-    _say_command(measured[chosen], f" ({shown} of the best)", console)
-    others = {w.index: tier for tier, w in reversed(winners.items()) if w.index != chosen}
-    for index in sorted(others):
-        tiers = ", ".join(tier for tier, winner in winners.items() if winner.index == index)
-        say(console, f"Best for {tiers} alone", "bold")
-        _say_command(measured[index], "", console)
-
-
-def _say_command(entry: Finished, detail: str, console: Console) -> None:
-    say(console, f"trial {trial_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
-    say(console, entry.result.command, "cyan", whole=True)
-    console.print()
 
 
 def _show_timings(entries: Sequence[Finished], console: Console) -> None:

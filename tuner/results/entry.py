@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuner.config.groups.space import ENGINE, Point
 from tuner.trial.result import Failed, TrialResult
 
 TRIALS = "trials"
+Role = Literal["confirm", "ablation"]  # of lines that measure a trial again
 
 
 class LedgerError(Exception):
@@ -18,10 +19,14 @@ class LedgerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Which trial is measured again (None: a default that the search did not try), in which round from 0."""
+    """Which trial is measured again (None: a default that the search did not try), in which round from 0.
+
+    `role`: `ablation` measures that trial without some of its changes; `round` then counts these trials.
+    """
 
     of: int | None
     round: int
+    role: Role = "confirm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,11 @@ def searched(entries: Iterable[Entry]) -> list[Finished]:
     return [e for e in entries if isinstance(e, Finished) and e.repeat is None]
 
 
+def repeated(entries: Iterable[Entry]) -> list[Finished]:
+    """The finished repeats among the entries, of any role."""
+    return [e for e in entries if isinstance(e, Finished) and e.repeat is not None]
+
+
 def knobs(point: Point) -> str:
     """The values that the search chose, without the engine's name: `parallel=4 threads=2`."""
     chosen = (
@@ -100,4 +110,6 @@ def attempt_folder(folder: Path, attempt: int) -> Path:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.12g}"  # a step of 0.05 gives 0.8500000000000001
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,6 +20,7 @@ from tuner.results.entry import (
     Repeat,
     attempt_folder,
     knobs,
+    repeated,
     searched,
     trial_folder,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "knobs",
     "labelled_load",
     "read",
+    "repeated",
     "results",
     "searched",
     "why_ended",

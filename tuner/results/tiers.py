@@ -37,7 +37,7 @@ class Closest:
         if self.unknown:
             return f"unavailable: {self.unknown}"
         if self.point is None:
-            return "not met: no valid level was measured"
+            return "not met: there is no valid level"
         misses = (
             f"{name} {'unknown' if math.isinf(value) else number(value, 4)} (limit {stated(limit)})"
             for name, value, limit in self.over
@@ -124,7 +124,7 @@ def _best(tier: Tier, target: Axis, found: Sequence[Winner]) -> Winner | Closest
 
 def _unknown(tier: Tier, target: Axis, found: Sequence[Winner]) -> str:
     point = next(each.point for each in found if in_tier(tier, each.point))
-    why = point.reasons.get(target.metric, "it was not measured, or is 0")
+    why = point.reasons.get(target.metric, "it has no value, or is 0")
     return f"{target.metric} of the points that meet the SLO is not known: {why}"
 
 

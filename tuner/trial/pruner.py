@@ -248,6 +248,8 @@ def level_pruner(
         if level.load_value is None:
             return ""
         point = score(level)
+        if level.repeats is not None:  # measured again: what it repeats decides nothing
+            seen[:] = [each for each in seen if each.load != level.load_value]
         seen.append(MeasuredLevel(level.load_value, point.metrics if point.valid else {}))
         done = {each.load for each in seen}
         left = [load for load in possible_loads(workload) if load not in done]

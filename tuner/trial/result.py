@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from tuner.config.trial import TrialConfig
 
+MICROSECONDS = 6  # digits of a time in seconds
 VIRTUAL = "virtual"  # in a result's provenance: its timings are simulated seconds
 
 
@@ -42,7 +43,7 @@ class Timings:
     @property
     def overhead_s(self) -> float:
         """Ray, Serve, hand-over and teardown."""
-        return max(0.0, self.wall_s - self.startup_s - self.load_s)
+        return max(0.0, round(self.wall_s - self.startup_s - self.load_s, MICROSECONDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from tuner.trial.metering import Traces, load_metered, prepared
 from tuner.trial.pruner import PruningBaseline, level_pruner
 from tuner.trial.result import Completed, Failed, Measured, Timings
 from tuner.trial.score import cut_short, load_of, score
+from tuner.trial.simulate import assumed, read_flags
 
 LOG_BYTES = 4 << 20  # the end of an engine's log is kept: it says why an engine died
 
@@ -129,13 +130,16 @@ def _gpus(config: TrialConfig, application: Application) -> tuple[str, ...]:
     return application.devices() if ours else ()
 
 
-def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, str]:
+def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, object]:
     """The provenance of emulated figures; empty for measured ones."""
     twin = config.hardware.twin
     if twin is None:
         return {}
     reported = endpoint.modelled if endpoint is not None else None
-    return {"modelled": reported or f"twin of {twin.system}"}
+    facts: dict[str, object] = {"modelled": reported or f"twin of {twin.system}"}
+    if endpoint is None:
+        return facts
+    return {**facts, **assumed(read_flags(config, config.topology).setup, twin)}
 
 
 def _files(

@@ -48,12 +48,15 @@ def simulate_trial(config: TrialConfig, baseline: PruningBaseline | None = None)
         parsed, assembled = assemble_twin(config, twin)
         setup = parsed.setup
         facts["without_effect"] = list(parsed.without_effect)
+        facts |= assumed(setup, twin)
         startup_s = assembled.start_s
         facts["modelled"] = assembled.version
         server = TwinServer(
             assembled.emulation,
             stream_interval=setup.stream_interval,
-            block_tokens=setup.block_tokens if _repeats(config.workload, setup) else 0,
+            block_tokens=setup.block_tokens
+            if setup.prefix_caching and repeats_prefixes(config.workload)
+            else 0,
             chat=config.workload.endpoint == "chat",
             too_long=partial(api.length_error, setup),
         )
@@ -106,6 +109,11 @@ def _completed(
     return Completed(config, points, timings, command, facts, *ended)
 
 
+def assumed(setup: Setup, twin: TwinConfig) -> dict[str, list[str]]:
+    """What the figures of an emulated engine rest on, for the provenance of its trial."""
+    return {"assumes": api.assumptions(setup, twin), "known_wrong": api.known_wrong(setup, twin)}
+
+
 def assemble_twin(config: TrialConfig, twin: TwinConfig) -> tuple[ParsedCommand, Assembled]:
     """The emulation that the engine's command line describes. Raises the ServingError of the real engine."""
     parsed, prefill = read_flags(config, config.topology), None
@@ -141,12 +149,10 @@ def read_flags(config: TrialConfig, topology: Topology) -> ParsedCommand:
         raise BadFlags(str(error)) from error
 
 
-def _repeats(workload: Workload, setup: Setup) -> bool:
-    """Whether the prefix cache can hit: only these workloads repeat prefixes, synthetic prompts never do."""
+def repeats_prefixes(workload: Workload) -> bool:
+    """Whether a prefix cache can hit: only these workloads repeat prefixes, synthetic prompts never do."""
     parts = workload.mixture or (workload,)
-    return setup.prefix_caching and any(
-        part.shared_prefix or part.conversation or part.dataset for part in parts
-    )
+    return any(part.shared_prefix or part.conversation or part.dataset for part in parts)
 
 
 @cache

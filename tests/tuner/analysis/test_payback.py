@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from serving.engines import Vllm
+from serving.topology import Topology
 from tests.tuner.confirm.test_rounds import CONFIG as CONFIRMED
 from tests.tuner.confirm.test_rounds import play
 from tests.tuner.samples.landscape import landscape, measured, result_of
 from tests.tuner.samples.study import sample_config, sample_study
+from tuner.analysis.default_cautions import default_cautions
 from tuner.analysis.payback import gains, payback_h
 from tuner.config.groups.objective import ObjectiveConfig
 from tuner.config.groups.search import Budget, SearchConfig
 from tuner.config.groups.space import Point
+from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.confirm.ranking import Ratio, Standing
 from tuner.confirm.results import in_unit, remeasured
@@ -24,7 +28,7 @@ from tuner.report.sections.payback import show_payback
 from tuner.results.ledger import Ledger, read, results, searched
 from tuner.results.tiers import utility
 from tuner.study.study import Study
-from tuner.trial.result import Measured
+from tuner.trial.result import Completed, Failed, Measured, Timings
 
 CONFIG = landscape(SearchConfig(kind="random", trials=3))
 BEST: Point = {
@@ -66,7 +70,7 @@ def test_payback_by_hand() -> None:
 
 def test_a_gain_without_a_default_or_a_better_configuration(tmp_path: Path) -> None:
     (bulk, _) = gains(CONFIG, results(ledger_of(tmp_path / "a", BEST)), {})
-    assert bulk.unavailable == "the default of llamacpp was not measured"
+    assert bulk.unavailable == "the default of llamacpp was not run"
     (bulk, fast) = gains(CONFIG, results(ledger_of(tmp_path / "b", {})), {})
     assert bulk.is_default
     assert bulk.share == 0
@@ -126,8 +130,7 @@ def test_remeasured_values_count(tmp_path: Path) -> None:
     play(tmp_path)
     lines = read(tmp_path)
     again = {tier.tier: tier for tier in remeasured(CONFIRMED, lines)}
-    measured_once = [e for e in searched(lines) if e.result.status == "completed"]
-    for gain in gains(CONFIRMED, measured_once, again):
+    for gain in gains(CONFIRMED, searched(lines), again):
         if gain.tier not in again or gain.share is None or gain.is_default:
             continue
         assert gain.remeasured
@@ -139,8 +142,10 @@ def test_remeasured_values_count(tmp_path: Path) -> None:
         assert gain.share == pytest.approx(1 - 1 / (1 + over.share))
         assert gain.interval is not None
         assert gain.interval[0] <= gain.share <= gain.interval[1]
+        shown = " to ".join(f"{1 / (1 - each) - 1:+.1%}" for each in gain.interval)
+        assert shown in report_of(tmp_path, CONFIRMED)
     text = report_of(tmp_path, CONFIRMED)
-    assert "repeats to re-measure the best" in text
+    assert "repeats of the best" in text
     assert "…" not in text
 
 
@@ -155,12 +160,12 @@ def test_the_report_fits_and_states_costs(tmp_path: Path) -> None:
     took = f"{number(hours)} host-hours, {usd(hours * price.value)}"
     assert f"It took 10 trials (2 failed), {took}" in text.replace("\n", " ")
     assert "…" not in text
-    for gain in gains(config, results(tmp_path), {}):
-        if gain.share:
-            assert gain.best is not None
-            assert gain.default is not None
-            assert f"{gain.best / gain.default - 1:+.1%}" in text
-    assert "search.confirm" in text
+    once = [gain for gain in gains(config, results(tmp_path), {}) if gain.share]
+    assert once
+    assert "one run each, so no gain is stated" in text
+    table = text[text.index("tier ") : text.index("one run each, so")]
+    assert "%" not in table  # measured once, a gain is no fact
+    assert "search.confirm.candidates=2" in text
     assert "The search ended" not in text
 
 
@@ -174,3 +179,48 @@ def test_the_report_states_why_a_search_ended(tmp_path: Path) -> None:
     assert "The search ended: budget: 0.300 of 0.35 device-hours" in report_of(
         tmp_path / "b", config
     )
+
+
+def test_a_default_that_failed_is_no_default_to_gain_over(tmp_path: Path) -> None:
+    failed = Failed(trial_config(CONFIG, {}), "OutOfMemory", "no room", Timings(1, 1, 0))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.finished(0, {}, Measured(failed, {}))
+        ledger.finished(1, BEST, Measured(result_of(CONFIG, BEST), {}))
+    bulk = gains(CONFIG, results(tmp_path), {})[0]
+    assert bulk.share is None
+    assert bulk.unavailable == "the default of llamacpp (trial 0) failed: OutOfMemory"
+
+
+def cautions_of(default: Completed, best: Completed) -> list[str]:
+    return list(default_cautions(CONFIG.slo, "bulk", default, best))
+
+
+def test_a_default_that_no_one_would_run_is_said_beside_the_gain(tmp_path: Path) -> None:
+    default, best = result_of(CONFIG, {}), result_of(CONFIG, BEST)
+    assert cautions_of(default, best) == []  # the landscape is loaded to its limit
+
+    rising = tuple(
+        replace(point, metrics={**point.metrics, "throughput_output_tok_s_device": 10.0**level})
+        for level, point in enumerate(default.points)
+    )
+    (unloaded,) = cautions_of(replace(default, points=rising), best)
+    assert unloaded.startswith("at its highest load, closed 8, the default still meets the tier")
+
+    invalid = (replace(default.points[0], invalid_because=("late",)), *default.points[1:])
+    assert cautions_of(replace(default, points=invalid), best) == [
+        "1 of 4 levels of the default is not valid: late"
+    ]
+
+    vllm = Vllm(enable_prefix_caching=False)
+    config = default.config.model_copy(
+        update={"engine": vllm, "topology": Topology(cpus=2, tensor_parallel=2)}
+    )
+    found = cautions_of(replace(default, config=config), best)
+    assert found[0] == "the prefix cache of the default is off"
+
+    with Ledger.open(tmp_path) as ledger:
+        for number, (point, points) in enumerate((({}, invalid), (BEST, best.points))):
+            result = replace(result_of(CONFIG, point), points=points)
+            ledger.finished(number, point, Measured(result, {}))
+    text = report_of(tmp_path, CONFIG)
+    assert "bulk: caution: 1 of 4 levels of the default is not valid: late." in text

@@ -99,7 +99,7 @@ def test_the_closest_of_a_tier_that_can_not_be_met() -> None:
     assert (closest.index, closest.over) == (1, (("ttft_p99_ms", 130, 100),))
     assert str(closest) == "not met; the closest level is closed 1: ttft_p99_ms 130.0 (limit 100)"
     nothing = best_per_tier(SLO, OBJECTIVE, [failed()])["fast"]
-    assert str(nothing) == "not met: no valid level was measured"
+    assert str(nothing) == "not met: there is no valid level"
 
 
 def test_impossible_objectives() -> None:

@@ -295,7 +295,7 @@ def test_how_it_is_metered_is_no_part_of_what_is_measured() -> None:
 
 
 def test_one_knob_caps_emulated_and_real_gpus() -> None:
-    common = ["engine=vllm", "space=power_cap", "model=llama33_70b", "topology=tp8"]
+    common = ["experiment=b300_vllm", "space=power_cap"]
     for hardware in ("b300", "b300_twin"):
         study = load_study([*common, f"hardware={hardware}"])
         capped = trial_config(study, {"power.limit_w": 700})
@@ -325,7 +325,7 @@ def test_one_knob_caps_emulated_and_real_gpus() -> None:
 )
 def test_power_that_can_not_be_is_one_line(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as error:
-        load_study(["engine=vllm", "space=none", *overrides])
+        load_study(["experiment=laptop_vllm", "space=none", *overrides])
     assert "\n" not in str(error.value)
 
 

@@ -190,7 +190,7 @@ def test_the_report_counts_it_apart_from_failures(tmp_path: Path) -> None:
     out = io.StringIO()
     show_report(tmp_path, STUDY, Console(file=out, width=160))
     text = out.getvalue()
-    assert "1 of 2 measured trials was pruned" in text
+    assert "1 of 2 completed trials was pruned" in text
     assert "trial 0: pruned after 2 of 4 levels: can't reach the front (risk 5 %)" in text
     assert "Failed" not in text
 

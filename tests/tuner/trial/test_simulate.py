@@ -11,7 +11,9 @@ from serving.engines import ENGINES
 from serving.topology import Model, Topology
 from serving.twin.api import read_prompt
 from serving.twin.config import TwinConfig
+from tests.tuner.samples.loaded import load
 from tuner.config.groups.hardware import Hardware
+from tuner.config.resolve import trial_config
 from tuner.config.trial import TrialConfig
 from tuner.trial.result import Completed, Failed, Measured
 from tuner.trial.simulate import assemble_twin, coalesced, simulate_trial
@@ -280,3 +282,23 @@ def test_other_engines_have_no_twin(engine: str) -> None:
     knobs = {"url": "http://127.0.0.1:1"} if engine == "external" else {}
     found = failed(simulate_trial(trial(engine, **knobs)))
     assert found.failure in ("BadFlags", "LaunchError")
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_convoy_of_equal_requests_decides_nothing(spread: bool) -> None:
+    """vLLM's default for DeepSeek-R1: 64 users in lockstep wait twelve seconds, 128 users one."""
+    words = ["engine=vllm", "model=deepseek_r1", "space=none", "search=list"]
+    fixed = ["workload.input_tokens=8192", "workload.output_tokens=1024"]
+    loads = "workload.arrival.concurrency=[64,128]"
+    config = load(["experiment=b300_deepseek", *words, loads, *([] if spread else fixed)])
+    result = simulate_trial(trial_config(config, {})).result
+    assert isinstance(result, Completed)
+    at_64 = [point for point in result.points if point.load == "closed 64"]
+    if spread:
+        assert [point.valid for point in at_64] == [True]
+        assert (at_64[0].metrics["ttft_p99_ms"] or 0) < 2000
+        return
+    assert [point.valid for point in at_64] == [False, False]
+    assert "contradictory, measured twice" in at_64[1].invalid_because[0]
+    valid = [point.load for point in result.points if point.valid]
+    assert valid == ["closed 128"]

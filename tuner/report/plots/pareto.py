@@ -25,6 +25,7 @@ from tuner.results.ledger import Finished
 
 HTML, PNG = "pareto.html", "pareto.png"
 DEFAULT = "as configured (default)"
+FAR_RIGHT = 0.7  # of the axis
 
 
 def write_plots(study: StudyConfig, entries: Sequence[Finished], folder: Path) -> tuple[Path, Path]:
@@ -100,9 +101,11 @@ def _add_tiers(figure: Any, drawn: ParetoData) -> None:
         )  # fmt: skip
     for point, tiers in drawn.best:
         where = f"trial {point.number}, {html.escape(point.load)}"
+        left = point.x > FAR_RIGHT * drawn.reach[0]  # or a narrow page would cut the label off
         figure.add_annotation(
             x=point.x, y=point.y, text=f"<b>best for {html.escape(tiers)}</b><br>{where}",
-            ax=46, ay=-42, arrowhead=0, arrowcolor=INK, align="left", xanchor="left",
+            ax=-46 if left else 46, ay=-42, arrowhead=0, arrowcolor=INK,
+            align="right" if left else "left", xanchor="right" if left else "left",
             font={"size": 12, "color": INK}, bgcolor="rgba(255,255,255,0.85)",
         )  # fmt: skip
 
@@ -135,7 +138,8 @@ def _symbol(curve: PlottedCurve, point: PlottedPoint) -> str:
 
 def _layout(drawn: ParetoData) -> dict[str, Any]:
     axis = {"gridcolor": GRID, "zeroline": False, "linecolor": MUTED, "showline": True}
-    subtitle = f"<span style='font-size:14px;color:{MUTED}'>{html.escape(drawn.subtitle)}</span>"
+    lines = html.escape(drawn.subtitle).split("\n")
+    subtitle = f"<span style='font-size:14px;color:{MUTED}'>{'<br>'.join(lines)}</span>"
     return {
         "title": {"text": f"<b>{html.escape(drawn.title)}</b><br>{subtitle}", "x": 0.02},
         "font": {"family": FONT, "size": 14, "color": INK},
@@ -154,7 +158,7 @@ def _layout(drawn: ParetoData) -> dict[str, Any]:
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": "white", "align": "left"},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-        "margin": {"l": 70, "r": 40, "t": 120, "b": 60},
+        "margin": {"l": 70, "r": 40, "t": 100 + 20 * len(lines), "b": 60},
         "autosize": True,
     }
 

@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from loadgen.workload.workload import lengths_text
 from tuner.config.groups.objective import Axis, Slo
 from tuner.config.study import StudyConfig
 from tuner.metrics.catalogue import axis_label
 from tuner.metrics.notation import counted, number
+from tuner.report.points import model_notes
 from tuner.results.ledger import Finished
 from tuner.results.pareto import pareto_set
 from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.result import Completed, OperatingPoint
 
 MAX_CURVES = 400  # that are drawn: more can't be told apart
+WIDTH = 150  # characters of a line under the title
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class PlottedCurve:
 class ParetoData:
     """All that is drawn, whatever draws it. `best`: a point and the tiers of which it is the best.
 
-    `slo_limits`: tier → the limit of its SLO on the x axis.
+    `subtitle`: lines. `slo_limits`: tier → the limit of its SLO on the x axis.
     """
 
     title: str
@@ -156,15 +159,18 @@ def _detail(point: OperatingPoint) -> str:
 
 def _subtitle(study: StudyConfig, entries: Sequence[Finished], completed: int, drawn: int) -> str:
     load, failed = study.workload, len(entries) - completed
+    sources = sorted({entry.modelled.split(":")[0] for entry in entries if entry.modelled})
     parts = [
         lengths_text(load),
-        f"{counted(completed, 'trial')} measured",
+        f"{counted(completed, 'trial')} {'modelled' if sources else 'measured'}",
         *([f"{failed} failed"] if failed else []),
         *([f"{drawn} of them drawn"] if drawn < completed else []),
     ]
-    if sources := sorted({entry.modelled.split(":")[0] for entry in entries if entry.modelled}):
+    if sources:
         parts.insert(0, f"MODELLED by an emulator ({', '.join(sources)}), not measured")
-    return " · ".join(parts)
+    return "\n".join(
+        [" · ".join(parts), *(fill(each.text, WIDTH) for each in model_notes(entries))]
+    )
 
 
 def _slo_limits(slo: Slo, x: Axis) -> tuple[tuple[str, float], ...]:

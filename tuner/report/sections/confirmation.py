@@ -18,7 +18,7 @@ DEFAULT = " (default)"  # ends the name of a default configuration
 COLUMNS = (
     words("candidate"),
     "search",
-    "re-measured",
+    "mean of\nrepeats",
     "repeats",
     "P(best)",
     "against\nthe default",
@@ -36,9 +36,9 @@ def show_remeasured(
         confidence = study.search.confirm.confidence
         say(
             console,
-            "Re-measured: every repeat on a fresh server start with other prompts and arrivals; geometric "
+            "Repeats: each on a fresh server start with other prompts and arrivals; geometric "
             f"means with intervals at {confidence:.0%}, those of differences simultaneous. bias: how far the "
-            "search's score is above the re-measured mean (selection bias, the winner's curse). out in N: "
+            "search's score is above the mean of the repeats (selection bias, the winner's curse). out in N: "
             "eliminated after round N.",
         )
         console.print()
@@ -68,7 +68,7 @@ def remeasured_text(tier: RemeasuredTier | None) -> Text | None:
         return None
     kind = "best" if tier.verdict.kind == "best" else "no difference to others"
     mean = " ".join([number(row.standing.mean, 4), *(f"({each})" for each in _interval(row))])
-    return Text.assemble((mean, "bold green"), f"  {_name(row)}: {kind} when re-measured")
+    return Text.assemble((mean, "bold green"), f"  {_name(row)}: {kind} of the repeated")
 
 
 def _show_tier(tier: RemeasuredTier, study: StudyConfig, console: Console) -> None:
@@ -76,7 +76,7 @@ def _show_tier(tier: RemeasuredTier, study: StudyConfig, console: Console) -> No
     for row in tier.rows:
         style = "bold" if row is tier.chosen else ""
         rows.append([Text(cell, style=style) for cell in _cells(row)])
-    title = f"Candidates re-measured, {tier.tier}: {study.objective.metric}"
+    title = f"Candidates repeated, {tier.tier}: {study.objective.metric}"
     show(console, table(title, COLUMNS, rows), gap=False)
     style = "green" if tier.verdict.kind == "best" else "yellow"
     say(console, f"{tier.tier}: {tier.verdict.text}", style)

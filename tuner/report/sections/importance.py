@@ -1,50 +1,63 @@
-"""The section of parameter importance: what matters in each tier, and what to change from the default."""
+"""The section of effects: what each change from the default does in each tier, and which are enough."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tuner.analysis.knob_effects import KnobEffect, TierEffects, knob_effects
-from tuner.analysis.surrogate import MIN_GAIN
+from tuner.analysis.effects.ablation import MeasuredChanges
+from tuner.analysis.effects.knob_effects import KnobEffect, TierEffects, knob_effects
+from tuner.analysis.effects.reverted import Interval
+from tuner.analysis.surrogate import LEVEL, MIN_GAIN
 from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
 from tuner.confirm.results import RemeasuredTier
 from tuner.metrics.catalogue import SIGNED
-from tuner.metrics.notation import UNKNOWN, counted, number
+from tuner.metrics.notation import counted, number
 from tuner.report.console import Column, say, show, table, words
 from tuner.report.points import MODELLED
 from tuner.results.ledger import Finished
+from tuner.results.tiers import from_utility
 
 LEAST = 0.005  # importance below which an unchanged parameter is not listed
 UNLIKELY = 0.05
+WHOLE = 0.1  # a share from which on no decimals are shown
 NAME = 30  # columns that a parameter's name gets before it wraps, on 80
+NOT_SHOWN = "no effect shown"
 ENGINE_DEFAULT = "engine default"  # of a parameter that is not set
 
 
 def show_importance(
     study: StudyConfig,
     entries: Sequence[Finished],
+    repeats: Sequence[Finished],
     remeasured: Mapping[str, RemeasuredTier],
+    measured: Mapping[str, MeasuredChanges],
     console: Console,
+    equal: Collection[str] = (),
 ) -> None:
-    """`entries`: the finished trials of the search. Silent for a study that varies nothing."""
+    """Silent for a study that varies nothing.
+
+    `entries`: the finished trials of the search; `repeats`: those after it. `measured`: tier → its ablation.
+    `equal`: tiers in which nothing beats the default.
+    """
     if not isinstance(study, StudyConfig) or not study.space.parameters or len(entries) < 2:
         return
-    found = knob_effects(study, entries, _chosen(remeasured))
+    found = knob_effects(study, entries, _chosen(remeasured), repeats)
     if reasons := {each.unavailable for each in found if each.fit is None and each.unavailable}:
-        say(console, f"Parameter importance unavailable: {'; '.join(sorted(reasons))}.")
+        say(console, f"Effects are not shown: {'; '.join(sorted(reasons))}.")
         console.print()
         return
     for each in found:
-        _show_tier(study, each, console)
+        _show_tier(study, each, measured.get(each.tier), console, equal)
     if any(not each.unavailable for each in found):
         say(
             console,
-            "importance: total-effect Sobol index, the share of the variance over the space that involves the "
-            "parameter (shares overlap). contribution: Shapley value of the change by the surrogate model, the "
-            "mean over all orders in which the changes can be made.",
+            "without it: how the metric changes where this parameter alone returns to the default and all "
+            f"others stay, with an interval at {LEVEL:.0%}, from a model of the trials. importance: "
+            "total-effect Sobol index, the share of the variance over the space that involves the parameter "
+            "(shares overlap).",
         )
         console.print()
 
@@ -59,14 +72,24 @@ def _chosen(remeasured: Mapping[str, RemeasuredTier]) -> dict[str, int]:
     return found
 
 
-def _show_tier(study: StudyConfig, each: TierEffects, console: Console) -> None:
+def _show_tier(
+    study: StudyConfig,
+    each: TierEffects,
+    measured: MeasuredChanges | None,
+    console: Console,
+    equal: Collection[str],
+) -> None:
     if each.unavailable:
-        say(console, f"{each.tier}: parameter importance unavailable: {each.unavailable}.")
+        say(console, f"{each.tier}: effects are not shown: {each.unavailable}.")
     else:
         made = _table(study, each, console.width)
         if made.row_count:  # none where the default is best and no parameter matters
             show(console, made, gap=False)
-        say(console, _changes_text(study, each))
+    enough = "" if each.tier in equal else _enough_text(each, measured)
+    for line in (_without_effect_text(each), _outside_text(each), enough):
+        if line:
+            say(console, line)
+    if each.fit is not None and not each.unavailable:
         say(console, _fit_text(each))
     if each.best_after:
         say(console, _more_text(each))
@@ -76,20 +99,24 @@ def _show_tier(study: StudyConfig, each: TierEffects, console: Console) -> None:
 def _table(study: StudyConfig, each: TierEffects, width: int) -> Table:
     """`width`: columns of the screen."""
     listed = [knob for knob in each.knobs if knob.changed is not None or knob.importance >= LEAST]
-    names = [knob.path.removeprefix(f"{ENGINE}.") for knob in listed]
+    names = [_name(knob.path) for knob in listed]
     widest = min(max(map(len, names), default=0), max(NAME, width // 3))
-    rows = []
-    for name, knob in zip(names, listed, strict=True):
-        share = "" if knob.effect is None else _difference(study, knob.effect, each, each.default)
-        rows.append((name, f"{min(knob.importance, 1):.0%}", _change(knob), share))
+    rows = [
+        (name, f"{min(knob.importance, 1):.0%}", _change(knob), _without(study, each, knob))
+        for name, knob in zip(names, listed, strict=True)
+    ]
     mark = f" {MODELLED}" if each.modelled else ""
     columns = (
         Column("parameter", left=True, wraps=True, width=widest),
         "importance",
         words(f"default → trial {each.winner}{mark}", wraps=True),
-        "contribution",
+        "without it",
     )
-    return table(f"Parameter importance, {each.tier}: {study.objective.metric}", columns, rows)
+    return table(f"Effect of each change, {each.tier}: {study.objective.metric}", columns, rows)
+
+
+def _name(path: str) -> str:
+    return path.removeprefix(f"{ENGINE}.")
 
 
 def _change(knob: KnobEffect) -> str:
@@ -102,42 +129,88 @@ def _change(knob: KnobEffect) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return ENGINE_DEFAULT
+    if isinstance(value, float):
+        return f"{value:.12g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _difference(study: StudyConfig, difference: float, each: TierEffects, base: float) -> str:
-    """In the unit of the target metric where the model has it, and relative to `base`."""
-    relative = f"{difference / base:+.1%}" if base else ""
-    if not _in_unit(study):
-        return relative or (f"{difference / each.best:+.0%} of the best" if each.best else UNKNOWN)
-    return number(difference, signed=True) + (f" ({relative})" if relative else "")
+def _without(study: StudyConfig, each: TierEffects, knob: KnobEffect) -> str:
+    """The change of the target metric; named an effect only where its sign is known."""
+    if knob.changed is None:
+        return ""
+    if knob.without is None:
+        return "not possible alone"
+    low, middle, high = (
+        _difference(study, each, share)
+        for share in (knob.without.low, knob.without.median, knob.without.high)
+    )
+    return f"{middle if knob.without.excludes_zero else NOT_SHOWN}\n{low} to {high}"
 
 
-def _in_unit(study: StudyConfig) -> bool:
-    """Whether the utility that the model predicts is the target metric itself."""
+def _difference(study: StudyConfig, each: TierEffects, share: float) -> str:
+    """A share of the best trial's utility as a difference of the target metric."""
     target = study.objective.target
-    return target.direction == "max" and target.metric not in SIGNED
+    if share <= -1:
+        return "outside the SLO"
+    if target.metric in SIGNED:
+        after, before = (from_utility(target, u) for u in (each.value * (1 + share), each.value))
+        return number(after - before, signed=True)
+    share = 1 / (1 + share) - 1 if target.direction == "min" else share
+    return f"{share:+.0%}" if abs(share) >= WHOLE else f"{share:+.1%}"
 
 
-def _changes_text(study: StudyConfig, each: TierEffects) -> str:
-    changed = sum(knob.changed is not None for knob in each.knobs)
-    if not changed:
+def _without_effect_text(each: TierEffects) -> str:
+    if not each.without_effect:
+        return ""
+    names = ", ".join(map(_name, each.without_effect))
+    return f"{each.tier}: without any effect, the engine runs the same: {names}."
+
+
+def _outside_text(each: TierEffects) -> str:
+    if not each.outside:
+        return ""
+    names = ", ".join(map(_name, each.outside))
+    return f"{each.tier}: the trial also differs in {names}, which the space does not vary."
+
+
+def _enough_text(each: TierEffects, measured: MeasuredChanges | None) -> str:
+    """The smallest set of changes, measured or by the model."""
+    if measured is not None:
+        return _measured_text(each, measured)
+    changes = each.changes
+    if each.unavailable or (changes and each.enough_keeps is None):
+        return ""
+    if not changes:
         return f"{each.tier}: the default is the best; there is nothing to change."
-    total = _difference(study, each.best - each.default, each, each.default)
-    verb = "contributes" if changed == 1 else "together contribute"
-    text = f"{each.tier}: {counted(changed, 'change')} {verb} {total} by the model"
-    if not each.default:
-        text += ", from a default that does not meet the SLO"
-    if each.measured is not None:
-        before, after = each.measured
-        how = "emulated" if each.modelled else "measured"
-        text += f"; {how}: {_difference(study, after - before, each, before)}"
-        if (after - before) * (each.best - each.default) < 0:
-            text += " (the model does not reproduce this: its contributions are unreliable)"
-    if each.outside:
-        beside = ", ".join(path.removeprefix(f"{ENGINE}.") for path in each.outside)
-        text += f"; the trial also differs in {beside}, which the space does not vary"
-    return f"{text}."
+    few, total = _settings(each, each.enough), counted(len(changes), "change")
+    if len(each.enough) == len(changes):
+        return f"{each.tier}: what to change, by the model all of it: {few}."
+    assert each.enough_keeps is not None
+    return (
+        f"{each.tier}: what to change, {len(each.enough)} of {total}: {few}. By the model they keep "
+        f"{_kept(each.enough_keeps)} of the gain; search.confirm confirms it."
+    )
+
+
+def _measured_text(each: TierEffects, measured: MeasuredChanges) -> str:
+    few = _settings(each, measured.paths)
+    which = f"trial {measured.entry.number}{f' {MODELLED}' if each.modelled else ''}"
+    if measured.doubtful and not measured.enough:
+        return f"{each.tier}: {few} alone: unknown, as a level of {which} is not valid."
+    if measured.keeps is None:
+        return f"{each.tier}: {few} alone do not meet the SLO ({which}): all changes are needed."
+    keeps = f"{_kept(measured.keeps)} of the gain ({which}, one start)"
+    if not measured.enough:
+        return f"{each.tier}: {few} alone keep only {keeps}: all changes are needed."
+    return f"{each.tier}: what to change, confirmed: {few}. They keep {keeps}."
+
+
+def _settings(each: TierEffects, paths: Sequence[str]) -> str:
+    return ", ".join(f"{_name(path)}={_plain(each.best.get(path))}" for path in paths)
+
+
+def _kept(share: Interval) -> str:
+    return f"{share.median:.0%} ({max(0.0, share.low):.0%} to {share.high:.0%})"
 
 
 def _fit_text(each: TierEffects) -> str:

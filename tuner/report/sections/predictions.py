@@ -1,4 +1,4 @@
-"""The section of predictions: how far they were from what was measured."""
+"""The section of predictions: how far they were from what the trials gave."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,8 @@ def show_predictions(study: StudyConfig, entries: Sequence[Finished], console: C
         correlation = UNKNOWN if each.correlation is None else f"{each.correlation:.2f}"
         error, bias = f"{each.median_error:.1%}", f"{each.bias:+.1%}"
         rows.append((each.metric, f"{each.pairs:,}", error, bias, correlation))
-    show(console, table("Predicted against measured", COLUMNS, rows), gap=False)
+    how = "emulated" if any(entry.modelled for entry in entries) else "measured"
+    show(console, table(f"Predicted against {how}", COLUMNS, rows), gap=False)
     say(
         console,
         f"Predicted by {SOURCES[study.search.prior.kind]}; rank correlation is between configurations "

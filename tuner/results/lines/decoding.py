@@ -59,7 +59,7 @@ class LineDecoder:
         if line.role is not None:
             if line.round is None:
                 raise LineError("a repeat without its round")
-            repeat = Repeat(line.of, line.round)
+            repeat = Repeat(line.of, line.round, line.role)
         if isinstance(line, AskedLine):
             found = (line.number, line.point, line.fingerprint, None, folder, line.time, repeat)
             return Entry(*found)

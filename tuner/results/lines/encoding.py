@@ -7,7 +7,7 @@ from pydantic_core import to_json
 
 from tuner.results.entry import Attempt, Entry, Finished
 from tuner.results.lines.delta import changes, with_point
-from tuner.results.lines.models import ATTEMPT, CONFIRM, BaseLine, base_line
+from tuner.results.lines.models import ATTEMPT, BaseLine, base_line
 from tuner.trial.result import Completed, OperatingPoint
 
 # A base is written at its first and third use, and at each 64th: no single line is needed to read a ledger.
@@ -37,7 +37,8 @@ class LineEncoder:
             "point": dict(entry.point),
         }
         if entry.repeat is not None:
-            line |= {"role": CONFIRM, "of": entry.repeat.of, "round": entry.repeat.round}
+            repeat = entry.repeat
+            line |= {"role": repeat.role, "of": repeat.of, "round": repeat.round}
         if not isinstance(entry, Finished | Attempt):
             return encoded(line)
         base = self._base(entry)

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
 from tuner.config.groups.space import Scalar
+from tuner.results.entry import Role
 
 FORMAT = 2
 ENDED = "ended"  # the status of the line that says why a search stopped early
 ATTEMPT = "attempt"  # the status of a failure after which the trial ran again
-CONFIRM = "confirm"  # the role of lines that measure a trial again
 
 Number = Annotated[int, Field(ge=0, le=10_000_000)]
 Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
@@ -60,7 +60,7 @@ class AskedLine(_Line):
     fingerprint: Fingerprint
     time: AwareDatetime
     point: dict[str, Scalar]
-    role: Literal["confirm"] | None = None
+    role: Role | None = None
     of: Number | None = None
     round: Number | None = None
 
@@ -73,7 +73,7 @@ class ResultLine(_Line):
     fingerprint: Fingerprint
     time: AwareDatetime
     point: dict[str, Scalar]
-    role: Literal["confirm"] | None = None
+    role: Role | None = None
     of: Number | None = None
     round: Number | None = None
     result: dict[str, Any]

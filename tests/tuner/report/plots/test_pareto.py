@@ -127,3 +127,14 @@ def test_the_page_needs_no_network_and_shows_the_knobs(
 def test_names_cannot_break_the_page(entries: list[Finished]) -> None:
     config = CONFIG.model_copy(update={"name": "<script>alert(1)</script>"})
     assert "<script>alert(1)" not in pareto_html(pareto_data(config, entries))
+
+
+def test_a_label_at_the_right_edge_points_inwards(entries: list[Finished]) -> None:
+    """A narrow page, such as an artifact in MLflow, would cut it off."""
+    drawn = pareto_data(CONFIG, entries)
+    (point, tiers), *_ = drawn.best
+    far = replace(point, x=0.95 * drawn.reach[0])
+    for at, anchor in ((replace(point, x=0.1 * drawn.reach[0]), "left"), (far, "right")):
+        page = pareto_html(replace(drawn, best=((at, tiers),)))
+        around = page[page.rindex(f"best for {tiers}") - 400 :][:800]
+        assert f'"xanchor":"{anchor}"' in around

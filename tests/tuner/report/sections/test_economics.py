@@ -99,6 +99,6 @@ def test_a_priced_tier_must_be_in_the_slo() -> None:
     tiers = "economics.prices.tiers={gold: {value: 2, source: s, date: d}}"
     with pytest.raises(ConfigError, match=r"tiers\.gold: slo.tiers has no such tier"):
         load(["economics=llama33_70b", f"+{tiers}"])
-    priced = ["economics=b300_owned", "topology=tp8", "hardware=b300"]
+    priced = ["experiment=laptop", "economics=b300_owned", "topology=tp8", "hardware=b300"]
     with pytest.raises(ConfigError, match="can only be maximised: max"):
         load([*priced, "objective=margin_per_device_hour", "objective.direction=min"])

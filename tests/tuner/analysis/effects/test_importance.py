@@ -1,16 +1,12 @@
-"""Importance and effects of changes, against functions of which both are known."""
+"""Importance against functions of which it is known."""
 
-from collections.abc import Mapping, Sequence
-from itertools import permutations
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tuner.analysis.importance import importance, random_points, shapley
-from tuner.config.groups.space import Bool, Categorical, Constraint, Float, Int, Point, Space
+from tuner.analysis.effects.importance import importance, random_points
+from tuner.config.groups.space import Categorical, Constraint, Float, Int, Point, Space
 from tuner.search.space import SearchSpace
 
 SPACE = Space(
@@ -49,56 +45,6 @@ def test_few_points_rank_the_knobs_all_the_same() -> None:
 def test_a_constant_has_no_important_knob() -> None:
     found = importance(lambda points: np.ones((len(points), 1)), SEARCHED, 64, 0)
     assert all((share == 0).all() for share in found.values())
-
-
-def test_of_an_additive_function_each_change_has_its_own_effect() -> None:
-    changes: dict[str, Any] = {"engine.a.big": 0.5, "engine.a.small": 0.25, "engine.a.inert": "y"}
-    found = shapley(additive, SEARCHED, {}, changes)
-    assert {knob: each[0] for knob, each in found.items()} == pytest.approx(
-        {"engine.a.big": 1.5, "engine.a.small": 0.25, "engine.a.inert": 0.0}
-    )
-    # The product starts from 0: each change gets half of it.
-    assert found["engine.a.big"][1] == pytest.approx(0.5 * 0.25 / 2)
-
-
-@given(st.lists(st.floats(-5, 5), min_size=16, max_size=16))
-def test_exact_values_are_the_mean_over_all_orders(table: list[float]) -> None:
-    knobs = [f"engine.a.k{i}" for i in range(4)]
-    space = Space(parameters={knob: Bool(type="bool") for knob in knobs})
-
-    def of(made: Mapping[str, Any]) -> float:
-        return table[sum(2**i for i, knob in enumerate(knobs) if made.get(knob))]
-
-    def value_of(points: Sequence[Point]) -> np.ndarray:
-        return np.array([[of(point)] for point in points])
-
-    changes = dict.fromkeys(knobs, True)
-    found = shapley(value_of, SearchSpace(space, ("a",)), {}, changes)
-    expected = dict.fromkeys(knobs, 0.0)
-    for order in permutations(knobs):
-        for place, knob in enumerate(order):
-            before = dict.fromkeys(order[:place], True)
-            expected[knob] += (of({**before, knob: True}) - of(before)) / 24
-    assert {k: v[0] for k, v in found.items()} == pytest.approx(expected, abs=1e-9)
-    assert sum(v[0] for v in found.values()) == pytest.approx(table[15] - table[0], abs=1e-9)
-
-
-def test_many_changes_add_up_too_and_are_near_the_truth() -> None:
-    knobs = [f"engine.a.k{i}" for i in range(12)]
-    space = Space(parameters={knob: Bool(type="bool") for knob in knobs})
-    weights = dict(zip(knobs, np.arange(1.0, 13.0), strict=True))
-
-    def value_of(points: Sequence[Point]) -> np.ndarray:
-        plain = [sum(weights[k] for k in knobs if p.get(k)) for p in points]
-        both = [10.0 * bool(p.get(knobs[0]) and p.get(knobs[1])) for p in points]
-        return np.array([plain]).T + np.array([both]).T
-
-    found = shapley(value_of, SearchSpace(space, ("a",)), {}, dict.fromkeys(knobs, True))
-    assert sum(v[0] for v in found.values()) == pytest.approx(78 + 10)
-    assert found[knobs[5]][0] == pytest.approx(6)
-    assert found[knobs[0]][0] == pytest.approx(1 + 5, abs=1e-9)  # each order and its reverse
-    again = shapley(value_of, SearchSpace(space, ("a",)), {}, dict.fromkeys(knobs, True))
-    assert all(found[knob] == again[knob] for knob in knobs)
 
 
 def test_conditions_constraints_and_engines_are_kept() -> None:

@@ -1,4 +1,4 @@
-"""Parameter importance, and the effect of each change from the default, of any function of points. Pure.
+"""Parameter importance of any function of points. Pure.
 
 Not `optuna.importance`: fANOVA looks only at parameters that every trial has, so that the flags of an engine
 drop out where there are several, and it explains one number a trial rather than estimates of a surrogate over
@@ -6,22 +6,18 @@ whole curves. Not SALib: its designs take independent inputs in a box, and a spa
 constraints.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import combinations
-from math import comb
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.config.groups.space import Point, Scalar
+from tuner.config.groups.space import Point
 from tuner.search.space import SearchSpace
 
 Floats = NDArray[np.float64]
 ValueOf = Callable[[Sequence[Point]], Floats]
 
-EXACT = 8  # changes up to which every subset of them is evaluated
-ORDERS = 200  # random orders of the changes, where there are more
 TRIES = 50  # draws for one point that meets the constraints
 
 
@@ -66,73 +62,6 @@ def importance(value_of: ValueOf, space: SearchSpace, bases: int, seed: int) -> 
         effect = (apart**2).mean(axis=0) / 2
         shares[knob] = np.divide(effect, variance, out=np.zeros_like(effect), where=variance > 0)
     return shares
-
-
-def shapley(
-    value_of: ValueOf,
-    space: SearchSpace,
-    start: Point,
-    changes: Mapping[str, Scalar],
-    seed: int = 0,
-) -> dict[str, Floats]:
-    """Knob → its Shapley value, (outputs,): the effect of its change, averaged over all orders of the changes.
-
-    The effects add up to the whole difference (Shapley, A value for n-person games, 1953). For more than
-    `EXACT` changes the average is over random orders and their reverses.
-    """
-    knobs = list(changes)
-
-    def point(made: frozenset[str]) -> Point:
-        return space.only_active(
-            {**start, **{path: changes[path] for path in knobs if path in made}}
-        )
-
-    orders = _orders(knobs, seed) if len(knobs) > EXACT else []
-    subsets = _subsets(knobs) if not orders else _prefixes(orders)
-    cache = _Cache(value_of)
-    cache.evaluate([point(each) for each in subsets])
-    values = {each: cache.values([point(each)])[0] for each in subsets}
-    if orders:
-        return _by_orders(knobs, orders, values)
-    return {knob: _exact(knob, knobs, values) for knob in knobs}
-
-
-def _exact(knob: str, knobs: Sequence[str], values: Mapping[frozenset[str], Floats]) -> Floats:
-    rest, total = [each for each in knobs if each != knob], np.zeros_like(values[frozenset()])
-    for size in range(len(rest) + 1):
-        weight = 1 / (len(knobs) * comb(len(rest), size))
-        for made in map(frozenset, combinations(rest, size)):
-            total = total + weight * (values[made | {knob}] - values[made])
-    return np.asarray(total)
-
-
-def _by_orders(
-    knobs: Sequence[str],
-    orders: Sequence[Sequence[str]],
-    values: Mapping[frozenset[str], Floats],
-) -> dict[str, Floats]:
-    total = {knob: np.zeros_like(values[frozenset()]) for knob in knobs}
-    for order in orders:
-        for place, knob in enumerate(order):
-            before = frozenset(order[:place])
-            total[knob] = total[knob] + values[before | {knob}] - values[before]
-    return {knob: each / len(orders) for knob, each in total.items()}
-
-
-def _orders(knobs: Sequence[str], seed: int) -> list[list[str]]:
-    random = np.random.default_rng(seed)
-    drawn = [[knobs[i] for i in random.permutation(len(knobs))] for _ in range(ORDERS // 2)]
-    return [*drawn, *(order[::-1] for order in drawn)]
-
-
-def _subsets(knobs: Sequence[str]) -> list[frozenset[str]]:
-    sizes = range(len(knobs) + 1)
-    return [frozenset(made) for size in sizes for made in combinations(knobs, size)]
-
-
-def _prefixes(orders: Sequence[Sequence[str]]) -> list[frozenset[str]]:
-    found = {frozenset(order[:place]) for order in orders for place in range(len(order) + 1)}
-    return sorted(found, key=sorted)
 
 
 def _swapped(

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.tuner.samples.landscape import landscape, rate, result_of
-from tuner.analysis.knob_effects import TierEffects, knob_effects
+from tuner.analysis.effects.knob_effects import TierEffects, knob_effects
 from tuner.analysis.surrogate import fit_surrogate
 from tuner.config.groups.search import SearchConfig
 from tuner.config.groups.space import Point
@@ -60,20 +60,33 @@ def test_knobs_are_ranked_and_an_inert_one_does_not_matter(tmp_path: Path) -> No
     assert shares["cache_type_k"] < 0.01
 
 
-def test_the_effects_of_the_changes_add_up_to_what_was_measured(tmp_path: Path) -> None:
-    found = bulk(trials(tmp_path))
-    effects = {
-        knob.path.rpartition(".")[2]: knob.effect for knob in found.knobs if knob.effect is not None
-    }
-    assert sum(effects.values()) == pytest.approx(found.best - found.default)
-    best = 1 - 0.5**4
-    assert effects["threads"] == pytest.approx(90 * best, rel=0.1)
-    assert found.measured is not None
-    assert found.best - found.default == pytest.approx(
-        found.measured[1] - found.measured[0], rel=0.1
-    )
+def test_an_effect_is_what_is_lost_when_that_change_alone_is_taken_back(tmp_path: Path) -> None:
+    entries = trials(tmp_path)
+    found = bulk(entries)
+    best = next(entry.point for entry in entries if entry.number == found.winner)
+    effects = {knob.path: knob.without for knob in found.knobs if knob.without is not None}
+    assert {"engine.llamacpp.threads", "engine.llamacpp.batch_size"} <= effects.keys()
+    for path, effect in effects.items():
+        assert effect is not None
+        without = {other: value for other, value in best.items() if other != path}
+        true = rate(without) / rate(best) - 1
+        assert effect.low <= true <= effect.high, path
+        if effect.excludes_zero:
+            assert effect.median * true > 0, path
+    assert effects["engine.llamacpp.threads"].median == pytest.approx(100 / 190 - 1, abs=0.05)
+    inert = effects.get("engine.llamacpp.cache_type_k")
+    assert inert is None or not inert.excludes_zero
     threads = next(knob for knob in found.knobs if knob.path.endswith("threads"))
     assert threads.changed == (1, 4)
+
+
+def test_the_fewest_changes_keep_the_gain(tmp_path: Path) -> None:
+    """Threads bring 90, the batch 10 of them at most."""
+    found = bulk(trials(tmp_path))
+    assert "engine.llamacpp.threads" in found.enough
+    assert "engine.llamacpp.cache_type_k" not in found.enough
+    assert found.enough_keeps is not None
+    assert found.enough_keeps.low <= 1 <= found.enough_keeps.high
 
 
 def test_one_more_trial_gains_less_once_the_best_is_known(tmp_path: Path) -> None:
@@ -117,16 +130,16 @@ def test_failed_trials_and_those_outside_the_space_are_left_out(tmp_path: Path) 
     assert found.knobs == bulk(entries).knobs
 
 
-def test_the_table_fits_a_narrow_screen_and_adds_up(tmp_path: Path) -> None:
+def test_the_table_fits_a_narrow_screen(tmp_path: Path) -> None:
     entries, out = trials(tmp_path), io.StringIO()
-    show_importance(CONFIG, entries, {}, Console(file=out, width=80))
+    show_importance(CONFIG, entries, [], {}, {}, Console(file=out, width=80))
     said = out.getvalue()
     assert "…" not in said
-    assert "Parameter importance, bulk: throughput_output_tok_s_device" in said
+    assert "Effect of each change, bulk: throughput_output_tok_s_device" in said
     assert "llamacpp.threads" in said
     assert "1 → 4" in said
     assert "rank correlation" in said
-    assert "Parameter importance, fast" in said
+    assert "Effect of each change, fast" in said
 
 
 def test_a_whole_report_holds_it(tmp_path: Path) -> None:
@@ -136,7 +149,7 @@ def test_a_whole_report_holds_it(tmp_path: Path) -> None:
             study.finished(proposal.number, Measured(result_of(CONFIG, proposal.point), {}))
     out = io.StringIO()
     show_report(tmp_path, CONFIG, Console(file=out, width=80))
-    assert "Parameter importance, bulk" in out.getvalue()
+    assert "Effect of each change, bulk" in out.getvalue()
     assert "Cost and gain of the study" in out.getvalue()
 
 
@@ -146,6 +159,6 @@ def test_emulated_figures_are_marked_as_such(tmp_path: Path) -> None:
         for entry in trials(tmp_path)
     ]
     out = io.StringIO()
-    show_importance(CONFIG, entries, {}, Console(file=out, width=80))
+    show_importance(CONFIG, entries, [], {}, {}, Console(file=out, width=80))
     assert "trial 12 modelled" in out.getvalue()
     assert "measured: " not in out.getvalue()

@@ -1,12 +1,21 @@
 """What made the difference in each tier: important knobs, the effect of each change, the next trial. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from tuner.analysis.importance import importance, random_points, shapley
+from tuner.analysis.effects.importance import importance, random_points
+from tuner.analysis.effects.reverted import (
+    Changes,
+    Interval,
+    dispensable,
+    kept,
+    reverted,
+    spreads_of,
+    without_effect,
+)
 from tuner.analysis.surrogate import (
     MIN_TRIALS,
     FitQuality,
@@ -30,23 +39,25 @@ SEED = 0
 @dataclass(frozen=True, slots=True)
 class KnobEffect:
     """`importance`: total-effect Sobol index, a share of the variance over the space. `changed`: the default's
-    value and the best trial's; None: unchanged. `effect` of the change on the utility, by the model."""
+    value and the best trial's; None: unchanged. `without`: the share by which the best trial's value changes
+    where this knob alone returns to the default; None: unchanged, or it can't return alone."""
 
     path: str
     importance: float
     changed: tuple[Any, Any] | None = None
-    effect: float | None = None
+    without: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TierEffects:
-    """What made the difference in a tier, in utilities.
+    """What made the difference in a tier.
 
-    `unavailable`: why there are no `knobs`. `knobs`: the most important first; the effects of those that are
-    changed add up to `best` − `default`, which are the model's values. `measured`: the measured values of
-    default and best; None: the default was not measured. `outside`: paths that the best trial changes and the
-    space does not vary. `best_after`: the best was found by this trial, counted from 1, of `trials`; 0: none is
-    inside the tier. `next_trial`: the gain to expect of one more.
+    `unavailable`: why there are no `knobs`. `knobs`: the most important first, without those of
+    `without_effect`: changes that give the engine the same settings. `enough`: the fewest changes that keep
+    most of the gain, by the model, and `enough_keeps` which share. `best`: the best trial's point, `value` its
+    utility. `outside`: paths that the best trial changes and the space does not vary. `best_after`: the best
+    was found by this trial, counted from 1, of `trials`; 0: none is inside the tier. `next_trial`: the gain to
+    expect of one more.
     """
 
     tier: str
@@ -54,44 +65,61 @@ class TierEffects:
     fit: FitQuality | None = None
     knobs: tuple[KnobEffect, ...] = ()
     winner: int | None = None
-    default: float = 0.0
-    best: float = 0.0
-    measured: tuple[float, float] | None = None
+    best: Mapping[str, Any] = field(default_factory=dict)
+    value: float = 0.0
     outside: tuple[str, ...] = ()
+    without_effect: tuple[str, ...] = ()
+    enough: tuple[str, ...] = ()
+    enough_keeps: Interval | None = None
     trials: int = 0
     best_after: int = 0
     modelled: bool = False  # the trials ran on an emulator
     next_trial: NextTrialGain | None = None
 
+    @property
+    def changes(self) -> Mapping[str, tuple[Any, Any]]:
+        """Path → the default's value and the best trial's, of the changes that have an effect."""
+        return {knob.path: knob.changed for knob in self.knobs if knob.changed is not None}
+
 
 def knob_effects(
-    study: StudyConfig, entries: Sequence[Finished], chosen: Mapping[str, int] | None = None
+    study: StudyConfig,
+    entries: Sequence[Finished],
+    chosen: Mapping[str, int] | None = None,
+    repeats: Sequence[Finished] = (),
 ) -> list[TierEffects]:
-    """Of all finished trials of a search, tier by tier. `chosen`: tier → the trial that its race chose."""
+    """Of all finished trials of a search, tier by tier.
+
+    `chosen`: tier → the trial that its race chose. `repeats`: what was measured after the search.
+    """
     with single_threaded():
-        return _knob_effects(study, entries, chosen or {})
+        return _knob_effects(study, entries, chosen or {}, repeats)
 
 
 def _knob_effects(
-    study: StudyConfig, entries: Sequence[Finished], chosen: Mapping[str, int]
+    study: StudyConfig,
+    entries: Sequence[Finished],
+    chosen: Mapping[str, int],
+    repeats: Sequence[Finished],
 ) -> list[TierEffects]:
     values = [tier_values(study.slo, study.objective, entry.result) for entry in entries]
-    surrogate = fit_surrogate(study, entries)
+    surrogate = fit_surrogate(study, entries, repeats)
     if surrogate is None:
         why = f"fewer than {MIN_TRIALS} trials with a curve"
         return [_with_progress(tier, values, TierEffects(tier, why)) for tier in study.slo.tiers]
     quality = surrogate.fit_quality()
     shares = importance(surrogate.value, surrogate.space, BASES, SEED)
+    spreads = spreads_of(surrogate)
     gains = surrogate.next_trial(random_points(surrogate.space, CANDIDATES, SEED + 1))
     found = []
     for place, tier in enumerate(study.slo.tiers):
         winner = _winner(tier, entries, values, chosen)
         each = TierEffects(tier, "no configuration meets the SLO", quality[tier])
         if winner is not None:
-            each = _tier(study, surrogate, place, winner, shares, quality[tier])
-            default = _tried(_default(study, winner), entries, values)
-            both = None if default is None else (default[tier], _of(winner, entries, values)[tier])
-            each = replace(each, measured=both, modelled=bool(winner.modelled))
+            fit = quality[tier]
+            each = _tier(study, surrogate, place, winner, shares, fit, spreads[place])
+            value = _of(winner, entries, values)[tier]
+            each = replace(each, value=value, best=winner.point, modelled=bool(winner.modelled))
             if not each.unavailable:
                 each = replace(each, next_trial=gains[place])
         each = _with_progress(tier, values, each)
@@ -108,32 +136,56 @@ def _tier(
     winner: Finished,
     shares: Mapping[str, np.ndarray[Any, Any]],
     fit: FitQuality,
+    spread: float | None,
 ) -> TierEffects:
-    tier = surrogate.tiers[place]
-    if fit.correlation is None or fit.correlation < MIN_CORRELATION:
-        how = "none" if fit.correlation is None else f"{fit.correlation:.2f}"
-        why = f"the model does not predict trials that it has not seen (rank correlation {how})"
-        return TierEffects(tier, why, fit, winner=winner.number)
-    start = _default(study, winner)
-    changed = _changes(surrogate, start, winner.point)
-    changes = {path: value for path, value in changed.items() if path in surrogate.space.knobs}
-    effects = shapley(surrogate.value, surrogate.space, start, changes)
+    tier, changes = surrogate.tiers[place], changes_of(study, surrogate, winner)
+    start, made = changes.start, changes.made
+    if why := unreliable(fit, spread):
+        equal = tuple(without_effect(surrogate, changes))
+        return TierEffects(tier, why, fit, winner=winner.number, without_effect=equal)
+    assert spread is not None
+    effects = reverted(surrogate, place, spread, changes)
     knobs = [
         KnobEffect(
             path,
             float(shares[path][place]) if path in shares else 0.0,
-            (_default_value(surrogate, start, path), changes[path]) if path in changes else None,
-            float(effects[path][place]) if path in changes else None,
+            (_default_value(surrogate, start, path), made[path]) if path in made else None,
+            effects.get(path),
         )
         for path in surrogate.space.knobs
-        if path in changes or _concerns(path, winner)
+        if (path in made or _concerns(path, winner)) and effects.get(path, ...) is not None
     ]
-    outside = tuple(path for path in changed if path not in changes)
     knobs.sort(key=lambda knob: -knob.importance)
-    ends = surrogate.value([start, surrogate.space.only_active({**start, **changes})])[:, place]
+    dropped = dispensable(surrogate, place, changes)
+    paths = tuple(path for path in made if path not in dropped)
     return TierEffects(
-        tier, "", fit, tuple(knobs), winner.number, float(ends[0]), float(ends[1]), outside=outside
+        tier,
+        "",
+        fit,
+        tuple(knobs),
+        winner.number,
+        outside=tuple(p for p in _changes(surrogate, start, winner.point) if p not in made),
+        without_effect=tuple(path for path, effect in effects.items() if effect is None),
+        enough=paths,
+        enough_keeps=kept(surrogate, place, spread, changes, paths) if made else None,
     )
+
+
+def changes_of(study: StudyConfig, surrogate: Surrogate, winner: Finished) -> Changes:
+    """What a trial changes of its engine's default, within the space."""
+    start = default_of(study, winner)
+    changed = _changes(surrogate, start, winner.point)
+    return Changes(start, {p: v for p, v in changed.items() if p in surrogate.space.knobs})
+
+
+def unreliable(fit: FitQuality, spread: float | None) -> str:
+    """Why the model explains nothing in a tier; empty if it may."""
+    if fit.correlation is None or fit.correlation < MIN_CORRELATION:
+        how = "none" if fit.correlation is None else f"{fit.correlation:.2f}"
+        return f"the model does not predict trials that it has not seen (rank correlation {how})"
+    if spread is None:
+        return "the model's intervals do not hold trials that it has not seen"
+    return ""
 
 
 def _with_progress(
@@ -157,16 +209,10 @@ def _winner(
     return None if best is None or not values[best][tier] else entries[best]
 
 
-def _default(study: StudyConfig, winner: Finished) -> Point:
+def default_of(study: StudyConfig, winner: Finished) -> Point:
     """The default point of the winner's engine, which a point names as the study does."""
     defaults = default_points(study)
     return defaults.get(str(winner.point.get(ENGINE)), next(iter(defaults.values())))
-
-
-def _tried(
-    point: Point, entries: Sequence[Finished], values: Sequence[Mapping[str, float]]
-) -> Mapping[str, float] | None:
-    return next((v for e, v in zip(entries, values, strict=True) if dict(e.point) == point), None)
 
 
 def _of(

@@ -1,0 +1,1 @@
+"""What each change from the default brings, with an interval, and which changes are enough."""

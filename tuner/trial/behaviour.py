@@ -1,0 +1,100 @@
+"""What a trial's settings amount to for its engine: equal for configurations that differ in name alone."""
+
+import json
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from serving.engines import Engine, External, Launch
+from serving.errors import ServingError
+from serving.topology import Topology
+from serving.twin.api import Setup
+from tuner.config.trial import LIMITS, TrialConfig
+from tuner.trial.simulate import PORT, read_flags, repeats_prefixes
+
+# The quantities of `BaseEngine.meanings` as the emulator's settings name them.
+MEANT: Mapping[str, str] = {
+    "max_sequences": "max_sequences",
+    "step_tokens": "step_tokens",
+    "memory_fraction": "memory_fraction",
+}
+
+
+def behaviour(config: TrialConfig) -> Hashable:
+    """Equal for two trials of a study whose engines can't differ, however they are measured.
+
+    Emulated: the flags as the emulator reads them, without those that it ignores. Real: the command line and
+    its variables, without values that name the engine's own default.
+    """
+    parts: dict[str, Any] = {
+        "hardware": config.hardware.model_dump(mode="json"),
+        "workload": config.workload.model_dump(mode="json"),
+        "limits": {name: getattr(config.power, name) for name in LIMITS},
+        "kind": config.engine.kind,
+    }
+    try:
+        parts |= _emulated(config) if config.hardware.twin is not None else _real(config)
+    except ServingError as error:
+        parts |= {"fingerprint": config.fingerprint, "error": type(error).__name__}
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def default_quantities(config: TrialConfig) -> Mapping[str, float]:
+    """Meaning of a knob → its value where the trial leaves it to the engine; empty where nothing says so."""
+    if config.hardware.twin is None:
+        return {}
+    try:
+        setup = read_flags(config, config.topology).setup
+    except ServingError:
+        return {}
+    return {meaning: float(getattr(setup, name)) for meaning, name in MEANT.items()}
+
+
+def _emulated(config: TrialConfig) -> dict[str, Any]:
+    twin = config.hardware.twin
+    assert twin is not None
+    layouts: list[Topology] = [config.topology]
+    if twin.pools is not None:
+        layouts.append(twin.pools.prefill_topology or config.topology)
+    setups = [read_flags(config, layout).setup for layout in layouts]
+    return {"setups": [asdict(_effective(config, setup)) for setup in setups]}
+
+
+def _effective(config: TrialConfig, setup: Setup) -> Setup:
+    """The settings that the emulator uses, in one spelling."""
+    return replace(
+        setup,
+        host="",
+        port=0,
+        served_model="",
+        kv="fp8" if setup.kv.startswith("fp8") else "bf16",
+        prefix_caching=setup.prefix_caching and repeats_prefixes(config.workload),
+    )
+
+
+def _real(config: TrialConfig) -> dict[str, Any]:
+    engine, model, topology = config.engine, config.model, config.topology
+    if isinstance(engine, External):
+        return {"engine": engine.model_dump(mode="json")}
+    plain = _without_defaults(engine)
+    launch = Launch(
+        plain.executable or plain.default_executable,
+        model.source,
+        model.name,
+        "",
+        PORT,
+        topology,
+        model.context_tokens,
+        tuple(map(str, range(topology.gpus))),
+        model.revision,
+    )
+    environment = plain.environ(launch)
+    other = {"environment": plain.environment, "topology": topology.model_dump(mode="json")}
+    return {"argv": plain.command(launch), "variables": environment, **other}
+
+
+def _without_defaults(engine: Engine) -> Engine:
+    named = {
+        name: None for name, value in engine.unset_means.items() if getattr(engine, name) == value
+    }
+    return engine.model_copy(update=named)

@@ -1,0 +1,78 @@
+"""What the points of a study mean to its engines: values of unset knobs, and knobs without effect."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from serving.engines import ENGINES
+from tuner.config.errors import ConfigError
+from tuner.config.groups.space import ENGINE, Categorical, Parameter, Point, Scalar
+from tuner.config.resolve import default_points, fixed_values, trial_config
+from tuner.config.study import StudyConfig
+from tuner.trial.behaviour import behaviour, default_quantities
+
+FINEST = 64  # values of one knob that are tried
+
+
+class EngineSettings:
+    """Of one study.
+
+    `unset`: path → the value that the engine takes where a point has none, as far as that is known. `inert`:
+    paths of knobs whose every value gives the engine the same settings.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._study = study
+        self._known: dict[Hashable, Hashable] = {}
+        self.unset: dict[str, Any] = {}
+        self.inert = frozenset(path for path in study.space.parameters if self._look_at(path))
+
+    def same(self, one: Point, other: Point) -> bool:
+        """Whether the engine gets the same settings at both points."""
+        return self._behaviour(one) == self._behaviour(other)
+
+    def relevant(self, point: Point) -> dict[str, Scalar]:
+        """The point without inert knobs."""
+        return {path: value for path, value in point.items() if path not in self.inert}
+
+    def _look_at(self, path: str) -> bool:
+        """Keeps the value that the unset knob has. Returns whether the knob is inert."""
+        engine = path.split(".")[1] if path.startswith(f"{ENGINE}.") else None
+        defaults = default_points(self._study)
+        default = defaults.get(str(engine), next(iter(defaults.values())))
+        values = _values(self._study.space.parameters[path])
+        same = [value for value in values if self.same(default, {**default, path: value})]
+        if engine is None or path in fixed_values(self._study):
+            return len(same) == len(values)
+        knob, kind = path.split(".", 2)[2], self._study.engine[engine].kind
+        if same:
+            self.unset[path] = same[0]
+        elif knob in ENGINES[kind].unset_means:
+            self.unset[path] = ENGINES[kind].unset_means[knob]
+        elif quantity := self._quantities(default).get(ENGINES[kind].meanings.get(knob, "")):
+            self.unset[path] = quantity
+        return len(same) == len(values)
+
+    def _quantities(self, point: Point) -> Mapping[str, float]:
+        try:
+            return default_quantities(trial_config(self._study, point))
+        except ConfigError:
+            return {}
+
+    def _behaviour(self, point: Point) -> Hashable:
+        key = frozenset(point.items())
+        if key not in self._known:
+            try:
+                self._known[key] = behaviour(trial_config(self._study, point))
+            except ConfigError:
+                self._known[key] = key  # impossible: like no other
+        return self._known[key]
+
+
+def _values(parameter: Parameter) -> Sequence[Scalar]:
+    """Its values, or the ends of a continuous one."""
+    if isinstance(parameter, Categorical):
+        return parameter.choices
+    found = list(parameter.grid() or ())
+    if found:
+        return found[:: -(-len(found) // FINEST)]
+    return (getattr(parameter, "low"), getattr(parameter, "high"))  # noqa: B009
