@@ -46,6 +46,7 @@ def study(folder: Path) -> tuple[StudyConfig, Trials]:
             [
                 "simulate",
                 "experiment=b300_energy",
+                "search.confirm.candidates=0",
                 "tracking=none",
                 "search.default_first=false",
                 f"space.parameters.power.limit_w.choices={list(CAPS)}",

@@ -42,7 +42,8 @@ class Row:
 
 def rows(trials: int) -> Iterator[Row]:
     """What a ledger costs, from its first line to MLflow."""
-    config = load(["experiment=b300", "search=qmc", f"search.trials={trials + ASKS}"])
+    more = ("search=qmc", f"search.trials={trials + ASKS}", "search.confirm.candidates=0")
+    config = load(["experiment=b300", *more])
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study"
         study.mkdir()

@@ -1,15 +1,13 @@
-"""A study's budget: what its trials cost so far, what it still affords, and what to expect beforehand. Pure."""
+"""A study's budget: what its trials cost so far, and whether it still affords another one. Pure."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.config.groups.search import Budget
 from tuner.metrics.notation import number, stated
 from tuner.results.ledger import Attempt, Entry, Finished
 from tuner.trial.result import VIRTUAL
-
-Packed = Callable[[int], float]  # number of trials → seconds that all of them take
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,57 +107,3 @@ def exhausted(budget: Budget, so_far: Spent, trials: int, running: int = 0) -> s
 def trial_hours(wall_s: float | None, devices: int) -> float | None:
     """Device-hours of a trial on `devices`, from the mean wall time of completed trials; None without it."""
     return None if wall_s is None else wall_s * devices / 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Affordable:
-    """`trials`: fewest and most that fit. `binding`: the limit that ends the search under the high and the low
-    cost estimate; `trials` if the budget is never reached."""
-
-    trials: tuple[int, int]
-    binding: tuple[str, str]
-
-
-def affordable(
-    budget: Budget,
-    device_s: tuple[Sequence[float], Sequence[float]],
-    wall_s: tuple[Packed, Packed],
-    usd_per_device_hour: float | None,
-) -> Affordable:
-    """What the budget buys. `device_s`: per trial in order, (least, most); `wall_s`: trials → total time."""
-    low, high = (
-        _fits(budget, device_s[i], wall_s[i], usd_per_device_hour) for i in range(len(device_s))
-    )
-    return Affordable((high[0], low[0]), (high[1], low[1]))
-
-
-def _fits(
-    budget: Budget, device_s: Sequence[float], wall_s: Packed, usd_per_device_hour: float | None
-) -> tuple[int, str]:
-    """Trials that fit, and the binding limit. The first trial always runs: its cost is not known before."""
-    found, used_s = (len(device_s), "trials"), 0.0
-    for done, each_s in enumerate(device_s):
-        used_s += each_s
-        hours = used_s / 3600
-        usd = None if usd_per_device_hour is None else hours * usd_per_device_hour
-        wall_h = 0.0 if budget.wall_h is None else wall_s(done + 1) / 3600
-        over = (
-            ("device_hours", budget.device_hours, hours),
-            ("usd", budget.usd, usd),
-            ("wall_h", budget.wall_h, wall_h),
-        )
-        for name, limit, needed in over:
-            if limit is not None and needed is not None and needed > limit:
-                return max(done, 1), name
-    return found
-
-
-def confirmation_starts(
-    candidates: int, rounds: tuple[int, int], tiers: int, engines: int, trials: int
-) -> tuple[int, int]:
-    """Engine starts of the confirmation, (least, most): one candidate and a default in the fewest rounds; all
-    candidates of every tier and all defaults in every round. `rounds`: fewest and most."""
-    if not candidates:
-        return 0, 0
-    others = min(candidates * tiers, trials)
-    return 2 * rounds[0], (others + engines) * rounds[1]

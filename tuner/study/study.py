@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from tuner.analysis.effects.ablation import Remeasurement, max_ablations
 from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
-from tuner.confirm.rounds import RepeatProposer, max_repeats
+from tuner.confirm.rounds import max_repeats
 from tuner.results.ledger import Attempt, Entry, Finished, Ledger, LedgerError, Repeat
 from tuner.results.tiers import tier_values
 from tuner.search import Outcome, Proposal
@@ -75,7 +76,7 @@ class Study:
         self._largest = first[0] if first else None
         search = search or SearchSetup(config, self._largest)
         self._proposer, self._recorder = search.proposer(), search.recorder()
-        self._repeats: RepeatProposer | None = None
+        self._repeats: Remeasurement | None = None
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
         self._attempts: Counter[int] = Counter()  # trial → its failures after which it ran again
@@ -156,7 +157,7 @@ class Study:
             return self._repeats.remaining
         running = len(self._live) + len(self._again)
         left = running if self.ended else self._config.search.trials - self._finished
-        return left + max_repeats(self._config)
+        return left + max_repeats(self._config) + max_ablations(self._config)
 
     def close(self) -> None:
         """Proposes no more trials; running ones finish."""
@@ -167,14 +168,14 @@ class Study:
 
     def _propose(self) -> Proposal | None:
         """The search's next trial; after its last one has finished, the confirmation's."""
+        running = len(self._live) + len(self._again)
         if self._repeats is None:
-            running = len(self._live) + len(self._again)
             if not self.ended and (proposal := self._search(running)):
                 return proposal
             if running or not self._config.search.confirm.candidates:
                 return None
             self._repeats = self._new_repeats()
-        return self._repeats.ask()
+        return self._repeats.ask(running)
 
     def _search(self, running: int) -> Proposal | None:
         """The search's next trial; None if it is over, or the budget has no room beside the running trials."""
@@ -206,9 +207,9 @@ class Study:
             for observer in self._observers:
                 observer.ended(why)
 
-    def _new_repeats(self) -> RepeatProposer:
+    def _new_repeats(self) -> Remeasurement:
         numbers = [entry.number for entry in self._ledger.entries() if entry.repeat is None]
-        return RepeatProposer(self._config, self._ledger.results(), max(numbers, default=-1) + 1)
+        return Remeasurement(self._config, self._ledger.entries, max(numbers, default=-1) + 1)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -285,7 +286,7 @@ class Study:
     def _proposed_before(self, entry: Entry) -> Proposal | None:
         if entry.repeat is not None:
             self._repeats = self._repeats or self._new_repeats()
-            return self._repeats.ask()
+            return self._repeats.ask_again(entry)
         if limit := self._limits.get(self._proposer.asked):
             self._largest = limit
             self._proposer.limit(limit)

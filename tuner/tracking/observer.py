@@ -22,7 +22,8 @@ from tuner.results.ledger import LEDGER, LedgerError, searched
 from tuner.results.reader import contents
 from tuner.search import Proposal
 from tuner.tracking.mlflow import Mirror, TrackingError
-from tuner.tracking.relocation import relocate
+from tuner.tracking.relocation import experiment_id, relocate
+from tuner.tracking.view import ui_base, view_link
 from tuner.trial.result import TrialResult
 
 RETRY_MIN_S, RETRY_MAX_S = 5.0, 300.0  # between attempts to reach an MLflow that failed
@@ -46,6 +47,7 @@ class Tracker:
         self._failed: type[BaseException] | None = None  # how the study ended
         self._retry_s, self._retry_at = 0.0, 0.0  # 0: MLflow answers
         self._mirror: Mirror | None = None
+        self.link = ""  # the page of MLflow that shows the study; empty while MLflow is not open
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def __enter__(self) -> Self:
@@ -90,7 +92,7 @@ class Tracker:
 
     def _work(self) -> None:
         """Mirrors all waiting results at once: the ledger says which ones MLflow lacks."""
-        self._attempt(lambda mirror: None)
+        self._attempt(lambda mirror: self._say_link(mirror.link))
         self._ready.set()
         while not self._over.is_set():
             self._news.wait(max(0.0, self._retry_at - time.monotonic()) if self._retry_s else None)
@@ -98,6 +100,11 @@ class Tracker:
             if not self._over.is_set() and time.monotonic() >= self._retry_at:
                 self._attempt(Mirror.catch_up)
         self._attempt(lambda mirror: mirror.conclude(self._status()))
+
+    def _say_link(self, link: str) -> None:
+        self.link = link
+        first = "" if self._study.tracking.uri else ", once `mlflow ui` runs"
+        say(self._console, f"MLflow: this study's points{first}: {link}", "dim", whole=True)
 
     def _attempt(self, job: Callable[[Mirror], object]) -> None:
         """Opens MLflow if it is not, and does the job. What failed is done by a later attempt."""
@@ -110,6 +117,7 @@ class Tracker:
             self._retry_s = min(max(2 * self._retry_s, RETRY_MIN_S), RETRY_MAX_S)
             self._retry_at = time.monotonic() + self._retry_s
         else:
+            self.link = self._mirror.link
             if self._retry_s:
                 self._retry_s = self._retry_at = 0.0
                 say(self._console, "MLflow: reached again; nothing is missing", "green")
@@ -125,11 +133,14 @@ class Tracker:
         say(self._console, text, "yellow", whole=True)
 
 
-def mirror(folder: Path, study: StudyConfig) -> None:
-    """Writes everything that MLflow lacks of a study. Raises TrackingError."""
-    if study.tracking.kind == "mlflow":
-        status = "RUNNING" if in_use(folder / LEDGER) else _status_of(study, folder)
-        _opened(study, folder).conclude(status)
+def mirror(folder: Path, study: StudyConfig) -> str:
+    """Writes everything that MLflow lacks of a study. Returns the page that shows it. Raises TrackingError."""
+    if study.tracking.kind == "none":
+        return ""
+    status = "RUNNING" if in_use(folder / LEDGER) else _status_of(study, folder)
+    opened = _opened(study, folder)
+    opened.conclude(status)
+    return opened.link
 
 
 def _status_of(study: StudyConfig, folder: Path) -> str:
@@ -144,10 +155,11 @@ def tracking_uri(tracking: TrackingConfig, folder: Path) -> str:
     return tracking.uri or f"sqlite:///{folder.absolute().parent / DATABASE}"
 
 
-def ui_command(study: StudyConfig, folder: Path) -> str:
-    """The command that opens the MLflow UI, or the server's address.
+def ui_command(study: StudyConfig, folder: Path, link: str = "") -> str:
+    """The command that opens the MLflow UI, and the page there that shows the study; or the server's address.
 
-    Where the folder of studies was copied, its database finds the artifacts there from now on.
+    `link`: the page, if it is known; a database is asked for it. Where the folder of studies was copied, its
+    database finds the artifacts there from now on.
     """
     if study.tracking.kind == "none":
         return "not used (tracking=none)"
@@ -157,12 +169,24 @@ def ui_command(study: StudyConfig, folder: Path) -> str:
         return f"not available: {error}"
     uri = redacted(tracking_uri(study.tracking, folder))
     if uri.startswith(("http://", "https://")):
-        return f"open {uri}"
+        return f"open {link or ui_base(uri)}"
     program = Path(sys.executable).parent / "mlflow"
     name = str(program) if program.exists() else "mlflow"
     if program.is_relative_to(Path.cwd()):
         name = str(program.relative_to(Path.cwd()))
-    return shlex.join([name, "ui", "--workers", "1", "--backend-store-uri", uri])
+    command = shlex.join([name, "ui", "--workers", "1", "--backend-store-uri", uri])
+    link = link or _link_in_database(study, folder)
+    return f"{command}\n  then open {link}" if link else command
+
+
+def _link_in_database(study: StudyConfig, folder: Path) -> str:
+    if study.tracking.uri is not None:
+        return ""
+    try:
+        found = experiment_id(folder.absolute().parent / DATABASE, study.tracking.experiment)
+    except sqlite3.Error:
+        return ""
+    return "" if found is None else view_link("", found, folder.absolute().name)
 
 
 def _relocated(tracking: TrackingConfig, folder: Path) -> None:

@@ -7,7 +7,21 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+KNOWN = "select 1 from sqlite_master where type = 'table' and name = 'experiments'"
 BUSY_S = 10.0  # how long another process may hold the database
+
+
+def experiment_id(database: Path, experiment: str) -> str | None:
+    """The id of an experiment, without MLflow; None where there is none. Raises sqlite3.Error."""
+    if database.is_symlink() or not database.is_file():
+        return None
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, timeout=BUSY_S, uri=True)) as base:
+        if base.execute(KNOWN).fetchone() is None:
+            return None
+        query = "select experiment_id from experiments where name = ?"
+        found = base.execute(query, (experiment,)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def relocate(database: Path, experiment: str, artifacts: Path) -> bool:
@@ -19,8 +33,7 @@ def relocate(database: Path, experiment: str, artifacts: Path) -> bool:
         return False
     here = artifacts.absolute().as_uri()
     with closing(sqlite3.connect(database, timeout=BUSY_S, isolation_level=None)) as base:
-        known = "select 1 from sqlite_master where type = 'table' and name = 'experiments'"
-        if base.execute(known).fetchone() is None:  # not migrated yet
+        if base.execute(KNOWN).fetchone() is None:  # not migrated yet
             return False
         found = base.execute(
             "select experiment_id, artifact_location from experiments where name = ?", (experiment,)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from serving.topology import Topology
 from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.confirm.results import remeasured
 from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Entry, Finished
@@ -16,10 +17,13 @@ from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult
 
+ENGINE_DEFAULT = "default"  # of a knob that nobody set
 EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
 PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "wattfront")
 NO_VERDICT: Mapping[str, str] = {"pareto": "no", "tier_best": "none"}
-HOW_TO_COMPARE = """To compare the operating points of this study:
+HOW_TO_COMPARE = """[All operating points of this study, best first]({page})
+
+To compare them in a chart:
 
 1. In the experiment's list of runs, search for `tags.kind = "point" and tags.study = "{study}"`
    (add `and tags.pareto = "yes"` for the front alone).
@@ -42,8 +46,11 @@ class RunData:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def study_tags(study: StudyConfig, name: str) -> dict[str, str]:
-    """The tags of the study's run, with a note on how to compare its points."""
+def study_tags(study: StudyConfig, name: str, page: str = "", link: str = "") -> dict[str, str]:
+    """The tags of the study's run, with a note on how to compare its points.
+
+    `page`: the table of its points within MLflow's UI; `link`: its whole address.
+    """
     x, y = (axis.metric for axis in study.objective.axes[:2])
     twin = study.hardware.twin
     return {
@@ -53,7 +60,8 @@ def study_tags(study: StudyConfig, name: str) -> dict[str, str]:
         "hardware": study.hardware.name,
         "workload": study.workload.name,
         "modelled": "no" if twin is None else f"twin of {twin.system}",
-        "mlflow.note.content": HOW_TO_COMPARE.format(study=name, x=x, y=y),
+        "view": link,
+        "mlflow.note.content": HOW_TO_COMPARE.format(study=name, x=x, y=y, page=page),
     }
 
 
@@ -110,7 +118,7 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     }
     start_ms, end_ms = _times(entry)
     title = f"{entry.number:03d} {entry.engine} {entry.knobs}"
-    return RunData(title, start_ms, end_ms, tags, params(entry), metrics)
+    return RunData(title, start_ms, end_ms, tags, params(study, entry), metrics)
 
 
 def point_run(
@@ -141,7 +149,7 @@ def point_run(
     own = {"load": point.load, "trial": f"{entry.number:03d}"}
     title = f"{entry.number:03d} {entry.engine} {point.load}"
     return RunData(
-        title, start_ms + 1 + point.level, end_ms, tags, {**params(entry), **own}, metrics
+        title, start_ms + 1 + point.level, end_ms, tags, {**params(study, entry), **own}, metrics
     )
 
 
@@ -167,15 +175,25 @@ def verdicts(
     return tags
 
 
-def params(entry: Finished) -> dict[str, str]:
-    """The run's parameters. A knob's name is the last part of its path, unless two share it."""
+def params(study: StudyConfig, entry: Finished) -> dict[str, str]:
+    """The run's parameters: each knob of the space that its engine has, as chosen or as configured.
+
+    A knob's name is the last part of its path, unless two share it.
+    """
     config = entry.result.config
-    paths = [path for path in entry.point if path != ENGINE]
+    own = f"{ENGINE}.{entry.engine}."
+    searched = [
+        p for p in study.space.parameters if p.startswith(own) or not p.startswith(f"{ENGINE}.")
+    ]
+    paths = [path for path in dict.fromkeys((*entry.point, *searched)) if path != ENGINE]
     uses = Counter(path.rsplit(".", 1)[-1] for path in paths)
     chosen = {}
     for path in paths:
         short = path.rsplit(".", 1)[-1]
-        chosen[short if uses[short] == 1 else path] = str(entry.point[path])
+        value = entry.point[path] if path in entry.point else _configured(config, path)
+        chosen[short if uses[short] == 1 else path] = (
+            ENGINE_DEFAULT if value is None else str(value)
+        )
     return {
         "engine": entry.engine,
         "model": config.model.name,
@@ -183,6 +201,15 @@ def params(entry: Finished) -> dict[str, str]:
         "topology": _topology(config.topology),
         **chosen,
     }
+
+
+def _configured(config: TrialConfig, path: str) -> object:
+    """The value of a dotted path in a trial; None where nothing is set."""
+    first, *rest = path.split(".")
+    found: object = getattr(config, first, None)
+    for part in rest[1:] if first == ENGINE else rest:
+        found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
+    return found
 
 
 def _topology(topology: Topology) -> str:
@@ -216,11 +243,12 @@ def _times(entry: Finished) -> tuple[int, int]:
 
 
 def repeat_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
-    """The run of a repeated trial, of kind `repeat`, without runs for its points."""
+    """The run of a repeated trial, of kind `repeat` or `ablation`, without runs for its points."""
     assert entry.repeat is not None
     data, of = trial_run(study, name, entry), entry.repeat.of
     again = "default" if of is None else f"{of:03d}"
-    tags = {**data.tags, "kind": "repeat", "of": again, "round": str(entry.repeat.round)}
+    kind = "repeat" if entry.repeat.role == "confirm" else "ablation"
+    tags = {**data.tags, "kind": kind, "of": again, "round": str(entry.repeat.round)}
     return replace(data, name=f"{data.name} (round {entry.repeat.round + 1})", tags=tags)
 
 

@@ -26,7 +26,8 @@ BASE = (
 
 
 def study_of(kind: str, trials: int) -> StudyConfig:
-    return load([*BASE, f"search={kind}", f"search.trials={trials}", "search.startup_trials=4"])
+    startup = ["search.startup_trials=4"] if kind in ("tpe", "nsga2", "curve") else []
+    return load([*BASE, f"search={kind}", f"search.trials={trials}", *startup])
 
 
 def run(folder: Path, config: StudyConfig, capacity: Capacity, most: int | None = None) -> str:

@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tuner.results.ledger import LEDGER, Entry, Finished, read, searched
 from tuner.results.reader import Reader
 from tuner.tracking.artifacts import own_file, own_files
 from tuner.tracking.mlflow.client import TrackingError, alone, quiet_client, reported
-from tuner.tracking.mlflow.writer import PARENT, writer_of
+from tuner.tracking.mlflow.writer import PARENT, TrialRuns, writer_of
 from tuner.tracking.runs import (
     NO_VERDICT,
     confirmed_metrics,
@@ -24,17 +25,20 @@ from tuner.tracking.runs import (
     trial_run,
     verdicts,
 )
-from tuner.trial.result import Completed
+from tuner.tracking.view import SHARED_VIEW, view_key, view_link, view_path, view_state
+from tuner.trial.result import Completed, OperatingPoint
 
 BATCH_BYTES = 1 << 20  # of the ledger: what waits for a server is not held in memory
+BATCH_TRIALS = 32  # of one transaction
 Key = tuple[int, int]  # trial, level
+Verdicts = Mapping[Key, Mapping[str, str]]
 
 
 class Mirror:
     """One study in MLflow: a run with a child run per trial, each with a child run per operating point.
 
     A trial's run is closed once it is complete; one left open by a crash is replaced. Every method may be
-    called again after it raised TrackingError, and goes on where it stopped.
+    called again after it raised TrackingError, and goes on where it stopped. `link`: the page that shows it.
     """
 
     def __init__(
@@ -44,12 +48,14 @@ class Mirror:
         self._study, self._folder, self._name = study, folder, folder.absolute().name
         self._reader = Reader(folder)
         self._waiting: deque[Entry] = deque()
-        self._half: int | None = None  # the trial that was being written when MLflow failed
+        self._half: list[int] = []  # trials that were being written when MLflow failed
         self._judged = set[int]()
         self._leaders: list[Finished] = []  # those on the front, or best of a tier
         with reported(), alone(uri):
             self._client = quiet_client(uri)
             self._experiment = self._experiment_id(experiment, artifacts)
+            self.link = view_link(uri, self._experiment, self._name)
+            self._share_view()
             self._run_id = self._study_run_id()
             self._writer = writer_of(self._client, self._experiment)
         with reported():
@@ -60,12 +66,14 @@ class Mirror:
         """Writes the trials that MLflow lacks, and updates which points are on the front. Returns how many."""
         written = 0
         with reported():
-            if self._half is not None:
-                self._trials |= self._mirrored_trials(self._half)
-                self._half = None
+            while self._half:
+                self._trials |= self._mirrored_trials(self._half[-1])
+                self._half.pop()
             while self._more():
-                written += self._take(self._waiting[0])
-                self._waiting.popleft()
+                batch = list(islice(self._waiting, BATCH_TRIALS))
+                written += self._take(batch)
+                for _ in batch:
+                    self._waiting.popleft()
                 if not self._waiting:
                     self._mark()
         return written
@@ -109,12 +117,19 @@ class Mirror:
                 raise
             return str(found.experiment_id)
 
+    def _share_view(self) -> None:
+        """Puts the view of the study where `link` has the UI look for it."""
+        key, state = SHARED_VIEW + view_key(self._name), view_state(self._study, self._name)
+        if self._client.get_experiment(self._experiment).tags.get(key) != state:
+            self._client.set_experiment_tag(self._experiment, key, state)
+
     def _study_run_id(self) -> str:
         for run in self._search("study"):
             if run.info.status != "RUNNING":  # it goes on
                 self._client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
-        tags = study_tags(self._study, self._name)
+        page = view_path(self._experiment, self._name)
+        tags = study_tags(self._study, self._name, page, self.link)
         run = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         return str(run.info.run_id)
 
@@ -151,44 +166,57 @@ class Mirror:
             if not token:
                 return
 
-    def _take(self, entry: Entry) -> bool:
-        """Writes a result that MLflow lacks. Returns whether it did."""
-        if not isinstance(entry, Finished):
-            return False
-        tags: Mapping[Key, Mapping[str, str]] = {}
-        leaders = self._leaders
-        if entry.repeat is None and entry.number not in self._judged:
-            tags = verdicts(self._study, [*leaders, entry])
-            leading = {number for (number, _), each in tags.items() if each != NO_VERDICT}
-            leaders = [each for each in (*leaders, entry) if each.number in leading]
-        missing = entry.number not in self._trials
-        if missing:
-            self._half = entry.number
-            self._write_trial(entry, tags)
-            self._half = None
-            self._trials.add(entry.number)
+    def _take(self, batch: Sequence[Entry]) -> int:
+        """Writes the results that MLflow lacks. Returns how many."""
+        leaders, judged = self._leaders, set[int]()
+        missing = list[Finished]()
+        for entry in batch:
+            if not isinstance(entry, Finished):
+                continue
+            if entry.repeat is None and entry.number not in self._judged | judged:
+                tags = verdicts(self._study, [*leaders, entry])
+                leading = {number for (number, _), each in tags.items() if each != NO_VERDICT}
+                leaders = [each for each in (*leaders, entry) if each.number in leading]
+            if entry.number not in self._trials:
+                missing.append(entry)
+            judged.add(entry.number)
+        self._write(missing, verdicts(self._study, leaders))
         self._leaders = leaders
-        self._judged.add(entry.number)
-        return missing
+        self._judged |= judged
+        return len(missing)
 
-    def _write_trial(self, entry: Finished, tags: Mapping[Key, Mapping[str, str]]) -> None:
-        repeated, result = entry.repeat is not None, entry.result
-        data = (repeat_run if repeated else trial_run)(self._study, self._name, entry)
-        levels = result.points if isinstance(result, Completed) and not repeated else ()
-        points = [
-            point_run(self._study, self._name, entry, level, tags[entry.number, level.level])
-            for level in levels
-        ]
-        run_id, *point_ids = self._writer.write(self._run_id, data, points)
-        config = result.config.model_dump_json(indent=2, exclude_none=True)
-        texts = {"config.json": config, "command.sh": result.command + "\n"}
-        self._writer.artifacts(run_id, list(own_files(self._folder, entry.folder)), texts)
-        status = "FINISHED" if isinstance(result, Completed) else "FAILED"
-        self._writer.close(run_id, status, data.end_ms)
-        for level, point_id in zip(levels, point_ids, strict=True):
-            verdict = tags[entry.number, level.level]
-            if verdict != NO_VERDICT:
-                self._marked[entry.number, level.level] = (point_id, verdict)
+    def _write(self, missing: Sequence[Finished], tags: Verdicts) -> None:
+        """Writes trials; `tags` of the points that lead once all of them are there."""
+        if not missing:
+            return
+        self._half = [entry.number for entry in missing]
+        found = self._writer.write(self._run_id, [self._runs(each, tags) for each in missing])
+        self._half = []
+        for entry, (_, *point_ids) in zip(missing, found, strict=True):
+            self._trials.add(entry.number)
+            for level, point_id in zip(_levels(entry), point_ids, strict=True):
+                verdict = tags.get((entry.number, level.level), NO_VERDICT)
+                if verdict != NO_VERDICT:
+                    self._marked[entry.number, level.level] = (point_id, verdict)
+
+    def _runs(self, entry: Finished, tags: Verdicts) -> TrialRuns:
+        study, name = self._study, self._name
+        data = (repeat_run if entry.repeat is not None else trial_run)(study, name, entry)
+        keys = {level.level: (entry.number, level.level) for level in _levels(entry)}
+        result = entry.result
+        return TrialRuns(
+            data,
+            [
+                point_run(study, name, entry, level, tags.get(keys[level.level], NO_VERDICT))
+                for level in _levels(entry)
+            ],
+            list(own_files(self._folder, entry.folder)),
+            {
+                "config.json": result.config.model_dump_json(indent=2, exclude_none=True),
+                "command.sh": result.command + "\n",
+            },
+            "FINISHED" if isinstance(result, Completed) else "FAILED",
+        )
 
     def _mark(self) -> None:
         """Updates the points that were overtaken, and those whose mark is missing."""
@@ -205,6 +233,12 @@ class Mirror:
     def _point_id(self, key: Key) -> str | None:
         of = f" and tags.trial = '{key[0]:03d}' and tags.level = '{key[1]}'"
         return next((str(run.info.run_id) for run in self._search("point", of)), None)
+
+
+def _levels(entry: Finished) -> Sequence[OperatingPoint]:
+    """The levels of a trial that have runs of their own: those of repeats have none."""
+    result = entry.result
+    return result.points if isinstance(result, Completed) and entry.repeat is None else ()
 
 
 def _number(run: Any, tag: str) -> int:

@@ -15,7 +15,7 @@ from tuner.study.joining.address import CHECK_ALIVE
 from tuner.study.joining.exposure import cluster_check, open_engines
 
 TOKEN = "b" * 64
-GPUS = ["space=none", "hardware=h200", "topology=tp1"]
+GPUS = ["experiment=laptop", "space=none", "hardware=h200", "topology=tp1"]
 APART = [*GPUS, "workload.placement=apart", "cluster=existing"]
 
 
