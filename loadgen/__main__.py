@@ -1,7 +1,6 @@
 """`python -m loadgen URL`: measures one endpoint and prints the results."""
 
 import argparse
-import http.client
 import os
 import signal
 import sys
@@ -10,57 +9,40 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadgen.cli import args as cli
 from loadgen.cli import console as output
 from loadgen.cli.outputs import check_outputs, json_to_stdout, write
+from loadgen.cli.served_models import CertificateRefused, served_models
 from loadgen.clock import ClockAnchor
 from loadgen.control.runner import run, salted
 from loadgen.errors import BadTarget, EndpointErrors, EndpointUnreachable, LoadError
-from loadgen.http.connection_pool import connect_error, tls
 from loadgen.http.protocol import Target
 from loadgen.http.request_encoder import secret_headers
-from loadgen.http.response_parser import first_line
 from loadgen.prompts.build import judged
 from loadgen.results import report as reports
 from loadgen.results.report import Level, LoadReport
 from loadgen.worker.group import forked_links
-from loadgen.workload.workload import Workload
+from loadgen.workload.workload import Workload, lockstep
 
-MODELS_TIMEOUT_S = 10.0
 _NICE = 10
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def first_model(target: Target, headers: Mapping[str, str] | None = None) -> str:
     """The first model that the endpoint lists. Raises EndpointUnreachable or EndpointErrors."""
-    where, context = (target.host, target.port), tls(target)
-    connection = (
-        http.client.HTTPConnection(*where, timeout=MODELS_TIMEOUT_S)
-        if context is None
-        else http.client.HTTPSConnection(*where, timeout=MODELS_TIMEOUT_S, context=context)
-    )
-    key = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
     try:
-        connection.request("GET", f"{target.prefix}/models", headers=key | dict(headers or {}))
-        reply = connection.getresponse()
-        body = reply.read()
-    except (OSError, http.client.HTTPException) as error:
-        why = connect_error(error) if isinstance(error, OSError) else str(error)
-        line = f"can't connect to {target.authority}: {why}"
-        raise EndpointUnreachable(line) from error
-    finally:
-        connection.close()
-    try:
-        if reply.status == 200:
-            return str(msgspec.json.decode(body)["data"][0]["id"])
-    except (msgspec.DecodeError, KeyError, IndexError, TypeError):
-        pass
-    line = f"HTTP {reply.status} for the list of models: {first_line(body)}; set one with --model"
-    raise EndpointErrors(line, reply.status)
+        return served_models(target, headers)[0].name
+    except CertificateRefused as error:
+        raise EndpointUnreachable(f"{error} (SSL_CERT_FILE, --insecure)") from None
+    except EndpointErrors as error:
+        if error.status in (401, 403):
+            raise EndpointErrors(
+                f"{error.line} (OPENAI_API_KEY, --api-key)", error.status
+            ) from None
+        raise EndpointErrors(f"{error.line}; set one with --model", error.status) from None
 
 
 def load(
@@ -185,7 +167,10 @@ def prepared(args: argparse.Namespace, errors: Console) -> tuple[Target, Workloa
     target = Target.parse(cli.url(args), cli.api_key(args), workload.request)
     cli.goodput_limits(args)
     check_outputs(args)
-    for line in judged(workload):
+    lines = judged(workload)
+    if why := lockstep(workload):
+        lines.append(f"{why}; --range-ratio 0.8 spreads them")
+    for line in lines:
         errors.print(printable(line), soft_wrap=True)
     return target, workload
 

@@ -112,6 +112,8 @@ def _request_options(group: "argparse._ArgumentGroup") -> None:
     add("--prompt", choices=("token_ids", "text"), help=text)
     add("--input-tokens", type=int, metavar="N", help="prompt length (default 128)")
     add("--output-tokens", type=int, metavar="N", help="answer length (default 64)")
+    text = "spread lengths: uniform between R and 1 times those (default 1)"
+    add("--range-ratio", type=float, metavar="R", help=text)
     text = "tokenizer.json, for text prompts of exact lengths"
     add("--tokenizer", type=Path, metavar="FILE", help=text)
     add("--stop-at-eos", action="store_true", help="let the model end answers early")
@@ -177,6 +179,7 @@ def workload(args: argparse.Namespace) -> Workload:
         "prompt_salt": args.prompt_salt,
     }
     fields |= {name: value for name, value in given.items() if value is not None}
+    fields |= _spread(args.range_ratio, fields)
     if changes := overrides(args):
         fields["request"] = merged(fields.get("request"), changes)
     arrival = _arrival(args)
@@ -187,6 +190,25 @@ def workload(args: argparse.Namespace) -> Workload:
     if args.max_duration is None and (args.workload is None or args.duration or args.requests):
         fields["level_max_s"] = _max_duration_s(args, fields)
     return Workload.model_validate(fields)
+
+
+def _spread(ratio: float | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The lengths that are plain numbers, spread. Raises ValueError."""
+    if ratio is None:
+        return {}
+    if not 0 < ratio <= 1:
+        raise ValueError(f"--range-ratio: expected more than 0 and at most 1, got {ratio:g}")
+    plain = {
+        name: fields[name]
+        for name in ("input_tokens", "output_tokens")
+        if isinstance(fields.get(name), int)
+    }
+    if not plain:
+        raise ValueError("--range-ratio: the workload has no plain lengths to spread")
+    return {
+        name: {"kind": "range_ratio", "tokens": tokens, "ratio": ratio}
+        for name, tokens in plain.items()
+    }
 
 
 def _max_duration_s(args: argparse.Namespace, fields: dict[str, Any]) -> float:

@@ -12,12 +12,15 @@ from rich.console import Console
 from serving.errors import ServingError
 from serving.process.environ import redacted
 from tuner.cli import environments, fleet, ledger, studies, twin
+from tuner.cli.configured import completion, listing
 from tuner.cli.exit_codes import ExitCode, Missing, exit_codes_text
+from tuner.config.compose import INFO
 from tuner.config.errors import ConfigError
 from tuner.report.console import say
 
 PROGRAM = "wattfront"
 OVERRIDES = "Hydra overrides: experiment=laptop_vllm search.trials=20 engine.vllm.max_num_seqs=64 …"
+BENCHED = "http://HOST:PORT of a server that runs already, and Hydra overrides as for tune"
 CONFIG_DIR = "a folder of your own configuration files, beside conf/"
 STUDY = "a study's folder, or its name under studies/"
 
@@ -37,6 +40,18 @@ class _Version(argparse.Action):
         parser.exit(ExitCode.DONE)
 
 
+class _InstallCompletion(argparse.Action):
+    """Writes the script of a shell, and ends."""
+
+    def __call__(self, root: argparse.ArgumentParser, _: Any, shell: Any, *__: Any) -> None:
+        try:
+            path, left = completion.install(shell)
+        except Missing as error:
+            root.exit(ExitCode.MISSING, f"{PROGRAM}: {error}\n")
+        sys.stdout.write(f"{path}\n{left}\n")
+        root.exit(ExitCode.DONE)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`, the function that executes it."""
     root = argparse.ArgumentParser(
@@ -46,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    more = "complete commands, groups, options and keys by the tab key, and exit"
+    install, shells = "--install-completion", completion.SHELLS
+    root.add_argument(install, action=_InstallCompletion, choices=shells, help=more)
     to = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_studies(to)
     _add_results(to)
@@ -57,11 +75,9 @@ def _add_studies(to: Subparsers) -> None:
     example = "wattfront tune experiment=laptop search.trials=20"
     tune = _configured(_add(to, "tune", studies.tune, "run a study", example))
     tune.add_argument("--dry-run", action="store_true", help="print the plan and exit, like `plan`")
-    several = "one study for each combination of a=1,2 b=x,y"
-    tune.add_argument("--multirun", "-m", action="store_true", help=several)
-    text = "measure one configuration at every load level"
-    example = "wattfront bench engine=llamacpp engine.llamacpp.parallel=4"
-    _configured(_add(to, "bench", studies.bench, text, example))
+    text = "measure one configuration, or a server that runs already, at every load level"
+    example = "wattfront bench http://127.0.0.1:8000"
+    _configured(_add(to, "bench", studies.bench, text, example), BENCHED)
     text = "run a study of an emulated machine on a virtual clock: thousands of configurations"
     example = "wattfront simulate experiment=b300 search=qmc search.trials=2000"
     simulate = _configured(_add(to, "simulate", studies.simulate, text, example))
@@ -71,6 +87,10 @@ def _add_studies(to: Subparsers) -> None:
     simulate.add_argument("--to-mlflow", action="store_true", help=more)
     text = "show what a study would run, with placement, time and cost"
     _configured(_add(to, "plan", studies.plan, text, "wattfront plan experiment=b300_vllm"))
+    text = "list the groups of the configuration, or the options of one"
+    sub = _add(to, "list", listing.list_options, text, "wattfront list engine")
+    sub.add_argument("group", nargs="?", metavar="GROUP", help="a group; default: all groups")
+    sub.add_argument("--config-dir", "-cd", type=Path, help=CONFIG_DIR)
 
 
 def _add_results(to: Subparsers) -> None:
@@ -193,9 +213,17 @@ def _add(
     return sub
 
 
-def _configured(sub: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=OVERRIDES)
+def _configured(sub: argparse.ArgumentParser, words: str = OVERRIDES) -> argparse.ArgumentParser:
+    sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=words)
+    several = "one study for each combination of a=1,2 b=x,y"
+    sub.add_argument("--multirun", "-m", action="store_true", help=several)
     sub.add_argument("--config-dir", "-cd", type=Path, help=CONFIG_DIR)
+    name = "a root configuration of your own in --config-dir, in place of conf/config.yaml"
+    sub.add_argument("--config-name", "-cn", metavar="NAME", help=name)
     more = "print the composed configuration and exit"
     sub.add_argument("--cfg", "-c", choices=["job"], help=more)
+    more = "with --cfg: interpolations as values"
+    sub.add_argument("--resolve", action="store_true", help=more)
+    more = "print how the configuration is composed, and exit"
+    sub.add_argument("--info", "-i", nargs="?", const="all", choices=INFO, help=more)
     return sub

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from loadgen.errors import BadWorkload
 from loadgen.prompts.build import judged
+from loadgen.workload.workload import lockstep
 from serving.engines import External
 from serving.engines.base import check_passed
 from serving.errors import LaunchError
@@ -22,9 +23,9 @@ from tuner.config.study import StudyConfig
 from tuner.results.ledger import Ledger
 from tuner.search.factory import SearchSetup
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.estimate import known_trials, named_trials
 from tuner.study.joining.nodes import alive_nodes, missing_engines, missing_files, nodes_for
 from tuner.study.local_cluster import local_capacity
+from tuner.study.planning.estimate import known_trials, named_trials
 
 OPEN_FILES = 1024  # that Ray's processes need, each
 # Schemes that MLflow takes → the module of a database's usual driver.
@@ -114,10 +115,13 @@ def _check_address(uri: str) -> None:
 def check_data(config: StudyConfig) -> list[str]:
     """Reads the data sets of the load, before a device is taken. Returns a line for each used in part.
 
-    Raises ConfigError with file and line.
+    One more for a load whose users fall into step. Raises ConfigError with file and line.
     """
+    why = lockstep(config.workload)
+    length = f"{{kind: range_ratio, tokens: {config.workload.output_tokens}, ratio: 0.8}}"
+    warned = [f"workload: {why}; workload.output_tokens='{length}' spreads them"] if why else []
     try:
-        return judged(config.workload)
+        return [*judged(config.workload), *warned]
     except BadWorkload as error:
         raise ConfigError(f"workload: {error}") from error
 

@@ -3,12 +3,15 @@
 import argparse
 import os
 import shlex
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from tuner.cli.configured.composed import each_study, root_of
+from tuner.cli.endpoint import bench_words, check_endpoint, is_url, with_endpoint
 from tuner.cli.exit_codes import ExitCode, Missing
 from tuner.cli.folders import SIMULATED, find_study, new_folder, save_workers, saved_workers
 from tuner.cli.interrupt import interruptible
@@ -23,9 +26,8 @@ from tuner.cli.preflight import (
     check_tracking,
     limit_layouts,
 )
-from tuner.config.compose import compose_yaml, multirun
 from tuner.config.errors import ConfigError
-from tuner.config.load import check_files, check_secrets, load, load_saved
+from tuner.config.load import check_files, check_secrets, load_saved
 from tuner.config.resolve import single
 from tuner.config.study import StudyConfig
 from tuner.metrics.notation import counted
@@ -47,32 +49,51 @@ from tuner.tracking.observer import Tracker, mirror, ui_command
 
 def tune(arguments: argparse.Namespace) -> int:
     """Runs a study, or with --multirun several in turn. Returns the worst exit code."""
-    if not arguments.multirun:
-        return _tune(arguments, arguments.overrides)
-    jobs = multirun(arguments.overrides, arguments.config_dir)
-    for job in jobs:  # so that the last one's mistakes are found before the first one runs
-        (compose_yaml if arguments.cfg else load)(job, arguments.config_dir)
-    worst: int = ExitCode.DONE
-    for job in jobs:
-        code = _tune(arguments, job, " ".join(job))
-        if code == ExitCode.INTERRUPTED:
-            return code
-        worst = max(worst, code)
-    return worst
+    _refuse_url(arguments)
+    return each_study(arguments, _show_plan if arguments.dry_run else run_study)
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Measures one configuration: a study of one trial."""
-    if arguments.cfg:
-        return _print_config(arguments, arguments.overrides)
-    return run_study(single(load(arguments.overrides, arguments.config_dir)))
+    """Measures one configuration, or a server that runs already: a study of one trial."""
+    url, arguments.overrides = bench_words(arguments.overrides)
+    said = dict[str, None]()
+
+    def asked(job: Sequence[str]) -> Sequence[str]:
+        words, line = with_endpoint(job, arguments.config_dir, root_of(arguments))
+        if line not in said:
+            say(Console(), line, whole=True)
+        said[line] = None
+        return words
+
+    return each_study(arguments, lambda config: run_study(single(config)), asked if url else list)
 
 
 def simulate(arguments: argparse.Namespace) -> int:
     """Runs a study of an emulated machine on the virtual clock."""
-    if arguments.cfg:
-        return _print_config(arguments, arguments.overrides)
-    config = load(arguments.overrides, arguments.config_dir)
+    _refuse_url(arguments)
+    return each_study(arguments, partial(_simulate_new, arguments))
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Prints what a study would do."""
+    _refuse_url(arguments)
+    return each_study(arguments, _show_plan)
+
+
+def _refuse_url(arguments: argparse.Namespace) -> None:
+    if url := next((word for word in arguments.overrides if is_url(word)), ""):
+        raise ConfigError(
+            f"{url}: a server that runs already is measured by `wattfront bench {url}`"
+        )
+
+
+def _show_plan(config: StudyConfig) -> int:
+    check_tracking(config)
+    show_plan(config, Console())
+    return ExitCode.DONE
+
+
+def _simulate_new(arguments: argparse.Namespace, config: StudyConfig) -> int:
     check_simulable(config)
     check_search(config)
     if arguments.to_mlflow:
@@ -84,38 +105,28 @@ def simulate(arguments: argparse.Namespace) -> int:
     code = _simulate(config, folder, workers)
     if arguments.to_mlflow and code != ExitCode.INTERRUPTED:
         try:
-            mirror(folder, config)
+            link = mirror(folder, config)
         except TrackingError as error:
             raise Missing(f"MLflow: {error}") from error
-        _say_mlflow(config, folder, Console())
+        _say_mlflow(config, folder, Console(), link)
     return code
-
-
-def plan(arguments: argparse.Namespace) -> int:
-    """Prints what a study would do."""
-    if arguments.cfg:
-        return _print_config(arguments, arguments.overrides)
-    config = load(arguments.overrides, arguments.config_dir)
-    check_tracking(config)
-    show_plan(config, Console())
-    return ExitCode.DONE
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Prints the tables of a study and draws its plots, from its ledger."""
     folder = find_study(arguments.study)
-    config, console = load_saved(folder), Console()
+    config, console, link = load_saved(folder), Console(), ""
     try:
         feasible = show_report(folder, config, console)
         if arguments.to_mlflow:
             check_secrets(config)
             check_tracking(config)
-            mirror(folder, config)
+            link = mirror(folder, config)
     except LedgerError as error:
         raise Missing(str(error)) from error
     except TrackingError as error:
         raise Missing(f"MLflow: {error}") from error
-    _say_mlflow(config, folder, console)
+    _say_mlflow(config, folder, console, link)
     return _code(feasible)
 
 
@@ -137,14 +148,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     """Runs a study to its end, new or resumed, and reports. Returns the exit code."""
     console = Console()
     tell = partial(say, console, whole=True)
-    check_one_engine(config)
-    check_open_files()
-    check_search(config)
-    check_tracking(config)
-    _say_data(config, console)
-    check_machine(config)
-    for line in open_engines(config):
-        say(console, line, "yellow", whole=True)
+    _before_ray(config, console)
     folder = folder or new_folder(config)
     trials = counted(config.search.trials, "trial")
     say(console, f"study {folder}: starting Ray, {trials}", whole=True)
@@ -190,8 +194,22 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
     except KeyboardInterrupt:
         return _interrupted(folder, console)
     feasible = show_report(folder, config, console)
-    _say_mlflow(config, folder, console)
+    _say_mlflow(config, folder, console, tracker.link)
     return _interrupted(folder, console) if stopped else _code(feasible)
+
+
+def _before_ray(config: StudyConfig, console: Console) -> None:
+    """Raises ConfigError or Missing for what would fail later, on devices that are held by then."""
+    check_one_engine(config)
+    check_open_files()
+    check_search(config)
+    check_tracking(config)
+    _say_data(config, console)
+    check_machine(config)
+    if config.cluster.kind == "local":  # elsewhere only the nodes may reach it
+        check_endpoint(config)
+    for line in open_engines(config):
+        say(console, line, "yellow", whole=True)
 
 
 def _simulate(config: StudyConfig, folder: Path, workers: int) -> int:
@@ -221,31 +239,13 @@ def _simulate(config: StudyConfig, folder: Path, workers: int) -> int:
     return _code(feasible)
 
 
-def _tune(arguments: argparse.Namespace, overrides: list[str], one_of_many: str = "") -> int:
-    if one_of_many:
-        say(Console(), f"# {one_of_many}", "bold", whole=True)
-    if arguments.cfg:
-        return _print_config(arguments, overrides)
-    config = load(overrides, arguments.config_dir)
-    if arguments.dry_run:
-        check_tracking(config)
-        show_plan(config, Console())
-        return ExitCode.DONE
-    return run_study(config)
-
-
-def _print_config(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    say(Console(), compose_yaml(overrides, arguments.config_dir).rstrip("\n"), whole=True)
-    return ExitCode.DONE
-
-
 def _say_data(config: StudyConfig, console: Console) -> None:
     for line in check_data(config):
         say(console, line, "yellow", whole=True)
 
 
-def _say_mlflow(config: StudyConfig, folder: Path, console: Console) -> None:
-    say(console, f"MLflow: {ui_command(config, folder)}", whole=True)
+def _say_mlflow(config: StudyConfig, folder: Path, console: Console, link: str = "") -> None:
+    say(console, f"MLflow: {ui_command(config, folder, link)}", whole=True)
 
 
 def _code(feasible: bool) -> int:

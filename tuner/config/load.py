@@ -1,31 +1,33 @@
 """From overrides to a validated study, and back from the file of a study that was run."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from loadgen.workload.workload import Content, Workload
-from tuner.config.compose import compose, to_yaml
+from tuner.config.compose import ROOT, compose, to_yaml, typed_in
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import SearchConfig
 from tuner.config.own_files import from_yaml
 from tuner.config.stored_secrets import stored_secrets
 from tuner.config.study import StudyConfig
 from tuner.config.upgrade import RENAMED, upgraded
-from tuner.config.validate import validate
+from tuner.config.validate import validate, without_unused
 
 SAVED = "study.yaml"
 AContent = TypeVar("AContent", bound=Content)
 
 
-def load(overrides: Sequence[str], config_dir: Path | None = None) -> StudyConfig:
+def load(overrides: Sequence[str], config_dir: Path | None = None, root: str = ROOT) -> StudyConfig:
     """Composes and validates. Raises ConfigError with one line per error.
 
     Paths of files are relative to the directory where the command is run.
     """
-    study = _absolute(_validated(compose(overrides, config_dir)), Path.cwd())
+    study = _absolute(_validated(compose(overrides, config_dir, root)), Path.cwd())
+    study = without_unused(study, partial(typed_in, overrides))
     validate(study)
     check_secrets(study)
     check_files(study)

@@ -15,7 +15,7 @@ SCHEME = "checked"
 def search_path(folder: Path) -> str:
     """The folder as an entry of Hydra's search path, whatever characters its name has."""
     _register()
-    return f"'{SCHEME}://{quote(str(folder.resolve()))}'"
+    return f"{SCHEME}://{quote(str(folder.resolve()))}"
 
 
 def folders_in(folder: Path) -> set[str]:

@@ -22,6 +22,7 @@ LIMITS = ("limit_w", "sm_clock_mhz")  # of the power group, what is in the finge
 ADDED: Mapping[tuple[str, str], Any] = {
     ("hardware", "twin"): None,
     ("engine", "env_passthrough"): [],
+    ("engine", "api_key_env"): None,
     ("workload", "prompt_salt"): None,
     ("workload", "request"): RequestOverrides().model_dump(mode="json"),
 }

@@ -1,8 +1,9 @@
 """Checks of a whole study: whether its parts fit each other, which no single value shows. Pure."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -26,13 +27,82 @@ GRID_MAX = 200_000  # points of a grid, which are listed before the first trial
 EMULATED = ("hardware.twin.power.cap_w", "hardware.twin.pools.")  # varied on emulated hardware only
 
 
+class _OfKind(NamedTuple):
+    """A setting that only some kinds of its group use."""
+
+    path: str
+    kinds: tuple[str, ...]
+    why: str  # after the kind that was chosen
+
+
+OF_KINDS = (
+    _OfKind("search.stop", ("curve",), "does not predict what the next trial gains"),
+    _OfKind("search.prior", ("curve",), "uses no prior"),
+    _OfKind("search.cost", ("curve",), "does not weigh what a trial costs"),
+    _OfKind("search.goal", ("curve",), "has no goal but the tiers"),
+    _OfKind(
+        "search.startup_trials", ("curve", "tpe", "nsga2", "gp"), "has no trials before it chooses"
+    ),
+    _OfKind("search.prior.system", ("twin", "roofline"), "stands for no system"),
+    _OfKind("search.prior.study", ("ledger",), "reads no study"),
+    _OfKind("cluster.address", ("existing",), "starts Ray on this machine"),
+    _OfKind("tracking.uri", ("mlflow",), "is the ledger only"),
+)
+
+
+def without_unused(study: StudyConfig, typed: Callable[[str], bool]) -> StudyConfig:
+    """The study without settings that the chosen kinds do not use, as an experiment may have for another kind.
+
+    `typed`: whether the user gave a setting. Raises ConfigError, with a line for each of those.
+    """
+    errors = []
+    for path, kinds, why in OF_KINDS:
+        *parents, name = path.split(".")
+        group = _at(study, parents)
+        chosen, default = group.kind, type(group).model_fields[name].get_default()
+        value = getattr(group, name)
+        if chosen in kinds or value == default:
+            continue
+        if any(typed(leaf) for leaf in _differing(path, value, default)):
+            where = ".".join(parents)
+            errors.append(
+                f"{path}: {chosen} {why}: use {where}.kind={kinds[0]}, or leave {path} out"
+            )
+        study = _replaced(study, parents, name, default)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return study
+
+
+def _differing(path: str, value: Any, default: Any) -> Iterator[str]:
+    """The settings at a path and below it that are not as by default."""
+    if not isinstance(value, BaseModel):
+        yield path
+        return
+    for name, inner in value:
+        if inner != getattr(default, name):
+            yield f"{path}.{name}"
+
+
+def _at(study: StudyConfig, parents: Sequence[str]) -> Any:
+    return reduce(getattr, parents, study)
+
+
+def _replaced(study: StudyConfig, parents: Sequence[str], name: str, value: Any) -> StudyConfig:
+    for depth in range(len(parents), -1, -1):
+        value = _at(study, parents[:depth]).model_copy(update={name: value})
+        name = parents[depth - 1] if depth else ""
+    made: StudyConfig = value
+    return made
+
+
 def validate(study: StudyConfig) -> None:
     """Raises ConfigError with one line per error."""
     errors = [
         *_space(study),
         *_engines(study),
         *_search(study),
-        *_search_features(study),
+        *_budget(study),
         *_objective(study),
         *_economics(study),
         *_workload(study),
@@ -140,29 +210,13 @@ def _grid_size(study: StudyConfig) -> float:
     return float(min(shared * sum(of_engine), 10**300))
 
 
-def _search_features(study: StudyConfig) -> Iterator[str]:
-    """Settings that need a price, or that only the search on curves has."""
-    search = study.search
-    if search.budget.usd is not None and study.hardware.usd_per_device_hour is None:
+def _budget(study: StudyConfig) -> Iterator[str]:
+    if study.search.budget.usd is not None and study.hardware.usd_per_device_hour is None:
         name = study.hardware.name
         yield (
             f"search.budget.usd: hardware {name} has no price: state hardware.usd_per_device_hour, "
             "or give the budget in device_hours"
         )
-    if search.kind == "curve":
-        return
-    if search.stop.on:
-        yield (
-            f"search.stop: {search.kind} does not predict what the next trial gains: use "
-            "search.kind=curve"
-        )
-    if search.prior.kind != "none":
-        yield (
-            f"search.prior: {search.kind} uses no prior: use search.kind=curve, or "
-            "search.prior.kind=none"
-        )
-    if search.cost != "trials":
-        yield f"search.cost: {search.kind} does not weigh what a trial costs: use search.kind=curve"
 
 
 def _objective(study: StudyConfig) -> Iterator[str]:

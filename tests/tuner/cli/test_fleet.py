@@ -68,7 +68,7 @@ def test_tiers_that_cannot_be_served_are_named(tmp_path: Path, capsys: Captured)
     folder = study(tmp_path / "sample", strict)
     assert main(["fleet", str(folder), *FLEET]) == 0
     said = capsys.readouterr().out
-    assert "premium: no measured point meets the SLO" in said
+    assert "premium: no point meets the SLO" in said
     assert "nothing is served" not in said
     assert main(["fleet", str(folder), *FLEET, "fleet.megawatts=1e-9"]) == 0
     assert "nothing is served: no replica that fits 1e-09 MW" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from tuner.cli.exit_codes import MEANINGS, ExitCode
 from tuner.cli.parser import main, parse, parser
 
 COMMANDS = ("tune", "bench", "simulate", "plan", "report", "resume", "engines", "models")
-COMMANDS += ("twin", "doctor", "fleet", "ledger")
+COMMANDS += ("twin", "doctor", "fleet", "ledger", "list")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -38,7 +38,7 @@ def test_overrides_set_knobs_that_no_yaml_lists() -> None:
 
 
 def test_several_engines() -> None:
-    study = load(["engine=[llamacpp,vllm_cpu]", "space=[llamacpp,vllm_cpu]"])
+    study = load(["experiment=laptop", "engine=[llamacpp,vllm_cpu]", "space=[llamacpp,vllm_cpu]"])
     assert list(study.engine) == ["llamacpp", "vllm"]
     assert {path.split(".")[1] for path in study.space.parameters} == {"llamacpp", "vllm"}
     assert default_points(study) == {
@@ -87,13 +87,21 @@ def test_fixed_values_leave_out_what_is_left_to_the_engine() -> None:
 
 
 def test_an_adaptive_ladder_looks_for_the_tiers_of_the_study() -> None:
-    study = load(["workload=laptop_adaptive"])
+    study = load(["experiment=laptop", "workload=laptop_adaptive"])
     arrival = trial_config(study, {}).workload.arrival
     assert isinstance(arrival, Adaptive)
     assert arrival.tiers == {name: tier.limits() for name, tier in study.slo.tiers.items()}
-    stricter = load(["workload=laptop_adaptive", "slo.tiers.premium.ttft_p99_ms=400"])
+    stricter = load(
+        ["experiment=laptop", "workload=laptop_adaptive", "slo.tiers.premium.ttft_p99_ms=400"]
+    )
     assert trial_config(study, {}).fingerprint != trial_config(stricter, {}).fingerprint
-    own = load(["workload=laptop_adaptive", "workload.arrival.tiers={chat: {ttft_p50_ms: 90}}"])
+    own = load(
+        [
+            "experiment=laptop",
+            "workload=laptop_adaptive",
+            "workload.arrival.tiers={chat: {ttft_p50_ms: 90}}",
+        ]
+    )
     arrival = trial_config(own, {}).workload.arrival
     assert isinstance(arrival, Adaptive)
     assert arrival.tiers == {"chat": {"ttft_p50_ms": 90}}
@@ -140,7 +148,7 @@ def private(folder: Path) -> Path:
     for name, text in {
         "engine/mine.yaml": "# @package engine.llamacpp\nkind: llamacpp\nthreads: 1\n",
         "experiment/ours.yaml": (
-            "# @package _global_\ndefaults:\n  - override /engine: mine\nname: ours\n"
+            "# @package _global_\ndefaults:\n  - laptop\n  - override /engine: mine\nname: ours\n"
         ),
         "team/a.yaml": "# @package search\nseed: 7\n",
     }.items():
@@ -236,7 +244,7 @@ MISTAKES = {
 @pytest.mark.parametrize("override", MISTAKES)
 def test_a_mistake_has_a_message_that_helps(override: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load([override])
+        load([override] if override.startswith("exp") else ["experiment=laptop", override])
     assert MISTAKES[override] in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
@@ -256,7 +264,15 @@ def test_a_mistake_has_a_message_that_helps(override: str) -> None:
 )
 def test_the_url_of_an_engine_is_judged_first(url: str) -> None:
     with pytest.raises(ConfigError, match=r"engine\.external\.url: expected http://HOST:PORT"):
-        load(["engine=external", f"engine.external.url='{url}'", "space=none", "search=list"])
+        load(
+            [
+                "experiment=laptop",
+                "engine=external",
+                f"engine.external.url='{url}'",
+                "space=none",
+                "search=list",
+            ]
+        )
 
 
 def test_a_new_tier_is_declared() -> None:
