@@ -1,5 +1,5 @@
 .PHONY: demo check test lint reference lock sbom install clean
-.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps bench-growth
+.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,7 +22,7 @@ test: install
 check: lint
 	WATTFRONT_EXAMPLES=0.1 $(BIN)/python -m pytest $(PARALLEL) -m "not process and not thorough"
 
-bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-fleet bench-caps bench-growth
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.loadgen.bench_loadgen --write docs/loadgen.md
@@ -42,6 +42,9 @@ bench-search: install
 bench-winner: install
 	$(BIN)/python -m tests.benchmarks.search.bench_winner --write docs/benchmarks/search.md
 
+bench-effects: install
+	$(BIN)/python -m tests.benchmarks.search.bench_effects --write docs/benchmarks/effects.md
+
 bench-fleet: install
 	$(BIN)/python -m tests.benchmarks.bench_fleet
 
@@ -50,6 +53,9 @@ bench-caps: install
 
 bench-growth: install
 	$(BIN)/python -m tests.benchmarks.bench_growth --write docs/benchmarks/growth.md
+
+bench-plan: install
+	$(BIN)/python -m tests.benchmarks.bench_plan --write docs/benchmarks/plan.md
 
 reference: install
 	$(BIN)/python -m tests.reference

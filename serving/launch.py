@@ -1,8 +1,10 @@
 """`launched(spec)`: an engine for the length of a with block, verified to be the one that was started."""
 
+import os
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,10 +79,11 @@ def launched(
             try:
                 began = time.monotonic()
                 start = _start(spec, devices, host, access)
+                own = stack.enter_context(_own_sockets(engine))
                 process = stack.enter_context(
                     supervised(
                         (*start.argv, *access.argv),
-                        {**start.environ, **access.environ},
+                        {**own, **start.environ, **access.environ},
                         log,
                         grace_s=engine.stop_grace_s,
                         cores=cores,
@@ -109,6 +112,16 @@ def launched(
             modelled=None if spec.twin is None else _modelled(start),
         )
         yield Running(endpoint, lambda: check_running(engine, process, start, listeners, log))
+
+
+@contextmanager
+def _own_sockets(engine: base.BaseEngine) -> Iterator[dict[str, str]]:
+    """A private folder for the sockets between the engine's processes, which leave them if they are killed."""
+    if not engine.sockets_variable:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="wattfront-ipc-") as folder:
+        yield {engine.sockets_variable: folder}
 
 
 def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access) -> Start:
@@ -224,11 +237,10 @@ def _modelled(start: Start) -> str:
 
 
 def _external(engine: External, model: Model) -> Running:
-    url = engine.url.rstrip("/").removesuffix("/v1")
-    names = probe.model_names(url)
-    if not names:
-        raise Unhealthy(f"{url}/v1/models does not answer with a list of models")
-    if model.name not in names:
+    """Names the server. If it can't be reached, the load says why: it has all TLS options."""
+    url, key = engine.base_url, os.environ.get(engine.key_variable, "").strip() or None
+    names = probe.model_names(url, key)
+    if names and model.name not in names:
         raise Unhealthy(f"{url} serves {', '.join(names)}, not {model.name} (model.name)")
-    endpoint = Endpoint(url, model.name, "external", 0, (), 0.0, (), ())
+    endpoint = Endpoint(url, model.name, "external", 0, (), 0.0, (), (), api_key=key)
     return Running(endpoint, lambda: None)

@@ -6,15 +6,17 @@ import pytest
 
 from loadgen.control.load_plan import next_load, plan_of
 from loadgen.prompts.build import build
+from loadgen.workload.workload import lockstep
 from serving.engines import ENGINES
 from tests.tuner.samples.loaded import load
 from tuner.cli.fleet import load_fleet
 from tuner.config.compose import compose, conf_dir
-from tuner.config.resolve import trial_config
+from tuner.config.resolve import default_points, trial_config
 from tuner.metrics.sensitivity import inputs
 from tuner.search.space import SearchSpace
 from tuner.study.capacity import Capacity
-from tuner.study.estimate import estimate, known_trials
+from tuner.study.planning.estimate import estimate, known_trials
+from tuner.trial.simulate import assumed, read_flags
 
 CONF = conf_dir()
 OPTIONS = sorted(
@@ -27,9 +29,12 @@ TRACE = Path(__file__).parent / "trace.jsonl"
 NEEDS = {
     "workload/mooncake": [f"workload.dataset.path={TRACE}"],
     "engine/external": ["engine.external.url=http://127.0.0.1:8000"],
+    "experiment/endpoint": ["engine.external.url=http://127.0.0.1:8000", "model.name=any"],
+    "model/endpoint": ["model.name=any"],
     "topology/cpu": ["topology.cpus=4"],
     "space/llama33_70b_precision": ["model=llama33_70b", "topology=tp8", "hardware=b300"],
     "space/moe_layouts": ["model=deepseek_r1", "topology=tp8", "hardware=b300"],
+    "space/sglang_moe_layouts": ["model=deepseek_r1_fp4", "topology=tp8", "hardware=b300"],
     **{
         f"objective/{name}": ["economics=b300_owned", "topology=tp8", "hardware=b300"]
         for name in ("revenue_per_megawatt", "margin_per_megawatt", "margin_per_device_hour")
@@ -40,6 +45,12 @@ NEEDS = {
 GPU = ["topology=tp8", "hardware=b300"]
 
 
+def words(group: str, option: str) -> list[str]:
+    """The option in the place of the laptop's, with what it needs."""
+    base = [] if group == "experiment" else ["experiment=laptop"]
+    return [*base, f"{group}={option}", *companions(group, option)]
+
+
 def companions(group: str, option: str) -> list[str]:
     """The options of other groups that an option needs."""
     more = NEEDS.get(f"{group}/{option}", [])
@@ -47,8 +58,9 @@ def companions(group: str, option: str) -> list[str]:
         return ["space=none", *more]
     if group == "space" and option != "none":
         engine = "vllm" if more else option.removesuffix("_gpu")
+        engine = "sglang" if option.startswith("sglang") else engine
         return [f"engine={engine}", *more, *(GPU if option.endswith("_gpu") else [])]
-    if group == "hardware" and option != "laptop":
+    if group == "hardware" and option not in ("laptop", "endpoint"):
         return ["topology=tp8"]
     if group == "topology" and "cpu" not in option:
         return ["hardware=b300"]
@@ -60,7 +72,7 @@ def companions(group: str, option: str) -> list[str]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_loads(option: str) -> None:
     group, _, name = option.partition("/")
-    study = load([f"{group}={name}", *companions(group, name)])
+    study = load(words(group, name))
     if group == "experiment":
         assert study.name == name
     if group in ("workload", "tracking", "search", "cluster"):
@@ -69,7 +81,7 @@ def test_every_option_loads(option: str) -> None:
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("workload/")])
 def test_every_workload_can_be_sent(option: str) -> None:
-    study = load([option.replace("/", "="), *companions(*option.split("/"))])
+    study = load(words(*option.split("/")))
     trial = trial_config(study, {})
     source = build(trial.workload, trial.model.vocabulary)
     asks = [source.first(number) for number in range(min(source.size or 50, 50))]
@@ -77,12 +89,12 @@ def test_every_workload_can_be_sent(option: str) -> None:
     load_ = next_load(trial.workload, [])
     assert load_ is not None
     assert len(plan_of(trial.workload, load_, 0).starts_ns)
-    assert estimate(study, Capacity(((0, 2),)), known_trials(study)).wall_s[0] > 0
+    assert estimate(study, Capacity(((0, 2),)), known_trials(study)).wall_s.low > 0
 
 
 def test_lengths_are_those_of_the_public_benchmark() -> None:
     """Even between 0.8 and 1 times the nominal length, both ends included."""
-    study = load(["workload=inferencex_8k1k", "model=llama31_8b"])
+    study = load(words("workload", "inferencex_8k1k"))
     source = build(study.workload, study.model.vocabulary)
     asks = [source.first(number) for number in range(2000)]
     prompts = [ask.input_tokens or 0 for ask in asks]
@@ -94,7 +106,7 @@ def test_lengths_are_those_of_the_public_benchmark() -> None:
 
 def test_every_engine_has_its_yaml() -> None:
     kinds = {
-        name: compose([f"engine={name}", *NEEDS.get(f"engine/{name}", [])])["engine"]
+        name: compose(words("engine", name))["engine"]
         for name in (path.stem for path in (CONF / "engine").glob("*.yaml"))
     }
     assert {engine["kind"] for named in kinds.values() for engine in named.values()} == set(ENGINES)
@@ -106,7 +118,7 @@ def test_every_engine_has_its_yaml() -> None:
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("experiment/")])
 def test_every_point_of_an_experiment_is_a_trial(option: str) -> None:
     """Otherwise its constraints would allow points that can't start."""
-    study = load([f"experiment={Path(option).name}"])
+    study = load(words("experiment", Path(option).name))
     points = list(SearchSpace.of(study).enumerate_points())
     assert points
     for point in points[:: max(len(points) // 50, 1)]:
@@ -115,8 +127,8 @@ def test_every_point_of_an_experiment_is_a_trial(option: str) -> None:
 
 def test_constants_of_hardware_have_a_source_and_a_date() -> None:
     for path in (CONF / "hardware").glob("*.yaml"):
-        if path.stem != "laptop":
-            hardware = load([f"hardware={path.stem}", "topology=tp8"]).hardware
+        if path.stem not in ("laptop", "endpoint"):
+            hardware = load(words("hardware", path.stem)).hardware
             for constant in (hardware.kw_per_device, hardware.usd_per_device_hour):
                 assert constant is not None
                 assert constant.source
@@ -126,7 +138,7 @@ def test_constants_of_hardware_have_a_source_and_a_date() -> None:
 @pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "fleet").glob("*.yaml")))
 def test_every_fleet_loads(option: str) -> None:
     fleet = load_fleet([f"fleet={option}"])
-    assert set(fleet.demand) <= set(load(["slo=interactive"]).slo.tiers)
+    assert set(fleet.demand) <= set(load(words("slo", "interactive")).slo.tiers)
     assert all(each.usd_per_m_output_tok.source for each in fleet.demand.values())
 
 
@@ -141,3 +153,29 @@ def test_conf_holds_only_data() -> None:
     assert not [path for path in CONF.rglob("*") if path.is_file() and path.suffix != ".yaml"]
     for path in CONF.rglob("*.yaml"):
         assert "_target_" not in path.read_text()
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("workload/")])
+def test_no_ready_workload_puts_users_in_step(option: str) -> None:
+    assert not lockstep(load(words(*option.split("/"))).workload)
+
+
+def test_lengths_are_replaced_as_a_whole() -> None:
+    fixed = load(["experiment=b300", "workload.output_tokens=64"])
+    assert fixed.workload.output_tokens == 64
+    assert lockstep(fixed.workload)
+    other = load(["experiment=b300", "workload.output_tokens={kind: ranged, low: 8, high: 64}"])
+    assert str(other.workload.output_tokens) == "8–64"
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("experiment/")])
+def test_ready_experiments_rest_on_sound_step_times_and_repeat_their_best(option: str) -> None:
+    """The default of each engine, as the twin would run it."""
+    study = load(words(*option.split("/")))
+    if study.hardware.twin is None:
+        return
+    assert study.search.confirm.candidates
+    for point in default_points(study).values():
+        trial = trial_config(study, point)
+        setup = read_flags(trial, trial.topology).setup
+        assert assumed(setup, study.hardware.twin)["known_wrong"] == []

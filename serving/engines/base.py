@@ -70,10 +70,14 @@ class BaseEngine(Strict):
     secrets: ClassVar[tuple[str, ...]] = ()
     # The variable from which the engine reads an API key; empty: it reads one otherwise, or has none.
     api_key_variable: ClassVar[str] = ""
+    # The variable of the folder for sockets between its processes; empty: it has none.
+    sockets_variable: ClassVar[str] = ""
     # Why its port is open to every host that reaches the node, however it is started; empty: it is not.
     listens_everywhere: ClassVar[str] = ""
     # Knob → the quantity that it sets, in the words that all engines share.
     meanings: ClassVar[Mapping[str, str]] = {}
+    # Knob → the value that the engine takes where the flag is left out, if it is the same in all versions.
+    unset_means: ClassVar[Mapping[str, Value]] = {}
 
     executable: str | None = Field(
         default=None,

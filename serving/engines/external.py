@@ -5,7 +5,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from serving.engines.base import BaseEngine, Launch
+from serving.engines.base import BaseEngine, Launch, Variable
+
+API_KEY = "OPENAI_API_KEY"  # the variable that the clients of such servers read
 
 
 class External(BaseEngine):
@@ -18,6 +20,26 @@ class External(BaseEngine):
         default="external", description="an OpenAI-compatible server that is already running"
     )
     url: str = Field(description="base URL of the server, with or without /v1")
+
+    api_key_env: Variable | None = Field(
+        default=None,
+        description="name of the environment variable that holds the server's API key; unset: OPENAI_API_KEY, "
+        "if it is set",
+    )
+
+    @property
+    def key_variable(self) -> str:
+        """The variable that may hold the server's API key."""
+        return self.api_key_env or API_KEY
+
+    @property
+    def base_url(self) -> str:
+        """The URL without /v1."""
+        return self.url.rstrip("/").removesuffix("/v1")
+
+    def passed(self, *, downloads: bool) -> tuple[str, ...]:
+        """Also the variable of the API key, which is read where the load is started."""
+        return (*super().passed(downloads=downloads), self.key_variable)
 
     @field_validator("url")
     @classmethod
@@ -32,6 +54,8 @@ class External(BaseEngine):
             raise ValueError(f"{expected}: {error}") from error
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             raise ValueError(expected)
+        if parts.query or parts.fragment:
+            raise ValueError("remove ?query and #fragment: they are not sent")
         return url
 
     def command(self, launch: Launch) -> list[str]:

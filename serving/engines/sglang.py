@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
+from serving.engines.base import BaseEngine, Death, Launch, Value, beyond_one, flags
 from serving.errors import BadFlags, LaunchError, OutOfMemory
 from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
@@ -36,6 +36,17 @@ class SgLang(BaseEngine):
         "max_running_requests": "max_sequences",
         "chunked_prefill_size": "step_tokens",
         "mem_fraction_static": "memory_fraction",
+    }
+    # As in 0.5.22 and 0.5.23.
+    unset_means: ClassVar[Mapping[str, Value]] = {
+        **dict.fromkeys(("dtype", "kv_cache_dtype", "load_format"), "auto"),
+        **dict.fromkeys(("enable_mixed_chunk", "enable_torch_compile"), False),
+        **dict.fromkeys(("disable_overlap_schedule", "disable_radix_cache"), False),
+        **dict.fromkeys(("attn_dp_size", "stream_interval"), 1),
+        "disable_decode_cuda_graph": False,
+        "max_prefill_tokens": 16_384,
+        "schedule_conservativeness": 1.0,
+        "schedule_policy": "fcfs",
     }
 
     kind: Literal["sglang"] = Field(default="sglang", description="SGLang")

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
+from serving.engines.base import BaseEngine, Death, Launch, Value, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
 from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
@@ -34,6 +34,15 @@ class TrtLlm(BaseEngine):
         "max_batch_size": "max_sequences",
         "max_num_tokens": "step_tokens",
         "kv_cache_free_gpu_memory_fraction": "memory_fraction",
+    }
+    # As in 1.2 and 1.3.
+    unset_means: ClassVar[Mapping[str, Value]] = {
+        "backend": "pytorch",
+        "max_batch_size": 2048,
+        "max_num_tokens": 8192,
+        "max_beam_width": 1,
+        "enable_chunked_prefill": False,
+        "num_postprocess_workers": 0,
     }
 
     kind: Literal["trtllm"] = Field(default="trtllm", description="TensorRT-LLM's trtllm-serve")

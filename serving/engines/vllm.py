@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, beyond_one, flags
+from serving.engines.base import BaseEngine, Death, Launch, Value, beyond_one, flags
 from serving.errors import BadFlags, OutOfMemory
 from serving.process.environ import HUB_TOKENS
 from serving.topology import Positive
@@ -21,6 +21,7 @@ class Vllm(BaseEngine):
     version_at: ClassVar[tuple[str, str]] = ("/version", "version")
     typical_start_s: ClassVar[float] = 60.0
     api_key_variable: ClassVar[str] = "VLLM_API_KEY"
+    sockets_variable: ClassVar[str] = "VLLM_RPC_BASE_PATH"
     inherits: ClassVar[tuple[str, ...]] = ("VLLM_*", "RUNAI_STREAMER_*")
     secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
     deaths: ClassVar[tuple[Death, ...]] = (
@@ -34,6 +35,12 @@ class Vllm(BaseEngine):
         "max_num_seqs": "max_sequences",
         "max_num_batched_tokens": "step_tokens",
         "gpu_memory_utilization": "memory_fraction",
+    }
+    # As in 0.29 to 0.33.
+    unset_means: ClassVar[Mapping[str, Value]] = {
+        **dict.fromkeys(("dtype", "kv_cache_dtype", "load_format"), "auto"),
+        **dict.fromkeys(("enforce_eager", "enable_dbo"), False),
+        "stream_interval": 1,
     }
 
     kind: Literal["vllm"] = Field(default="vllm", description="vLLM, on GPUs or on CPU")

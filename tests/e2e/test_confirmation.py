@@ -31,7 +31,7 @@ def test_it_follows_the_search_and_survives_a_kill(wattfront: Wattfront) -> None
     assert before
     code, output = wattfront.run("resume", str(wattfront.study()))
     assert code == 0, output
-    assert "when re-measured" in output
+    assert "of the repeated" in output
     again = repeats(wattfront, asked=True)
     assert again[: len(before)] == before
     assert sorted(again) == sorted(repeats(wattfront, asked=False))

@@ -15,6 +15,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning"),  # MLflow's own
 ]
 
+LENGTHS = ("workload.input_tokens=8", "workload.output_tokens=8")
+
 
 def completed(wattfront: Wattfront) -> list[Completed]:
     found = [entry.result for entry in results(wattfront.study())]
@@ -23,7 +25,7 @@ def completed(wattfront: Wattfront) -> list[Completed]:
 
 
 def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
-    code, output = wattfront.run("tune", "experiment=smoke")
+    code, output = wattfront.run("tune", "experiment=smoke", *LENGTHS)
     assert code in (0, 3), output
     trials = completed(wattfront)
     assert len(trials) == 2
@@ -46,7 +48,7 @@ def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
 
 
 def test_vllm_on_the_cpu(wattfront: Wattfront) -> None:
-    code, output = wattfront.run("tune", "experiment=smoke_vllm", "tracking=none")
+    code, output = wattfront.run("tune", "experiment=smoke_vllm", "tracking=none", *LENGTHS)
     assert code in (0, 3), output
     (trial,) = completed(wattfront)
     assert [point.load for point in trial.points] == ["closed 1", "closed 2"]

@@ -13,6 +13,7 @@ SMALL = (
     "tracking=none",
     "cluster.nodes=2",
     "search.trials=4",
+    "search.confirm.candidates=0",
     "workload.arrival.concurrency=[1,4]",
     "workload.output_tokens=32",
     "workload.level_s=3",

@@ -14,8 +14,8 @@ from loadgen.clock import ClockAnchor
 from loadgen.results.report import LoadReport
 from serving.install import environments, models
 from tests.tuner.samples.study import sample_config, sample_study
+from tuner.cli import endpoint, studies
 from tuner.cli import environments as machine
-from tuner.cli import studies
 from tuner.config.load import save
 from tuner.study.capacity import ClusterError
 
@@ -51,6 +51,8 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WATTFRONT_HOME", str(folder / "home"))
         patch.setenv("COLUMNS", "100")
         patch.setattr(studies, "connected", _no_cluster)
+        patch.setattr(studies, "check_endpoint", _nothing)
+        patch.setattr(endpoint, "served_models", _refused)
         patch.setattr(studies, "Tracker", lambda *_: nullcontext())
         patch.setattr(studies, "run_simulated", _nothing)
         patch.setattr(studies, "mirror", _nothing)

@@ -23,6 +23,7 @@ from tuner.config.study import StudyConfig
 
 CODES = {code.value for code in ExitCode}
 RUNS = [["plan"], ["tune", "--dry-run"], ["tune", "--dry-run", "-m"], ["plan", "--cfg", "job"]]
+RUNS += [["plan", "--cfg", "job", "--resolve"], ["plan", "--info"], ["bench", "http://127.0.0.1:1"]]
 RUNS += [["bench"], ["simulate"], ["tune"], ["simulate", "--to-mlflow", "--workers", "1"]]
 EXPERIMENTS = st.sampled_from(OPTIONS["experiment"]).map(lambda name: f"experiment={name}")
 
@@ -109,7 +110,8 @@ def test_private_files(file: str, data: st.DataObject, machine_folder: Path) -> 
     own = machine_folder / "own, 100%?" / group / "mine.yaml"
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_bytes(data.draw(mutated((CONF / group / f"{option}.yaml").read_text())))
-    ended_well(main, ["plan", "-cd", str(own.parents[1]), f"{group}=mine"], CODES)
+    base = [] if group == "experiment" else ["experiment=laptop"]
+    ended_well(main, ["plan", "-cd", str(own.parents[1]), *base, f"{group}=mine"], CODES)
     own.unlink()
 
 
@@ -209,6 +211,7 @@ COMMANDS = [
     "resume",
     "ledger",
     "bench",
+    "list",
     "nosuch",
     "",
 ]
@@ -236,9 +239,12 @@ def test_a_hang_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         ended_well(waits, [], CODES)
 
 
+EXTERNAL = ["tune", "experiment=laptop", "engine=external", "engine.external.url=http://a"]
+EXTERNAL += ["space=none", "search=list"]
+
+
 def test_the_machine_is_what_a_study_needs() -> None:
     """A valid command reaches the edge: the fuzzed ones fail for what is wrong with them."""
     assert isinstance(loading.load(["experiment=laptop"]), StudyConfig)
     assert ended_well(main, ["plan"], CODES).code == ExitCode.DONE
-    assert "no cluster here" in ended_well(main, ["tune", "engine=external", "engine.external.url=http://a",
-                                                  "space=none", "search=list"], CODES).stderr  # fmt: skip
+    assert "no cluster here" in ended_well(main, EXTERNAL, CODES).stderr

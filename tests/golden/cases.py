@@ -15,11 +15,15 @@ _FP4, _FP8 = "nvidia/Llama-3.3-70B-Instruct-FP4", "nvidia/Llama-3.3-70B-Instruct
 # n + 2 when it has heard of trial n, and not yet of n + 1: on trials of milliseconds, and on trials that
 # fail at once, it may hear of both, and then propose something else.
 _LOAD = (
+    "workload.input_tokens=1024",
     "workload.output_tokens=32",
     "workload.level_s=100",
     "workload.level_max_s=300",
     "workload.arrival.concurrency=[8,32]",
 )
+# What the experiments were when the studies were recorded.
+_ONCE = ("search.confirm.candidates=0", "search.confirm.repeats_max=16")
+_DEEPSEEK = ("engine=vllm", "model=deepseek_r1", "space=[vllm_gpu,moe_layouts]")
 
 
 def _points(*points: dict[str, str | int | float]) -> str:
@@ -37,6 +41,7 @@ def _vllm(source: str, size: int, watts: int | None = None) -> dict[str, str | i
 STUDIES: dict[str, Sequence[str]] = {
     "tpe": (
         "experiment=b300",
+        *_ONCE,
         "search=tpe",
         "search.trials=8",
         "search.startup_trials=2",
@@ -44,15 +49,17 @@ STUDIES: dict[str, Sequence[str]] = {
     ),
     "curve": (
         "experiment=b300_deepseek",
+        *_DEEPSEEK,
+        *_ONCE,
         "search.trials=7",
         "search.startup_trials=3",
         "space.parameters.topology.tensor_parallel.choices=[4,8]",
         "space.parameters.topology.data_parallel.choices=[1,2]",
-        "workload.input_tokens=1024",
         *_LOAD,
     ),
     "list": (
         "experiment=b300_energy",
+        *_ONCE,
         "search=list",
         "search.trials=7",
         _points(
@@ -91,6 +98,7 @@ STUDIES: dict[str, Sequence[str]] = {
         "engine=[vllm]",
         "space=[vllm_gpu,llama33_70b_precision,power_cap]",
         "search=list",
+        *_ONCE,
         "search.trials=11",
         "search.default_first=false",
         "search.prune_risk=0.45",
@@ -106,6 +114,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "roofline": (
         "experiment=b300",
         "search=curve",
+        *_ONCE,
         "search.trials=7",
         "search.prior.kind=roofline",
         *_LOAD,
@@ -113,6 +122,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "ledger_prior": (
         "experiment=b300",
         "search=curve",
+        *_ONCE,
         "search.trials=6",
         "search.prior.kind=ledger",
         f"search.prior.study={OLDER}",
@@ -123,7 +133,7 @@ STUDIES: dict[str, Sequence[str]] = {
 PLANS: dict[str, Sequence[str]] = {
     "b300_frameworks": ("search.prior.kind=none",),
     "b300_vllm": ("search=qmc", "search.trials=6", "search.prior.kind=none"),
-    "b300_deepseek": (),
+    "b300_deepseek": (*_DEEPSEEK, "search.trials=48"),
     "b300_energy": ("search.trials=6",),
     "laptop": (),
     "laptop_frameworks": (),

@@ -41,6 +41,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[kM](?!\w))?")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _UNITS = {"k": 1e3, "M": 1e6}
 
+NOT_CERTAIN = "# The next ones"  # of a plan, the commands that results may change
+
 
 def place(folder: Path) -> None:
     """Copies of the golden studies, where the command line finds them by name."""
@@ -152,6 +154,11 @@ def saved(study: Path) -> dict[str, Any]:
     del data["output_dir"]
     prior = data["search"]["prior"]
     prior["study"] = prior["study"] and Path(prior["study"]).name
+    if data["search"]["kind"] in (
+        "list",
+        "random",
+    ):  # neither has any; experiments that set it may change
+        del data["search"]["startup_trials"]
     return data
 
 
@@ -202,10 +209,11 @@ def resumed(product: Product, folder: Path) -> tuple[int, dict[str, Any]]:
 
 
 def planned(product: Product, name: str, folder: Path) -> list[list[str]]:
-    """The words of each launch command that a plan shows."""
+    """The words of the launch command of each trial that is certain; later versions show more than these."""
     said = product.run(("tuner", "plan", f"experiment={name}", *PLANS[name]), folder)
     assert said.code == 0, said.output
-    lines = [line for line in said.output.splitlines() if " --port " in line]
+    certain = said.output.replace(" \\\n", "").partition(NOT_CERTAIN)[0]
+    lines = [line for line in certain.splitlines() if " --port " in line]
     return [shlex.split(line) for line in lines]
 
 

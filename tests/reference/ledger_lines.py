@@ -30,9 +30,10 @@ LINE: Mapping[str, str] = {
     "number": "number of the trial, from 0",
     "fingerprint": "hash of the trial's configuration, 16 hex digits: equal if the same is measured",
     "point": "what the search chose: configuration path → value",
-    "role": "`confirm` in lines that measure a trial again; missing otherwise",
+    "role": "`confirm` in lines that measure a trial again, `ablation` in those that measure it without some "
+    "of its changes; missing otherwise",
     "of": "number of the trial that is measured again; null: defaults that the search did not try",
-    "round": "round of the re-measurement, from 0",
+    "round": "round of the re-measurement, or number of the ablation, from 0",
     "id": "of a base: hash of its content, 8 hex digits. Bases are repeated now and then",
     "config": "of a base: everything that decides what is measured: groups of "
     "[configuration.md](configuration.md), where `engine` holds the one engine of the trial",

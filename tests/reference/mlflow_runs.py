@@ -27,13 +27,15 @@ from tuner.trial.result import Completed
 
 KINDS = ("study", "trial", "repeat", "point")
 TAGS: Mapping[str, str] = {
-    "kind": "`study`, `trial`, `repeat` (a trial measured again) or `point` (one load level of a trial)",
+    "kind": "`study`, `trial`, `repeat` (a trial measured again), `ablation` (without some of its changes) or "
+    "`point` (one load level of a trial)",
     "study": "name of the study's folder",
     "model": "name of the model",
     "hardware": "name of the hardware",
     "workload": "name of the workload",
     "modelled": "`no`, or the emulator that made the figures",
-    "mlflow.note.content": "how to compare the points in MLflow",
+    "view": "address of the table of the study's points in MLflow",
+    "mlflow.note.content": "the same page within MLflow, and how to compare the points there",
     "verdict.TIER": "outcome of the re-measurement in words",
     "trial": "number of the trial, three digits",
     "fingerprint": "as in the ledger",
@@ -61,7 +63,8 @@ PARAMS: Mapping[str, str] = {
     "model": "name of the model",
     "knobs": "what the search chose, in one string",
     "topology": "layout over devices: `tp4 dp2`, or `2 cores`",
-    "KNOB": "each value that the search chose, by the last part of its path, or the whole if two share it",
+    "KNOB": "each knob of the space, as chosen or configured (`default`: the engine's own), by the last part "
+    "of its path, or the whole if two share it",
     "load": "the load, as in the ledger",
     "trial": "number of the trial, three digits",
 }

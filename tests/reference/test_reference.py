@@ -25,10 +25,11 @@ from tests.reference.ledger_lines import EXAMPLE
 from tests.reference.markdown import slug
 from tests.test_architecture import ROOT, SOURCES, TESTS
 from tests.tuner.samples.loaded import load
+from tuner.cli.endpoint import bench_words
 from tuner.cli.exit_codes import MEANINGS, ExitCode
 from tuner.cli.fleet import FleetRoot, load_fleet
 from tuner.cli.parser import parse, parser
-from tuner.config.compose import conf_dir, multirun
+from tuner.config.compose import conf_dir, multirun, typed_in
 from tuner.config.errors import ConfigError
 from tuner.config.fields import field_at
 from tuner.config.study import StudyConfig
@@ -257,10 +258,10 @@ def validate(arguments: argparse.Namespace) -> None:
     if arguments.command == "fleet":
         load_fleet(arguments.overrides)
     elif arguments.command in STUDIES:
-        given = arguments.overrides
-        several = arguments.command == "tune" and arguments.multirun
-        for job in multirun(given) if several else [given]:
-            load(job)
+        words = [word.replace("HOST:PORT", "a:1") for word in arguments.overrides if word != "URL"]
+        url, given = bench_words(words)
+        for job in multirun(given) if arguments.multirun else [given]:
+            load([*job, *(["model.name=any"] if url and not typed_in(job, "model.name") else [])])
 
 
 def refused_by_loadgen(words: list[str]) -> str | None:

@@ -288,14 +288,15 @@ def test_an_external_endpoint_is_checked_and_not_stopped(stale: int, tmp_path: P
         pass
 
 
-def test_an_external_endpoint_that_is_not_there(tmp_path: Path) -> None:
-    engine = External(url=f"http://127.0.0.1:{probe.free_port()}")
+def test_an_external_endpoint_without_a_list_of_models_is_left_to_the_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", "k1 ")
+    url = f"http://127.0.0.1:{probe.free_port()}"
     model = Model(name="stub", source="anything", context_tokens=64, vocabulary=1000)
-    with (
-        pytest.raises(Unhealthy, match="does not answer"),
-        started(engine, model, log=tmp_path / "log"),
-    ):
-        pass
+    engine = External(url=url, api_key_env="GATEWAY_KEY")
+    with started(engine, model, log=tmp_path / "log") as running:
+        assert (running.endpoint.base_url, running.endpoint.api_key) == (url, "k1")
 
 
 def test_the_command_as_typed_is_the_command_that_ran(

@@ -1,7 +1,9 @@
-"""What of its node's secrets an engine gets, and that none is kept."""
+"""What of its node's secrets an engine gets, and that none is kept. Its sockets are reached by nobody else."""
 
+import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serving.engines import LlamaCpp
@@ -37,3 +39,15 @@ def test_the_evidence_of_a_death_holds_no_secret(
     ):
         pass
     assert "s3cret" not in str(death.value)
+
+
+def test_its_sockets_are_in_a_private_folder_that_goes_with_it(
+    model: Model, pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaCpp, "sockets_variable", "ITS_SOCKETS")
+    with started(stub(pids), model, log=tmp_path / "log") as running:
+        folder = Path(psutil.Process(running.endpoint.pid).environ()["ITS_SOCKETS"])
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        (folder / "left-behind").touch()
+        assert "ITS_SOCKETS" not in dict(running.endpoint.environ)
+    assert not folder.exists()

@@ -23,9 +23,15 @@ from tuner.search.space import SearchSpace
 from tuner.trial.result import VIRTUAL, Completed, Failed, Measured, OperatingPoint, Timings
 
 NOISE, FAILED_SHARE = 0.03, 0.05
-# Some 40,000 configurations, seven load levels, three tiers.
+# A search on curves over vLLM's layouts, seven load levels, three tiers, nothing repeated.
+VLLM = (
+    *("experiment=b300_deepseek", "engine=vllm", "model=deepseek_r1"),
+    *("space=[vllm_gpu,moe_layouts]", "search.confirm.candidates=0"),
+    "workload.arrival.concurrency=[1,4,16,64,128,256,512]",
+)
+# Some 40,000 configurations.
 CURVE = (
-    "experiment=b300_deepseek",
+    *VLLM,
     "space.parameters.engine.vllm.gpu_memory_utilization.step=0.01",
 )
 OTHER = (*CURVE, "search.seed=5")  # a search over the same space that draws other points

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from tests.tuner.samples.made import made_measured, made_study
+from tests.tuner.samples.made import VLLM, made_measured, made_study
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Ledger
 from tuner.search import Proposal
@@ -62,7 +62,7 @@ def whole_nodes(trials: int) -> StudyConfig:
     return made_study(
         trials,
         (
-            "experiment=b300_deepseek",
+            *VLLM,
             "space=[vllm_gpu]",
             "space.parameters.topology.tensor_parallel.choices=[8]",
             "space.parameters.engine.vllm.gpu_memory_utilization.step=0.01",

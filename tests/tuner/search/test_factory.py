@@ -15,8 +15,8 @@ from tuner.search import Outcome
 from tuner.search.curve.prior import Prior
 from tuner.search.factory import SearchSetup, meanings_of, objective_of, traits_of
 from tuner.search.priors.factory import MIN_TRIALS
-from tuner.study.estimate import known_trials
 from tuner.study.local_pool import simulate
+from tuner.study.planning.estimate import known_trials
 from tuner.study.study import Study, outcome_of
 from tuner.trial.result import Completed, OperatingPoint, Timings
 
@@ -25,7 +25,8 @@ SHORT = ["workload.level_s=2", "workload.warmup_s=1", "workload.arrival.concurre
 
 
 def b300(*more: str) -> StudyConfig:
-    return load(["experiment=b300", "search=curve", "engine=vllm", "space=[vllm_gpu]", *more])
+    once = "search.confirm.candidates=0"
+    return load(["experiment=b300", once, "search=curve", "engine=vllm", "space=[vllm_gpu]", *more])
 
 
 def rows(prior: Prior | None, points: list[Point], loads: list[float]) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tuner.samples.made import made_ledger, made_measured, made_study
+from tests.tuner.samples.made import VLLM, made_ledger, made_measured, made_study
 from tuner.results.ledger import Ledger
 from tuner.search import Proposal, proposer
 from tuner.search.curve.sampler import CurveSampler
@@ -15,7 +15,7 @@ from tuner.search.proposer import RENEWED_AFTER, RENEWED_EVERY
 from tuner.study.study import Study
 
 TRIALS, AT_ONCE = 30, 3
-CONFIG = made_study(TRIALS, ("experiment=b300_deepseek",))
+CONFIG = made_study(TRIALS, VLLM)
 SETUP = SearchSetup(CONFIG)  # its candidates are the same for each study: they are drawn once
 
 
@@ -91,7 +91,7 @@ def test_a_long_search_is_not_searched_again(
 ) -> None:
     """A ledger of trials that were drawn at random stands for that of a long search."""
     trials = RENEWED_AFTER + 5 * RENEWED_EVERY
-    config = made_study(2 * trials, ("experiment=b300_deepseek",))
+    config = made_study(2 * trials, VLLM)
     made_ledger(tmp_path, config, trials)
     rankings = CountedRankings(monkeypatch)
     with Ledger.open(tmp_path) as ledger:

@@ -85,6 +85,12 @@ class GaussianProcess:
         drawn = drawn * self.scale + self.mean
         return drawn[:, : len(x)], drawn[:, len(x) :]
 
+    def start_noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+        """What one start of a configuration adds to its curve: draws (…, loads, outputs)."""
+        levels = rng.standard_normal(shape) * np.sqrt(self.noise)
+        starts = rng.standard_normal((*shape[:-2], 1, shape[-1]))
+        return np.asarray((levels + np.sqrt(self.hyper.tail.start) * starts) * self.scale)
+
     def _over_x(self, x: Floats) -> Floats:
         """(n, t): the kernel's first bracket between x and the observed trials."""
         return kernel.configurations(self.dimensions.distances2(x, self.seen.x), self.hyper)
