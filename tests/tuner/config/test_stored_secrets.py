@@ -93,7 +93,7 @@ def test_an_older_study_with_a_secret_is_reported_but_not_resumed_or_mirrored(
         assert VALUE not in said.err + said.out
     main(["report", "old"])
     said = capsys.readouterr()
-    assert "http://***@host:5000" in said.out
+    assert "MLflow: open http://host:5000" in said.out
     assert VALUE not in said.err + said.out
 
 
