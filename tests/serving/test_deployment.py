@@ -156,7 +156,7 @@ def test_engine_and_application_end_with_a_killed_owner(
     application = applied(owner)
     with application.engine(spec(pids, tmp_path)) as endpoint:
         wait_for(pids, 2)
-        assert endpoint.devices == ("cpu:0",)
+        assert endpoint.devices in {("cpu:0",), ("cpu:1",)}  # another test may use one
         replica = replica_of(endpoint.pid)
         if how == "ray.kill":
             ray.kill(owner)

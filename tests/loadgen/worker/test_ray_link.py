@@ -113,7 +113,7 @@ def test_three_workers_on_other_nodes_send_the_load_of_one_here(apart: Kept) -> 
     sent = np.sort(records.sent_ns)
     assert (truth - sent > -2 * uncertainty_ns).all()
     assert np.median(truth - sent) < 2 * uncertainty_ns + 100_000_000
-    assert len(ticks) > 10, "progress continues while no worker has a message"
+    assert len(ticks) > 4, "progress continues while no worker has a message"
 
 
 def test_a_large_plan_and_its_records_arrive_whole(apart: Kept) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples.study import sample_config, sample_study
-from tests.tuner.tracking.test_observer import client, empty_database, folder, runs
+from tests.tuner.tracking.test_observer import client, runs
 from tuner.results.ledger import LEDGER, LedgerError, results
 from tuner.tracking.artifacts import ForeignFileError, own_files
 from tuner.tracking.mlflow import TrackingError, with_password
 from tuner.tracking.observer import mirror
 
-__all__ = ["empty_database", "folder"]
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore::Warning")]
 SECRET = "c4nary-of-another-file"
 
