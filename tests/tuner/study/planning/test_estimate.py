@@ -129,6 +129,7 @@ def test_a_busy_machine_takes_longer() -> None:
     assert busy.wall_s.likely > 1.1 * idle.wall_s.likely
 
 
+@pytest.mark.thorough
 def test_studies_took_what_is_planned() -> None:
     """Those of the last `make bench-plan`, which ran them all; their seeds chose no constant."""
     truths = json.loads(TRUTHS.read_text())
