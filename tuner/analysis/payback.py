@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.analysis.default_cautions import default_cautions
+from tuner.analysis.recommendation import beats_default
 from tuner.config.study import StudyConfig
 from tuner.confirm.results import RemeasuredCandidate, RemeasuredTier
 from tuner.metrics.catalogue import SIGNED
@@ -20,8 +21,10 @@ class Gain:
 
     `best`, `default`: in the unit of the target metric. `share`: the share that the best saves of the devices
     that serve the tier's load with the default, 1 − default / best; `interval`: of the share, where both were
-    re-measured. Of one measurement each (not `remeasured`) the share is no fact. `unavailable`: why there is no
-    share. `cautions`: why the default may be no sane one to compare with.
+    re-measured. Of one measurement each (not `remeasured`) the share is no fact. `beats`: whether the race
+    shows that the best is better, which it may where the interval, made for several candidates at once, still
+    reaches 0. `unavailable`: why there is no share. `cautions`: why the default may be no sane one to compare
+    with.
     """
 
     tier: str
@@ -30,6 +33,7 @@ class Gain:
     share: float | None = None
     interval: tuple[float, float] | None = None
     remeasured: bool = False
+    beats: bool = True
     is_default: bool = False
     unavailable: str = ""
     cautions: tuple[str, ...] = ()
@@ -68,7 +72,11 @@ def _remeasured(study: StudyConfig, tier: RemeasuredTier, chosen: RemeasuredCand
         return Gain(name, each.mean, default, remeasured=True, unavailable=why)
     share, low, high = (1 - 1 / (1 + ratio) for ratio in (over.share, over.low, over.high))
     cautions = tuple(default_cautions(study.slo, name, row.example, chosen.example))
-    return Gain(name, each.mean, default, share, (low, high), remeasured=True, cautions=cautions)
+    beats = beats_default(tier, chosen)
+    interval = (low, high)
+    return Gain(
+        name, each.mean, default, share, interval, remeasured=True, beats=beats, cautions=cautions
+    )
 
 
 def _searched(study: StudyConfig, tier: str, entries: Sequence[Finished]) -> Gain:

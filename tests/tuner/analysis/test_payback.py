@@ -130,9 +130,14 @@ def test_remeasured_values_count(tmp_path: Path) -> None:
     play(tmp_path)
     lines = read(tmp_path)
     again = {tier.tier: tier for tier in remeasured(CONFIRMED, lines)}
-    for gain in gains(CONFIRMED, searched(lines), again):
-        if gain.tier not in again or gain.share is None or gain.is_default:
-            continue
+    found = [
+        gain
+        for gain in gains(CONFIRMED, searched(lines), again)
+        if gain.tier in again and gain.share is not None and not gain.is_default
+    ]
+    assert found
+    for gain in found:
+        assert gain.share is not None
         assert gain.remeasured
         chosen = again[gain.tier].chosen
         assert chosen is not None
@@ -147,6 +152,34 @@ def test_remeasured_values_count(tmp_path: Path) -> None:
     text = report_of(tmp_path, CONFIRMED)
     assert "repeats of the best" in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize("eliminated", [None, 2])
+def test_a_race_may_show_a_gain_whose_size_is_open(tmp_path: Path, eliminated: int | None) -> None:
+    play(tmp_path)
+    lines = read(tmp_path)
+    (tier, chosen) = next(
+        (tier, tier.chosen)
+        for tier in remeasured(CONFIRMED, lines)
+        if tier.chosen and not tier.chosen.candidate.is_default
+    )
+    open_gain = replace(chosen.standing, over_default=Ratio(0.1, -0.02, 0.24), out_after=None)
+    rows = tuple(
+        replace(row, standing=open_gain)
+        if row is chosen
+        else replace(row, standing=replace(row.standing, out_after=eliminated))
+        for row in tier.rows
+    )
+    again = {tier.tier: replace(tier, rows=rows)}
+    (gain,) = (g for g in gains(CONFIRMED, searched(lines), again) if g.tier == tier.tier)
+    assert gain.interval is not None
+    assert gain.interval[0] < 0
+    assert gain.beats is (eliminated is not None)
+    out = io.StringIO()
+    show_payback(CONFIRMED, lines, again, "", Console(file=out, width=80))
+    said = f"{tier.tier}: the best beat the default; by how much is not known yet"
+    assert (said in out.getvalue()) is gain.beats
+    assert (f"{tier.tier}: no gain over the default is shown" in out.getvalue()) is not gain.beats
 
 
 def test_the_report_fits_and_states_costs(tmp_path: Path) -> None:

@@ -74,8 +74,10 @@ def _show_gains(study: StudyConfig, found: Sequence[Gain], took: Spent, console:
             say(console, f"{gain.tier}: gain unavailable: {gain.unavailable}")
         elif gain.is_default:
             say(console, f"{gain.tier}: the default is the best; there is nothing to change")
-        elif gain.interval is not None and gain.interval[0] <= 0:
+        elif not gain.beats:
             say(console, f"{gain.tier}: no gain over the default is shown")
+        elif gain.interval is not None and gain.interval[0] <= 0:
+            say(console, f"{gain.tier}: the best beat the default; by how much is not known yet")
     _show_once(study, [gain for gain in gained if not gain.remeasured], console)
     _show_cautions(gained, console)
     if known:
