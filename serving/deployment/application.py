@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -147,15 +148,35 @@ class SlotApplication:
             },
             logging_config={"log_level": "ERROR", "enable_access_log": False},
         )
-        from ray.exceptions import RayError
+        return self._running(deployment.bind(self._owner))
 
-        bound = deployment.bind(self._owner)
+    def _running(self, bound: Any) -> Any:
+        """Waits by a call that only a replica can answer: Serve's own wait polls, without a deadline."""
+        from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        given_up = threading.Event()
+
+        def deploy() -> Any:
+            target = serve.RunTarget(bound, self.name, route_prefix=None)
+            (handle,) = serve.run_many(
+                [target],
+                wait_for_ingress_deployment_creation=False,
+                wait_for_applications_running=False,
+            )
+            if given_up.is_set():  # Serve got it after the deletion
+                serve.delete(self.name)
+            return handle
+
         try:
             with self._waiting("for Ray Serve to deploy a replica", DEPLOY_TIMEOUT_S):
-                return within(
-                    DEPLOY_TIMEOUT_S, lambda: serve.run(bound, name=self.name, route_prefix=None)
-                )
-        except (RuntimeError, TimeoutError, RayError) as error:
+                end_s = time.monotonic() + DEPLOY_TIMEOUT_S
+                handle = within(DEPLOY_TIMEOUT_S, deploy)
+                handle.present.remote().result(timeout_s=max(0.0, end_s - time.monotonic()))
+                return handle
+        except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
+            given_up.set()
             delete_application(self.name)
             raise DeployFailed(f"Ray Serve could not deploy {self.name}: {_line(error)}") from error
 

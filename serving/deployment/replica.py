@@ -34,6 +34,9 @@ class EngineReplica:
         self._lock = asyncio.Lock()
         self._watch = asyncio.create_task(self._follow(owner))
 
+    async def present(self) -> None:
+        """Answers: the replica is up."""
+
     async def start(self, spec: LaunchSpec, devices: tuple[str, ...]) -> Endpoint | ServingError:
         """Starts an engine on these GPUs, in the place of one that still runs."""
         async with self._lock:

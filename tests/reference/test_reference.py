@@ -116,6 +116,7 @@ def test_links_lead_somewhere() -> None:
     none_of(findings)
 
 
+@pytest.mark.thorough
 def test_commands_in_the_documentation_are_understood(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,9 @@
 """Engines under real Ray Serve: started, stopped, and gone after every kind of killing."""
 
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,10 +48,18 @@ class Owner:
         return os.getpid()
 
 
+def calls_ended() -> None:
+    """Ray ends a process of which a thread calls it after Ray's end; in a study, drivers make no such calls."""
+    for thread in threading.enumerate():
+        if thread.name == "within":
+            thread.join()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     with connected(ClusterConfig(cpus=2, gpus=2)):
         yield
+        calls_ended()
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +166,9 @@ def test_engine_and_application_end_with_a_killed_owner(
     application = applied(owner)
     with application.engine(spec(pids, tmp_path)) as endpoint:
         wait_for(pids, 2)
-        assert endpoint.devices in {("cpu:0",), ("cpu:1",)}  # another test may use one
+        (device,) = endpoint.devices
+        # Other studies of this machine, and other tests, may hold all cores.
+        assert re.fullmatch(r"cpu:\d+|1 of \d+ cores, not pinned", device)
         replica = replica_of(endpoint.pid)
         if how == "ray.kill":
             ray.kill(owner)
@@ -204,6 +216,7 @@ def test_a_deployment_that_never_answers_is_a_failure(
             pass
     finally:
         controller.resume()
+    calls_ended()  # Serve may get the deployment after the deletion
     ray.kill(owner)
     assert leftovers(0) == []
     gone_within(60, application.name)

@@ -39,6 +39,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.thorough
 def test_keys_and_values(measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert convert([str(measured), "--level", "1", "--detailed", "-o", str(out)]) == 0

@@ -29,6 +29,7 @@ def study(folder: Path, config: StudyConfig) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_fleet_command_plans_and_writes(tmp_path: Path, capsys: Captured) -> None:
     folder = study(tmp_path / "sample", CONFIG)
     assert main(["fleet", str(folder), *FLEET]) == 0
@@ -62,6 +63,7 @@ def test_a_mistake_in_the_fleet_is_one_line(
     assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.thorough
 def test_tiers_that_cannot_be_served_are_named(tmp_path: Path, capsys: Captured) -> None:
     tiers = {**CONFIG.slo.tiers, "premium": Tier(ttft_p99_ms=0.001)}
     strict = CONFIG.model_copy(update={"slo": Slo(tiers=tiers)})

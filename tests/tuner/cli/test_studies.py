@@ -13,7 +13,7 @@ from tuner.config.study import StudyConfig
 from tuner.report.plan import LISTED
 from tuner.study.planning.estimate import known_trials, unknown_trials
 
-PLANNED = ("laptop", "laptop_frameworks", "b300_vllm")
+PLANNED = ("laptop", "laptop_frameworks", pytest.param("b300_vllm", marks=pytest.mark.thorough))
 __all__ = ["bare_machine", "study"]
 
 
@@ -134,6 +134,7 @@ def test_a_plan_on_cpus_has_no_dollars(capsys: Captured) -> None:
     assert "which tpe chooses by the results" in text
 
 
+@pytest.mark.thorough
 def test_a_plan_on_gpus_shows_devices_hours_and_dollars(capsys: Captured) -> None:
     assert main(["plan", "experiment=b300_vllm", "cluster.nodes=4"]) == 0
     text = capsys.readouterr().out

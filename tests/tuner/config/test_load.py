@@ -297,6 +297,7 @@ def test_sweeps_that_have_no_values_or_no_end() -> None:
         assert why in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_a_grid_of_a_trillion_points_is_refused_at_once() -> None:
     many = "{type: int, low: 1, high: 1000000}"
     space = (

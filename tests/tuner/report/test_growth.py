@@ -18,6 +18,8 @@ from tuner.search.curve.gp import Observations
 from tuner.search.curve.subset import MAX_CURVES
 from tuner.trial.result import Completed
 
+pytestmark = pytest.mark.thorough
+
 TRIALS = 260
 STUDY = made_study(TRIALS)
 
@@ -27,6 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("grown")
     made_ledger(made, STUDY, TRIALS)
     return made
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> str:
+    return said(folder)
 
 
 def said(folder: Path) -> str:
@@ -57,8 +64,8 @@ def test_the_ledger_is_read_once_and_the_model_fitted_once(
     assert fits == [MAX_CURVES]
 
 
-def test_it_says_how_many_trials_the_model_is_fitted_to(folder: Path) -> None:
-    text = " ".join(said(folder).split())
+def test_it_says_how_many_trials_the_model_is_fitted_to(folder: Path, whole: str) -> None:
+    text = " ".join(whole.split())
     found = re.search(r"check of the model over (\d+) trials: rank correlation (0\.\d+)", text)
     assert found is not None
     assert int(found[1]) == sum(isinstance(e.result, Completed) for e in results(folder))
@@ -86,11 +93,11 @@ def test_some_curves_are_drawn_the_front_among_them(
 
 
 def test_long_lists_end_with_how_many_more_there_are(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, whole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = sum(not isinstance(e.result, Completed) for e in results(folder))
     assert 4 < failed < LISTED
-    assert "more, which are in the ledger" not in said(folder)
+    assert "more, which are in the ledger" not in whole
     monkeypatch.setattr("tuner.report.summary.LISTED", 4)
     text = said(folder)
     assert f"Failed: {failed} of {TRIALS} trials" in text

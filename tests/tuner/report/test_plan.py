@@ -36,6 +36,7 @@ def test_one_configuration_has_a_narrow_range() -> None:
     assert "141 GB" in said
 
 
+@pytest.mark.thorough
 def test_the_first_design_is_listed_and_readable_at_80_columns() -> None:
     said = printed(load(["experiment=b300_vllm", "output_dir=none"]))
     assert max(len(line.rstrip()) for line in said.splitlines() if "InferenceX" not in line) <= 80

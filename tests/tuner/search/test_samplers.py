@@ -61,6 +61,7 @@ def test_same_seed_same_proposals(kind: str) -> None:
     assert [p.point for p in driven(kind)[:15]] == [p.point for p in again]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["random", "qmc", "tpe", "nsga2"])
 def test_another_seed_other_proposals(kind: str) -> None:
     other = drive(proposer(study(kind, "search.seed=1")), 5)

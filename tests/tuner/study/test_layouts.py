@@ -73,6 +73,7 @@ def test_a_study_whose_node_was_lost_resumes_as_the_undisturbed_one(
     assert points[0] == points[1]
 
 
+@pytest.mark.thorough
 def test_a_space_of_which_nothing_fits_ends_with_the_reason(tmp_path: Path) -> None:
     config = study_of("random", 4)
     with Ledger.open(tmp_path) as ledger:

@@ -223,6 +223,7 @@ def test_the_search_ends_when_all_candidates_were_tried() -> None:
     assert sampler.suggest([]) is None
 
 
+@pytest.mark.thorough
 def test_the_expected_gain_falls_as_the_front_is_found() -> None:
     sampler = CurveSampler(OBJECTIVE, candidates(), 7)
     drive(sampler, 14)
@@ -264,6 +265,7 @@ class TruthPrior(Prior):
         return 5 + self.sign * (logs - 5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_right_prior_is_followed_and_a_wrong_one_dropped(seed: int) -> None:
     right = CurveSampler(OBJECTIVE, candidates(), seed, prior=TruthPrior(1))

@@ -103,6 +103,7 @@ def all_errors() -> dict[str, dict[str, list[float]]]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("metric", COMPARED)
 def test_it_is_close_to_the_virtual_clock(
     metric: str, all_errors: dict[str, dict[str, list[float]]]

@@ -29,6 +29,7 @@ def test_ray_client_and_job_addresses_are_refused() -> None:
         address_of("ray://head:10001")
 
 
+@pytest.mark.thorough
 def test_something_else_listens() -> None:
     """It accepts, and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as mute:

@@ -78,6 +78,7 @@ def test_twice_the_trials_take_twice_the_time() -> None:
     assert many.wall_s.likely == pytest.approx(2 * few.wall_s.likely, rel=0.15)
 
 
+@pytest.mark.thorough
 def test_a_very_long_study_is_planned_in_proportion() -> None:
     config = load(["experiment=b300", "search=tpe"])
     plan = study_plan(config, NODE, known_trials(config), None, {})
@@ -142,6 +143,7 @@ def test_studies_took_what_is_planned() -> None:
             assert sum(row.widths[what] <= WIDTH_MAX for row in mine) >= 0.95 * len(mine), way
 
 
+@pytest.mark.thorough
 def test_a_study_of_the_bench_takes_what_it_took() -> None:
     truths = json.loads(TRUTHS.read_text())
     took = measured(int(next(iter(truths))))
