@@ -20,7 +20,7 @@ test: install
 
 # What can be said in a minute without starting a process: fewer generated cases, no long simulations.
 check: lint
-	WATTFRONT_EXAMPLES=0.1 $(BIN)/python -m pytest $(PARALLEL) -m "not process and not thorough"
+	WATTFRONT_EXAMPLES=0.1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/rig -m "not process and not thorough"
 
 bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
 

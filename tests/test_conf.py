@@ -69,6 +69,7 @@ def companions(group: str, option: str) -> list[str]:
     return more
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_loads(option: str) -> None:
     group, _, name = option.partition("/")
@@ -79,6 +80,7 @@ def test_every_option_loads(option: str) -> None:
         assert getattr(getattr(study, group), "name" if group == "workload" else "kind")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("workload/")])
 def test_every_workload_can_be_sent(option: str) -> None:
     study = load(words(*option.split("/")))

@@ -28,6 +28,9 @@ RUNS += [["bench"], ["simulate"], ["tune"], ["simulate", "--to-mlflow", "--worke
 EXPERIMENTS = st.sampled_from(OPTIONS["experiment"]).map(lambda name: f"experiment={name}")
 
 
+pytestmark = pytest.mark.thorough
+
+
 @pytest.fixture(autouse=True)
 def _machine(machine_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "show_plan", lambda *_: None)

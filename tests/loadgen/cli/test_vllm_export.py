@@ -11,6 +11,8 @@ from loadgen.cli.vllm_export import main as convert
 from loadgen.results.records import from_parquet, to_parquet_bytes
 from tests.loadgen.fake_server import Behaviour, fake_server
 
+pytestmark = pytest.mark.thorough
+
 # Read from a result of vLLM 0.32.
 KEYS = {
     *("date", "endpoint_type", "backend", "label", "model_id", "tokenizer_id", "num_prompts"),
@@ -39,7 +41,6 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.thorough
 def test_keys_and_values(measured: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert convert([str(measured), "--level", "1", "--detailed", "-o", str(out)]) == 0

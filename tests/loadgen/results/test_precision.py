@@ -99,6 +99,7 @@ def stopped(
     return None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("runs", "truth", "asked", "make"),
     [

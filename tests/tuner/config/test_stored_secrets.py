@@ -32,6 +32,7 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY_URI", f"http://me:{VALUE}@host:5000")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("override", CASES)
 @pytest.mark.parametrize("command", [["tune"], ["plan"], ["tune", "--cfg", "job"], ["simulate"]])
 def test_a_secret_is_refused_in_one_line(

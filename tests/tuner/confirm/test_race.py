@@ -115,6 +115,7 @@ def test_neither_names_nor_units_change_a_verdict(
     assert second.names == tuple(renamed[name] for name in first.names)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("noise", [0.02, 0.03])
 def test_one_configuration_under_two_names_is_called_equal(noise: float) -> None:
     """3 of 100 races may err."""
@@ -220,6 +221,7 @@ def test_a_start_whose_second_try_succeeded_is_no_failure() -> None:
 DISTURBED = Machine(0.025, bursts=0.03, fails=0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("machine", "truth"),
     [

@@ -86,6 +86,7 @@ def resumed(study: Study, ledger: Ledger) -> dict[int, str]:
         study.finished(ended.number, made_measured(ended))
 
 
+@pytest.mark.thorough
 def test_a_long_search_is_not_searched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

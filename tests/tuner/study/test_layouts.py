@@ -46,6 +46,7 @@ def layouts(folder: Path) -> list[int]:
     return [each.result.config.topology.gpus for each in results_of(folder)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "curve"])
 def test_no_search_proposes_them(tmp_path: Path, kind: str) -> None:
     note = run(tmp_path, study_of(kind, 12), FOUR)

@@ -129,6 +129,7 @@ def counted(risk: float, first: float, studies: int, trials: int = 40) -> Count:
     return count
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", [1.0, 64.0])
 def test_fewer_trials_are_lost_than_the_risk_says_and_levels_are_saved(first: float) -> None:
     """Some 120 trials of three studies. Of ten studies at 5 %: 0 or 1 lost of 150 stopped."""

@@ -26,6 +26,8 @@ from tests.serving.fake_nvml import (
     State,
 )
 
+pytestmark = pytest.mark.thorough
+
 BOTH = ("0", "1")
 
 

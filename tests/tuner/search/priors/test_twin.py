@@ -114,6 +114,7 @@ def test_it_is_close_to_the_virtual_clock(
     assert max(every) < 0.07, sizes
 
 
+@pytest.mark.thorough
 def test_first_tokens_are_predicted_less_well(
     all_errors: dict[str, dict[str, list[float]]],
 ) -> None:
