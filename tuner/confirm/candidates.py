@@ -1,7 +1,7 @@
 """Which trials are measured again: those that may be the best of a tier, and the engines' defaults. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuner.config.groups.objective import ObjectiveConfig, Slo, Tier
 from tuner.config.groups.search import ConfirmConfig
@@ -9,7 +9,7 @@ from tuner.config.groups.space import ENGINE, Point
 from tuner.confirm.race import may_be_best
 from tuner.results.ledger import Finished
 from tuner.results.tiers import Winner, best_per_tier, in_tier, utility
-from tuner.trial.result import OperatingPoint
+from tuner.trial.result import OperatingPoint, TrialResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class RaceCandidate:
     """A configuration that is measured again.
 
     `of`: the trial that it repeats; None for a default that the search did not try. `tiers`: in whose races it
-    takes part. `scores`: tier → utility, as the search measured it. `loads`: users or requests/s; empty: all.
+    takes part. `scores`: tier → utility, as the search measured it; `best_loads`: at which load. `loads`: those
+    of a repeat; empty: all. Loads are users or requests/s.
     """
 
     name: str
@@ -28,6 +29,7 @@ class RaceCandidate:
     tiers: tuple[str, ...]
     scores: Mapping[str, float]
     loads: tuple[float, ...]
+    best_loads: Mapping[str, float] = field(default_factory=dict)
 
 
 def race_candidates(
@@ -82,6 +84,19 @@ def _candidate(
         tuple(tier for tier in slo.tiers if tier in tiers),
         {tier: _utility(objective, each) for tier, each in won.items()},
         tuple(sorted(loads)),
+        {tier: load for tier, w in won.items() if (load := w.point.load_value) is not None},
+    )
+
+
+def is_censored(candidate: RaceCandidate, tier: str, slo: Slo, result: TrialResult) -> bool:
+    """Whether the best load of the search is in the tier again, but its level invalid.
+
+    The best valid level is then a lower one, whose value says nothing of the candidate's.
+    """
+    own = candidate.best_loads.get(tier)
+    return result.status == "completed" and any(
+        not point.valid and point.load_value == own and in_tier(slo.tiers[tier], point)
+        for point in result.points
     )
 
 

@@ -11,7 +11,7 @@ from tuner.config.groups.objective import ObjectiveConfig, Slo
 from tuner.config.groups.search import ConfirmConfig
 from tuner.config.resolve import trial_config, unscreened
 from tuner.config.study import StudyConfig
-from tuner.confirm.candidates import RaceCandidate, race_candidates
+from tuner.confirm.candidates import RaceCandidate, is_censored, race_candidates
 from tuner.confirm.race import Race, after_round
 from tuner.confirm.repeat import RepeatProposal, repeat_config
 from tuner.confirm.schedule import TRIES, Schedule, is_outlier
@@ -113,7 +113,7 @@ class Confirmation:
         if tier not in candidate.tiers:
             return False
         values, failures = self.values[tier][name], self.failures[tier][name]
-        if not value:
+        if not value or is_censored(candidate, tier, self._slo, result):
             failures[turn.round] = failures.get(turn.round, 0) + 1
             return not values.get(turn.round) and self._is_doubtful(candidate, tier, result)
         values[turn.round] = value

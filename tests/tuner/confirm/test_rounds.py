@@ -281,6 +281,38 @@ def test_a_disturbance_of_one_repeat_is_measured_again_and_changes_nothing(
                 assert row.standing.low > 0.85 * row.standing.mean
 
 
+@pytest.mark.parametrize("tries", [1, 2])
+def test_an_invalid_best_level_is_no_lower_value(tmp_path: Path, tries: int) -> None:
+    """The best load of trial 2 is invalid in that many tries a round: the next lower load is not its value."""
+
+    def doubtful(proposal: Proposal) -> Measured:
+        made = measured(proposal)
+        if not isinstance(proposal, RepeatProposal) or proposal.repeat.of != 2:
+            return made
+        seen.append(proposal.repeat)
+        if seen.count(proposal.repeat) > tries or not isinstance(made.result, Completed):
+            return made
+        top = max(p.load_value or 0 for p in made.result.points)
+        points = tuple(
+            replace(p, invalid_because=("unsteady",)) if p.load_value == top else p
+            for p in made.result.points
+        )
+        return Measured(replace(made.result, points=points), {})
+
+    seen: list[Repeat] = []
+    play(tmp_path, measure=doubtful)
+    tiers = {each.tier: each for each in remeasured(CONFIG, read(tmp_path))}
+    (row,) = [row for row in tiers["bulk"].rows if row.candidate.of == 2]
+    assert row.standing.failed == len([r for r in seen if seen.count(r) == 2]) / 2 * tries
+    if tries == 1:
+        assert row.standing.repeats >= CONFIRM.repeats_min
+        assert row.standing.searched is not None
+        assert row.standing.mean == pytest.approx(row.standing.searched, rel=0.1)
+    else:
+        assert row.standing.mean is None
+        assert row.candidate.name != tiers["bulk"].verdict.chosen
+
+
 def test_a_default_that_was_not_tried_is_measured_beside_the_others(tmp_path: Path) -> None:
     points = tuple(dict(point) for point in (POINTS[1], *POINTS[2:]))
     config = config_of(default_first=False, trials=len(points), points=points)
