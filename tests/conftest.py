@@ -2,6 +2,7 @@
 
 import multiprocessing.process
 import os
+import signal
 import sys
 from collections.abc import Iterator, Set
 from typing import Any
@@ -55,6 +56,8 @@ def _processes_are_marked(
 
 def pytest_configure(config: pytest.Config) -> None:
     """The audit hook stays for the life of the interpreter: it is installed once."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and all that it starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(sys, "_wattfront_audited"):
         sys.addaudithook(_audit)
         sys._wattfront_audited = True  # type: ignore[attr-defined]
