@@ -1,36 +1,34 @@
 """An engine adapter: a frozen config that builds the command line and classifies failures from the log."""
 
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from serving.errors import BadFlags, EngineExited, LaunchError, OutOfMemory, ServingError
+from serving.engines.deaths.diagnosis import diagnose
+from serving.engines.deaths.model import DeathTable
+from serving.engines.flags.check import Finding, as_text, check, reserved, written
+from serving.engines.flags.layouts import refusal
+from serving.engines.flags.schema import Chosen, chosen
+from serving.errors import LaunchError, Phase, ServingError
 from serving.process.environ import ACCELERATED
+from serving.telemetry.engine_metrics.page import MetricsPage
+from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Pause, Seconds, Strict, Topology
 
 ModelFormat = Literal["gguf", "safetensors"]
-Death = tuple[str, type[ServingError]]
 Value = str | int | float | bool | None
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Setting = Annotated[str, BeforeValidator(lambda v: as_text(v) if isinstance(v, int | float) else v)]
+Figure = Annotated[int | float, Field(ge=-(10**15), le=10**15)]
+FlagValue = bool | Figure | str | list[Any] | dict[str, Any]
 # Stands for the port in a command line that is shown before a port is chosen.
 PORT: Literal["$PORT"] = "$PORT"
 HOST = "$HOST"  # likewise, for an engine that listens on its node's address
-
-# The first pattern that any line matches decides; the last such line is the evidence. An engine's own
-# patterns are tried before these.
-COMMON_DEATHS: tuple[Death, ...] = (
-    (r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory", OutOfMemory),
-    (r"\bCannot allocate memory\b|MemoryError\b|std::bad_alloc", OutOfMemory),
-    (r"error: unrecognized arguments?:", BadFlags),
-    (r"error: argument \S+: ", BadFlags),
-)
-# The last line of a Python traceback, after whatever prefix the engine's logging adds.
-TRACEBACK_END = re.compile(r"^(?:.*\] )?(?:\(.*?\) ?)?((?:\w+\.)*\w*(?:Error|Exception|Exit)\b.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,8 @@ class Launch:
     """What an adapter needs to build its command line.
 
     `port`: `PORT` for a command line that is only shown. `devices`: as CUDA_VISIBLE_DEVICES names them.
-    `revision`: of a model on Hugging Face.
+    `revision`: of a model on Hugging Face. `version`: of the engine; None: the newest known.
+    `options_path`: the file of `BaseEngine.options`; None: the command line is only shown, with them in it.
     """
 
     executable: str
@@ -50,20 +49,29 @@ class Launch:
     context_tokens: int
     devices: tuple[str, ...] = ()
     revision: str | None = None
+    version: str | None = None
+    options_path: str | None = None
 
 
 class BaseEngine(Strict):
     """Fields are knobs under the engine's own flag names; None leaves the flag out."""
 
+    # Under which name `flags/` knows its flags and layouts.
+    framework: ClassVar[str] = ""
     model_format: ClassVar[ModelFormat] = "safetensors"
     default_executable: ClassVar[str]
     typical_start_s: ClassVar[float] = 120.0
     health_path: ClassVar[str] = "/health"
     # Whether the engine itself fetches a given revision of a model from Hugging Face.
     takes_revision: ClassVar[bool] = True
+    # The names of the engine's Python package, whose metadata has its version; empty: it is no package.
+    packages: ClassVar[tuple[str, ...]] = ()
     # Path and JSON key under which the engine reports its own version.
     version_at: ClassVar[tuple[str, str]] = ("", "")
-    deaths: ClassVar[tuple[Death, ...]] = ()
+    # What the engine reports of itself under load, and the lines of its log that time its start.
+    metrics_page: ClassVar[MetricsPage] = MetricsPage()
+    startup_lines: ClassVar[StartupLines] = StartupLines()
+    deaths: ClassVar[DeathTable] = DeathTable()
     # Variables of the node that the engine gets, names or patterns, besides those of every engine; `secrets`:
     # those with which it downloads a model.
     inherits: ClassVar[tuple[str, ...]] = ()
@@ -76,6 +84,8 @@ class BaseEngine(Strict):
     listens_everywhere: ClassVar[str] = ""
     # Knob → the quantity that it sets, in the words that all engines share.
     meanings: ClassVar[Mapping[str, str]] = {}
+    # The knob that is the share of a GPU's memory for weights and KV cache; empty: the engine has none.
+    memory_knob: ClassVar[str] = ""
     # Knob → the value that the engine takes where the flag is left out, if it is the same in all versions.
     unset_means: ClassVar[Mapping[str, Value]] = {}
 
@@ -88,7 +98,17 @@ class BaseEngine(Strict):
         default=None,
         description="environment of `wattfront engines install` that has the engine's command",
     )
-    env: dict[str, str] = Field(
+    version: str | None = Field(
+        default=None,
+        description="version of the engine, whose flags are checked; unset: the installed one, else the newest "
+        "known (docs/engines.md)",
+    )
+    flags: dict[str, FlagValue] = Field(
+        default_factory=dict,
+        description="any further flag of the engine by its name, with dashes or underscores: true or false for "
+        "a switch; checked by the flags of the engine's version",
+    )
+    env: dict[str, Setting] = Field(
         default_factory=dict,
         description="environment variables of the engine, stored with the study; they override Wattfront's "
         "own; secrets: env_passthrough",
@@ -110,6 +130,22 @@ class BaseEngine(Strict):
         default=5.0, description="seconds from SIGTERM to SIGKILL when the engine is stopped"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knobs_among_flags(cls, data: Any) -> Any:
+        """A flag that has a knob of its own is that knob, so that both spellings are one configuration."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("flags"), Mapping):
+            return data
+        own = {name for name in cls.model_fields if name not in BaseEngine.model_fields} - {"kind"}
+        rest, moved = {}, {}
+        for name, value in data["flags"].items():
+            knob = str(name).lstrip("-").replace("-", "_")
+            if knob in own and data.get(knob) is None:
+                moved[knob] = value
+            else:
+                rest[name] = value
+        return {**data, **moved, "flags": rest} if moved else data
+
     def command(self, launch: Launch) -> list[str]:
         """The argv that starts the engine in the foreground. Raises LaunchError where there is none."""
         raise NotImplementedError
@@ -117,6 +153,50 @@ class BaseEngine(Strict):
     def environ(self, launch: Launch) -> dict[str, str]:
         """Variables on top of the inherited environment: at least, which GPUs the engine may see."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(launch.devices), **self.env}
+
+    def options(self, launch: Launch) -> str:
+        """The contents of the file of options that the engine reads beside its arguments; empty: none."""
+        return ""
+
+    def served_name(self, launch: Launch) -> str:
+        """The name under which the engine lists the model."""
+        return launch.served_model
+
+    def refuses(self, topology: Topology, served_model: str) -> str:
+        """Why the engine can't serve a model of this name so laid out; empty if it can."""
+        return refusal(self.framework, topology, dict(self))
+
+    def known_flags(self, version: str | None) -> Chosen | None:
+        """The flags of its version; `version`: the installed one. None: no version's flags are known."""
+        return chosen(self.framework, version or self.version)
+
+    def canonical(self, *, literal: bool = True) -> Self:
+        """Without knobs and flags whose value is that of an engine that gets none.
+
+        `literal`: also by the defaults of its version's flags, which hold for the real engine alone.
+        """
+        unset: dict[str, Any] = {
+            knob: None
+            for knob, value in self.unset_means.items()
+            if _same(getattr(self, knob), value)
+        }
+        known = self.known_flags(None) if literal else None
+        if known is not None:
+            default = {name: flag.default for name, flag in known.schema.flags.items()}
+            own = {n for n in type(self).model_fields if n not in BaseEngine.model_fields} - {
+                "kind"
+            }
+            unset |= {
+                knob: None
+                for knob in own
+                if _same(getattr(self, knob), default.get(known.schema.find(knob) or ""))
+            }
+            unset["flags"] = {
+                name: value
+                for name, value in self.flags.items()
+                if not _same(value, default.get(known.schema.find(name) or ""))
+            }
+        return self.model_copy(update=unset)
 
     @property
     def has_api_key(self) -> bool:
@@ -129,6 +209,24 @@ class BaseEngine(Strict):
         `folder`: a private one for files; None: the shown form. Raises LaunchError.
         """
         return [], {self.api_key_variable: api_key}
+
+    def flag_words(self, launch: Launch) -> list[str]:
+        """The words of `flags`."""
+        known = self.known_flags(launch.version)
+        return [
+            word
+            for name, value in self.flags.items()
+            for word in written(known.schema if known else None, name, value)
+        ]
+
+    def findings(self, launch: Launch) -> list[Finding]:
+        """What is wrong with its command line by the flags of its version; empty for an unknown engine."""
+        known = self.known_flags(launch.version)
+        if known is None:
+            return []
+        words = [*dropwhile(lambda word: not word.startswith("--"), self.command(launch))]
+        own = [*self.flag_words(launch), *self.extra_args]
+        return [*reserved(known.schema, own), *check(known, words)]
 
     def passed(self, *, downloads: bool) -> tuple[str, ...]:
         """The variables of its node that the engine gets, names or patterns. `downloads`: with `secrets`."""
@@ -153,17 +251,14 @@ class BaseEngine(Strict):
                 argv += flags({f"--{name}": value})
         return argv
 
-    def diagnose(self, exit_code: int | None, log: str, path: Path | None = None) -> ServingError:
-        """Why the engine exited, by its log and exit code: an error with the line that says so."""
-        lines = [line.strip() for line in log.splitlines() if line.strip()]
-        for pattern, death in (*self.deaths, *COMMON_DEATHS):
-            for index in reversed(range(len(lines))):
-                if re.search(pattern, lines[index]):
-                    return death(_with_cause(lines, index), path)
-        if exit_code is not None and exit_code < 0:
-            last = lines[-1] if lines else "the log is empty"
-            return EngineExited(f"killed by signal {-exit_code}; last line: {last}", path)
-        return EngineExited(f"exit code {exit_code}: {evidence(lines)}", path)
+    def diagnose(
+        self, exit_code: int | None, log: str, path: Path | None = None, phase: Phase = ""
+    ) -> ServingError:
+        """Why the engine exited, by its log and exit code: an error with the line that says so.
+
+        `phase`: what it was doing, where that is known without its log.
+        """
+        return diagnose(self.deaths, exit_code, log, path, phase)
 
 
 def check_passed(kind: str, names: Sequence[str]) -> None:
@@ -175,21 +270,9 @@ def check_passed(kind: str, names: Sequence[str]) -> None:
         )
 
 
-def evidence(lines: Sequence[str]) -> str:
-    """The most informative line: the end of the last traceback, an error line, or the last line."""
-    for line in reversed(lines):
-        if match := TRACEBACK_END.match(line):
-            return match[1]
-    for line in reversed(lines):
-        if re.search(r"\b(error|fatal|failed)\b", line, re.IGNORECASE):
-            return line
-    return lines[-1] if lines else "the log is empty"
-
-
-def _with_cause(lines: Sequence[str], index: int) -> str:
-    """The line; for pydantic's errors with the next two: the field, and what is wrong with it."""
-    pydantic = re.search(r"validation errors? for \w+$", lines[index])
-    return ": ".join(lines[index : index + (3 if pydantic else 1)])
+def _same(value: object, default: object) -> bool:
+    """Whether a value is the default; True is no 1."""
+    return default is not None and value == default and type(value) is type(default)
 
 
 def flags(pairs: Mapping[str, Value]) -> list[str]:
@@ -198,13 +281,8 @@ def flags(pairs: Mapping[str, Value]) -> list[str]:
     for name, value in pairs.items():
         if value is None or value is False:
             continue
-        argv += [name] if value is True else [name, str(value)]
+        argv += [name] if value is True else [name, as_text(value)]
     return argv
-
-
-def beyond_one(size: int) -> int | None:
-    """A parallel size, or None for 1, the default of every engine."""
-    return size if size > 1 else None
 
 
 def refuse_revision(launch: Launch, engine: str) -> None:

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from serving.engines.base import BaseEngine, Launch, Variable
+from serving.telemetry.engine_metrics import names
+from serving.telemetry.engine_metrics.page import MetricsPage
 
 API_KEY = "OPENAI_API_KEY"  # the variable that the clients of such servers read
 
@@ -15,6 +17,7 @@ class External(BaseEngine):
 
     default_executable: ClassVar[str] = ""
     typical_start_s: ClassVar[float] = 0.0
+    metrics_page: ClassVar[MetricsPage] = names.ANY
 
     kind: Literal["external"] = Field(
         default="external", description="an OpenAI-compatible server that is already running"

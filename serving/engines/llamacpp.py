@@ -5,8 +5,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, ModelFormat, flags, refuse_revision
-from serving.errors import BadFlags, EngineExited, OutOfMemory
+from serving.engines.base import BaseEngine, Launch, ModelFormat, flags, refuse_revision
+from serving.engines.deaths.llamacpp import LLAMACPP
+from serving.engines.deaths.model import DeathTable
+from serving.telemetry.engine_metrics import names
+from serving.telemetry.engine_metrics.page import MetricsPage
 from serving.topology import Positive, Seconds
 
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"]
@@ -17,19 +20,14 @@ class LlamaCpp(BaseEngine):
 
     model_format: ClassVar[ModelFormat] = "gguf"
     default_executable: ClassVar[str] = "llama-server"
+    framework: ClassVar[str] = "llamacpp"
     takes_revision: ClassVar[bool] = False
     version_at: ClassVar[tuple[str, str]] = ("/props", "build_info")
     typical_start_s: ClassVar[float] = 3.0
+    metrics_page: ClassVar[MetricsPage] = names.LLAMACPP
     api_key_variable: ClassVar[str] = "LLAMA_API_KEY"
     inherits: ClassVar[tuple[str, ...]] = ("LLAMA_*", "GGML_*")
-    deaths: ClassVar[tuple[Death, ...]] = (
-        (r"error: (invalid|unknown) argument", BadFlags),
-        (r"error while handling argument", BadFlags),
-        (r"quantized V cache requires flash_attn", BadFlags),
-        (r"failed to allocate|unable to allocate|out of memory", OutOfMemory),
-        (r"failed to load model|failed to open GGUF|unable to load model", EngineExited),
-        (r"failed to create context", EngineExited),
-    )
+    deaths: ClassVar[DeathTable] = LLAMACPP
     meanings: ClassVar[Mapping[str, str]] = {
         "parallel": "max_sequences",
         "batch_size": "step_tokens",
@@ -98,5 +96,6 @@ class LlamaCpp(BaseEngine):
                 }
             ),
             *self.knobs(without=("ctx_size",)),
+            *self.flag_words(launch),
             *self.extra_args,
         ]

@@ -5,9 +5,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, refuse_revision
-from serving.errors import BadFlags, OutOfMemory
+from serving.engines.base import BaseEngine, Launch, refuse_revision
+from serving.engines.deaths.model import DeathTable
+from serving.engines.deaths.nim import NIM
 from serving.process.environ import HUB_TOKENS
+from serving.telemetry.engine_metrics import names, startup
+from serving.telemetry.engine_metrics.page import MetricsPage
+from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Positive
 
 
@@ -18,18 +22,17 @@ class Nim(BaseEngine):
     while it runs, nor its end.
     """
 
-    default_executable: ClassVar[str] = "/opt/nim/start_server.sh"
+    default_executable: ClassVar[str] = "nim-serve"
+    framework: ClassVar[str] = "nim"
     health_path: ClassVar[str] = "/v1/health/ready"
     takes_revision: ClassVar[bool] = False
     listens_everywhere: ClassVar[str] = "NIM listens on all interfaces"
     typical_start_s: ClassVar[float] = 180.0
+    metrics_page: ClassVar[MetricsPage] = names.NIM
+    startup_lines: ClassVar[StartupLines] = startup.NIM
     inherits: ClassVar[tuple[str, ...]] = ("NIM_*", "NGC_*")
     secrets: ClassVar[tuple[str, ...]] = ("NGC_API_KEY", *HUB_TOKENS)
-    deaths: ClassVar[tuple[Death, ...]] = (
-        (r"No available memory for the cache blocks", OutOfMemory),
-        (r"No (compatible|valid|matching) profiles?", BadFlags),
-        (r": error: ", BadFlags),
-    )
+    deaths: ClassVar[DeathTable] = NIM
 
     kind: Literal["nim"] = Field(default="nim", description="NVIDIA NIM, inside its container")
     model_profile: str | None = Field(
@@ -50,7 +53,7 @@ class Nim(BaseEngine):
     )
 
     def command(self, launch: Launch) -> list[str]:
-        """The start script; all settings are in `environ`."""
+        """`nim-serve` of NIM 2, or the `executable` of NIM 1; all settings are in `environ`."""
         refuse_revision(launch, "NIM")
         return [launch.executable, *self.extra_args]
 
@@ -58,6 +61,7 @@ class Nim(BaseEngine):
         """NIM's settings; what is unset is left out."""
         topology = launch.topology
         engine_args = list(self.passthrough_args)
+        engine_args += self.flag_words(launch)
         for knob in ("max_num_seqs", "max_num_batched_tokens"):
             if (value := getattr(self, knob)) is not None:
                 engine_args += [f"--{knob.replace('_', '-')}", str(value)]

@@ -1,45 +1,70 @@
 """Whether a started engine is ready, and is still the process that was started; if not, why."""
 
+import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving import probe
 from serving.engines.access import HIDDEN, Access
 from serving.engines.base import BaseEngine
-from serving.errors import EngineRestarted, LaunchError, StartTimeout, SupervisorDied, Unhealthy
+from serving.engines.deaths.common import KERNEL, PORT
+from serving.engines.deaths.diagnosis import is_fatal, killed, phase_at
+from serving.errors import (
+    EngineExited,
+    EngineHung,
+    EngineRestarted,
+    LaunchError,
+    Phase,
+    PortTaken,
+    ServingError,
+    StartTimeout,
+    SupervisorDied,
+    Unhealthy,
+)
 from serving.process.environ import ACCELERATED, redacted, secret_values
-from serving.process.generation import generations
+from serving.process.generation import generations, started_s
+from serving.process.kernel_log import kernel_lines, oom_kills
 from serving.process.process import Supervised
 
 POLL_S, SLOW_POLL_S = 0.05, 0.25
 TRANSIENT_SOCKET_S = 1.0
 EXIT_S = 2.0
+CANARY_S = 20.0  # for one token
+DYING_S = 8.0  # for an engine that lost a process to end, or to say so
+LOOK_S = 5.0  # between two looks at the log of an engine that is not ready
 LOG_TAIL_BYTES = 256 << 10
+TOO_SLOW = (
+    "Raise the engine's start_timeout_s if its log shows progress; else look for what it waits for."
+)
+STUCK = (
+    "Leave out what is experimental in this configuration; if one node repeats it, check its GPUs."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One attempt to start an engine, on one port. `inherits`: the variables that it gets from its node."""
+    """One attempt to start an engine, on one port. `inherits`: the variables that it gets from its node.
+
+    `shown_argv`: the arguments with the contents of files that were written for this start.
+    """
 
     argv: tuple[str, ...]
+    shown_argv: tuple[str, ...]
     environ: dict[str, str]
     inherits: tuple[str, ...]
     host: str
     port: int
     served_model: str
     access: Access
+    oom_kills: int = field(default_factory=oom_kills)  # of the kernel, before this start
 
     @property
     def url(self) -> str:
         """Where the engine answers."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
-
-
-class PortTaken(LaunchError):
-    """Another process took the port between its choice and its use: retried on another port."""
 
 
 def tail(log: Path) -> str:
@@ -74,17 +99,18 @@ def wait_ready(engine: BaseEngine, process: Supervised, start: Start, log: Path)
 
     Returns the generations of the processes that hold the port. Raises ServingError; PortTaken: see there.
     """
-    began, port, url, key = time.monotonic(), start.port, start.url, start.access.api_key
+    port, url, key = start.port, start.url, start.access.api_key
+    wait = _Wait(engine, start, log)
     listeners: frozenset[int] = frozenset()
     while True:
         if not process.alive():
             if not listeners and _taken(process, start):
-                raise PortTaken(f"port {port} was taken by another process", log)
+                raise PortTaken(f"port {port} was taken by another process", log, remedy=PORT)
             raise _death(engine, process, start, log)
         if probe.listening(port, start.host):
             listeners = _holders(process, start)
             if not listeners and _taken(process, start):
-                raise PortTaken(f"port {port} was taken by another process", log)
+                raise PortTaken(f"port {port} was taken by another process", log, remedy=PORT)
             if listeners and probe.healthy(url + engine.health_path, key):
                 names = probe.model_names(url, key)
                 if start.served_model in names:
@@ -94,13 +120,7 @@ def wait_ready(engine: BaseEngine, process: Supervised, start: Start, log: Path)
                     raise Unhealthy(
                         f"the engine serves {', '.join(names)}, not {start.served_model}", log
                     )
-        waited_s = time.monotonic() - began
-        if waited_s > engine.start_timeout_s:
-            last = (_said(start, log).strip().splitlines() or ["the log is empty"])[-1]
-            raise StartTimeout(
-                f"not ready within {engine.start_timeout_s:g} s; last line: {last}", log
-            )
-        time.sleep(POLL_S if waited_s < 5 else SLOW_POLL_S)
+        wait.go_on()
 
 
 def _check_access(start: Start, log: Path) -> None:
@@ -117,23 +137,103 @@ def _said(start: Start, log: Path) -> str:
 
 
 def check_running(
-    engine: BaseEngine, process: Supervised, start: Start, listeners: frozenset[str], log: Path
+    engine: BaseEngine,
+    process: Supervised,
+    start: Start,
+    listeners: frozenset[str],
+    log: Path,
+    *,
+    canary: bool = False,
 ) -> None:
-    """Raises ServingError unless one of the processes that held the port at the start holds it."""
+    """Raises ServingError unless one of the processes that held the port at the start holds it.
+
+    `canary`: and answers a request of one token. A health page may answer for a server whose engine is dead or
+    stands still; only the request shows it.
+    """
     deadline = time.monotonic() + EXIT_S
     while process.alive():
         if generations(_holders(process, start)) & listeners:
-            return
+            why = _no_progress(engine, process, start) if canary else ""
+            if process.alive():
+                if why:
+                    raise _stuck(engine, start, log, why, "under load")
+                return
+            break
         # A process that was just killed releases its port a moment before it counts as dead.
         if time.monotonic() > deadline:
             raise EngineRestarted(
                 f"port {start.port} is no longer held by the process that held it at the start", log
             )
         time.sleep(POLL_S)
-    raise _death(engine, process, start, log)
+    raise _death(engine, process, start, log, "under load")
 
 
-def _death(engine: BaseEngine, process: Supervised, start: Start, log: Path) -> Exception:
+class _Wait:
+    """The wait for an engine to be ready. `go_on` raises ServingError once it is over."""
+
+    def __init__(self, engine: BaseEngine, start: Start, log: Path) -> None:
+        self._engine, self._start, self._log = engine, start, log
+        self._began = self._looked = time.monotonic()
+        self._dead_since = math.inf
+
+    def go_on(self) -> None:
+        """Sleeps for a moment."""
+        now, engine = time.monotonic(), self._engine
+        if now - self._looked >= LOOK_S:
+            self._looked = now
+            if is_fatal(_said(self._start, self._log)):
+                self._dead_since = min(self._dead_since, now)
+        if now - self._dead_since >= DYING_S:
+            raise _stuck(engine, self._start, self._log, "its server runs, but the engine is dead")
+        if now - self._began > engine.start_timeout_s:
+            raise self._too_slow()
+        time.sleep(POLL_S if now - self._began < 5 else SLOW_POLL_S)
+
+    def _too_slow(self) -> StartTimeout:
+        lines = _said(self._start, self._log).strip().splitlines()
+        last = (lines or ["the log is empty"])[-1]
+        return StartTimeout(
+            f"not ready within {self._engine.start_timeout_s:g} s; last line: {last}",
+            self._log,
+            phase=phase_at(self._engine.deaths, lines),
+            remedy=TOO_SLOW,
+        )
+
+
+def _no_progress(engine: BaseEngine, process: Supervised, start: Start) -> str:
+    """Why the engine makes no progress; empty if it does. That it answers errors is the load's to report."""
+    began = time.monotonic()
+    status = probe.completes(start.url, start.served_model, start.access.api_key, CANARY_S)
+    if status is not None and status < 500:
+        return ""
+    if time.monotonic() - began >= CANARY_S:
+        return f"no answer to a request of one token within {CANARY_S:g} s"
+    deadline = time.monotonic() + DYING_S
+    while process.alive() and time.monotonic() < deadline:
+        time.sleep(SLOW_POLL_S)
+    if probe.healthy(start.url + engine.health_path, start.access.api_key):
+        return ""
+    return f"a request of one token gets status {status}, and the health page does not answer 200"
+
+
+def _stuck(
+    engine: BaseEngine, start: Start, log: Path, why: str, phase: Phase = ""
+) -> ServingError:
+    """The cause that the log names; else a hang."""
+    found = engine.diagnose(None, _said(start, log), log, phase)
+    if type(found) is not EngineExited:
+        return found
+    return EngineHung(
+        f"{why}; {found.evidence.removeprefix('exit code None: ')}",
+        log,
+        phase=found.phase,
+        remedy=STUCK,
+    )
+
+
+def _death(
+    engine: BaseEngine, process: Supervised, start: Start, log: Path, phase: Phase = ""
+) -> Exception:
     deadline = time.monotonic() + EXIT_S
     while process.exit_code() is None and time.monotonic() < deadline:
         time.sleep(POLL_S)
@@ -142,4 +242,17 @@ def _death(engine: BaseEngine, process: Supervised, start: Start, log: Path) -> 
         return LaunchError(said.strip().splitlines()[-1], log)
     if code is None:
         return SupervisorDied("the engine and its supervisor were killed", log)
-    return engine.diagnose(code, said, log)
+    facts = _kernel_facts(process, start, was_killed=killed(code, said))
+    return engine.diagnose(code, "\n".join([said, *facts]), log, phase)
+
+
+def _kernel_facts(process: Supervised, start: Start, *, was_killed: bool) -> list[str]:
+    """What the kernel says of the time since the start. Of processes killed for lack of memory: if one was."""
+    lines = kernel_lines(started_s(process.generation))
+    facts = [line for line in lines if "NVRM: Xid" in line]
+    if was_killed:
+        facts += [line for line in lines if "ut of memory: Killed process" in line]
+        count = oom_kills() - start.oom_kills
+        if count > 0:
+            facts.append(f"the out-of-memory killer ended {count} processes since the start")
+    return [f"{KERNEL}{fact}" for fact in facts]

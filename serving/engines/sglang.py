@@ -6,10 +6,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, Value, beyond_one, flags
-from serving.errors import BadFlags, LaunchError, OutOfMemory
+from serving.engines.base import BaseEngine, Launch, Value, flags
+from serving.engines.deaths.model import DeathTable
+from serving.engines.deaths.sglang import SGLANG
+from serving.engines.flags import layouts, speculation
+from serving.engines.flags.speculation import Speculation
+from serving.errors import LaunchError
 from serving.process.environ import HUB_TOKENS
-from serving.topology import Positive
+from serving.telemetry.engine_metrics import names, startup
+from serving.telemetry.engine_metrics.page import MetricsPage
+from serving.telemetry.engine_metrics.startup import StartupLines
+from serving.topology import Positive, Topology
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -21,17 +28,17 @@ class SgLang(BaseEngine):
     """
 
     default_executable: ClassVar[str] = "sglang"
+    framework: ClassVar[str] = "sglang"
+    packages: ClassVar[tuple[str, ...]] = ("sglang",)
     version_at: ClassVar[tuple[str, str]] = ("/server_info", "version")
-    # The health page answers as soon as HTTP does; this one has the scheduler generate a token.
+    # Has the scheduler generate a token.
     health_path: ClassVar[str] = "/health_generate"
+    metrics_page: ClassVar[MetricsPage] = names.SGLANG
+    startup_lines: ClassVar[StartupLines] = startup.SGLANG
     inherits: ClassVar[tuple[str, ...]] = ("SGLANG_*", "SGL_*", "DEEP_*")
     secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
-    deaths: ClassVar[tuple[Death, ...]] = (
-        (r"Not enough memory\b.*mem-fraction-static", OutOfMemory),
-        (r"Capture cuda graph failed: CUDA out of memory", OutOfMemory),
-        (r"launch_server\.py: error: |sglang.*: error: ", BadFlags),
-        (r"AssertionError: .*(_size|divisible)", BadFlags),
-    )
+    deaths: ClassVar[DeathTable] = SGLANG
+    memory_knob: ClassVar[str] = "mem_fraction_static"
     meanings: ClassVar[Mapping[str, str]] = {
         "max_running_requests": "max_sequences",
         "chunked_prefill_size": "step_tokens",
@@ -109,6 +116,9 @@ class SgLang(BaseEngine):
     disable_radix_cache: bool | None = Field(
         default=None, description="do not reuse the KV cache of common prefixes"
     )
+    speculation: Speculation | None = Field(
+        default=None, description="speculative decoding; unset: none"
+    )
 
     @property
     def has_api_key(self) -> bool:
@@ -129,9 +139,21 @@ class SgLang(BaseEngine):
         path.write_text(f"api-key: '{api_key}'\n")
         return ["--config", str(path)], {}
 
+    def refuses(self, topology: Topology, served_model: str) -> str:
+        """SGLang also refuses a colon in the served name."""
+        if ":" in served_model:
+            return f"SGLang allows no colon in model.name, which is {served_model}"
+        return super().refuses(topology, served_model)
+
+    def environ(self, launch: Launch) -> dict[str, str]:
+        """On CPU also the switch that its backend needs beside `--device cpu`."""
+        own = {"SGLANG_USE_CPU_ENGINE": "1"} if launch.topology.cpus else {}
+        return {**own, **super().environ(launch)}
+
     def command(self, launch: Launch) -> list[str]:
         """`sglang serve`, or `python -m sglang.launch_server`."""
         topology = launch.topology
+        drafts = self.speculation if self.speculation and self.speculation.active else None
         python = Path(launch.executable).name.startswith("python")
         return [
             launch.executable,
@@ -145,12 +167,12 @@ class SgLang(BaseEngine):
                     "--port": launch.port,
                     "--context-length": launch.context_tokens,
                     "--device": "cpu" if topology.cpus else None,
-                    "--tp-size": beyond_one(topology.tensor_parallel),
-                    "--pp-size": beyond_one(topology.pipeline_parallel),
-                    "--dp-size": beyond_one(topology.data_parallel),
-                    "--ep-size": topology.tensor_parallel if topology.expert_parallel else None,
+                    "--enable-metrics": True,
+                    **layouts.sglang(topology, self.attn_dp_size),
+                    **(speculation.sglang(drafts) if drafts else {}),
                 }
             ),
-            *self.knobs(),
+            *self.knobs(without=("attn_dp_size", "speculation")),
+            *self.flag_words(launch),
             *self.extra_args,
         ]

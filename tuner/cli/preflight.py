@@ -1,10 +1,11 @@
 """What is checked before a device is taken: configuration, libraries, engines, models, placement."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from loadgen.errors import BadWorkload
@@ -14,7 +15,7 @@ from serving.engines import External
 from serving.engines.base import check_passed
 from serving.errors import LaunchError
 from serving.install import models
-from serving.launch import executable
+from serving.launch import executable, version_here
 from serving.process.locks import private_folder
 from tuner.cli.exit_codes import Missing
 from tuner.config.errors import ConfigError, suggestion
@@ -23,9 +24,17 @@ from tuner.config.study import StudyConfig
 from tuner.results.ledger import Ledger
 from tuner.search.factory import SearchSetup
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.joining.nodes import alive_nodes, missing_engines, missing_files, nodes_for
+from tuner.study.joining.nodes import (
+    alive_nodes,
+    engine_versions,
+    missing_engines,
+    missing_files,
+    nodes_for,
+)
 from tuner.study.local_cluster import local_capacity
 from tuner.study.planning.estimate import known_trials, named_trials
+from tuner.study.planning.too_large import too_large
+from tuner.trial.flag_check import judge_flags
 
 OPEN_FILES = 1024  # that Ray's processes need, each
 # Schemes that MLflow takes → the module of a database's usual driver.
@@ -149,6 +158,22 @@ def check_machine(config: StudyConfig) -> None:
         raise Missing("\n".join(missing))
 
 
+def check_flags(config: StudyConfig) -> list[str]:
+    """Lines about flags of the engines: as installed here, or on a cluster as configured.
+
+    Raises ConfigError for flags that an engine would refuse.
+    """
+    here = {
+        name: version_here(engine)
+        for name, engine in config.engine.items()
+        if config.hardware.twin is None and config.cluster.kind == "local"
+    }
+    verdict = judge_flags(config, here)
+    if verdict.errors:
+        raise ConfigError("\n".join(verdict.errors))
+    return list(verdict.warnings)
+
+
 def check_nodes(config: StudyConfig) -> None:
     """Raises Missing if a node of a cluster lacks an engine, a model, or a file of the load generators."""
     if config.cluster.kind == "local":
@@ -158,12 +183,28 @@ def check_nodes(config: StudyConfig) -> None:
     engines = [each for each in config.engine.values() if not isinstance(each, External)]
     if config.hardware.twin is None and (missing := missing_engines(engines, config.model, able)):
         raise Missing("\n".join(missing))
+    if config.hardware.twin is None:
+        _check_flags_of(config, able)
     generate = nodes if config.workload.placement == "apart" else able
     if files and (missing := missing_files(list(files.values()), generate)):
         raise Missing(
             f"{', '.join(files)}: there is no {'; no '.join(missing)}: load is generated on the "
             "cluster's nodes, so copy it there under the same path"
         )
+
+
+def _check_flags_of(config: StudyConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Raises ConfigError for flags that the version of an engine on one of the nodes would refuse."""
+    hosts = dict[tuple[tuple[str, str | None], ...], str]()
+    for host, versions in engine_versions(config.engine, nodes).items():
+        hosts.setdefault(tuple(sorted(versions.items())), host)
+    lines = [
+        f"node {host}: {line}"
+        for versions, host in hosts.items()
+        for line in judge_flags(config, dict(versions)).errors
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
 
 
 def check_placement(config: StudyConfig, capacity: Capacity) -> None:
@@ -181,8 +222,9 @@ def check_placement(config: StudyConfig, capacity: Capacity) -> None:
 
 
 def limit_layouts(config: StudyConfig, ledger: Ledger, capacity: Capacity) -> str:
-    """A new study whose space has layouts that fit no node is limited to those that do. Returns a line."""
-    excluded = SearchSetup(config, capacity.largest).space.excluded()
+    """A new study whose space has layouts that fit no node is limited to those that do. Returns what to say."""
+    space = SearchSetup(config, capacity.largest).space
+    excluded = space.excluded()
     if excluded and not ledger.entries() and not ledger.limits:
         ledger.limited(0, *capacity.largest)
-    return excluded
+    return "\n".join(filter(None, (excluded, too_large(config, space))))

@@ -16,6 +16,7 @@ from tuner.config.stored_secrets import stored_secrets
 from tuner.config.study import StudyConfig
 from tuner.config.upgrade import RENAMED, upgraded
 from tuner.config.validate import validate, without_unused
+from tuner.config.variants import with_variants
 
 SAVED = "study.yaml"
 AContent = TypeVar("AContent", bound=Content)
@@ -26,7 +27,7 @@ def load(overrides: Sequence[str], config_dir: Path | None = None, root: str = R
 
     Paths of files are relative to the directory where the command is run.
     """
-    study = _absolute(_validated(compose(overrides, config_dir, root)), Path.cwd())
+    study = with_variants(_absolute(_validated(compose(overrides, config_dir, root)), Path.cwd()))
     study = without_unused(study, partial(typed_in, overrides))
     validate(study)
     check_secrets(study)

@@ -11,8 +11,12 @@ from serving.engines import External
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import Screening, SearchConfig
 from tuner.config.groups.space import ENGINE, Point, Space
+from tuner.config.memory import ModelTooLarge, memory_problem
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
+
+# In engine.KIND.SETTING.key: the depth from which keys are free.
+FREE = 3
 
 
 def single(study: StudyConfig) -> StudyConfig:
@@ -96,6 +100,10 @@ def fits(trial: TrialConfig) -> None:
             f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
             f"which has {hardware.devices_per_node}"
         )
+    if why := trial.engine.refuses(topology, trial.model.name):
+        raise ConfigError(f"topology: {why}")
+    if problem := memory_problem(trial):
+        raise ModelTooLarge(problem)
     _power_settable(trial)
 
 
@@ -129,10 +137,13 @@ def _chosen(study: StudyConfig, point: Point) -> str:
 
 def _put(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
-    for parent in parents:
-        inner = data.get(parent)
+    for depth, parent in enumerate(parents):
+        # Unset groups of knobs are null, and the free keys of an engine's setting may be missing.
+        unset = parent in data or depth >= FREE
+        inner = {} if unset and data.get(parent) is None else data.get(parent)
         if not isinstance(inner, dict):
             raise ConfigError(f"{path}: the trial has no such setting")
+        data[parent] = inner
         data = inner
     data[last] = value
 

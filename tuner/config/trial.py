@@ -11,6 +11,7 @@ from pydantic import Field
 from loadgen.workload.request_overrides import RequestOverrides
 from loadgen.workload.workload import Workload
 from serving.engines import Engine
+from serving.engines.trtllm import CudaGraphs, KvCache
 from serving.telemetry.sources.config import PowerConfig
 from serving.topology import Model, Strict, Topology
 from serving.twin.config import TwinConfig
@@ -23,9 +24,18 @@ ADDED: Mapping[tuple[str, str], Any] = {
     ("hardware", "twin"): None,
     ("engine", "env_passthrough"): [],
     ("engine", "api_key_env"): None,
+    ("engine", "version"): None,
+    ("engine", "flags"): {},
+    ("engine", "speculation"): None,
+    ("engine", "cuda_graph_config"): CudaGraphs().model_dump(mode="json"),
+    ("engine", "kv_cache_config"): KvCache().model_dump(mode="json"),
+    ("engine", "enable_attention_dp"): None,
+    ("engine", "llm_options"): {},
     ("workload", "prompt_salt"): None,
     ("workload", "request"): RequestOverrides().model_dump(mode="json"),
 }
+# In no fingerprint: it decides which trials are tried, not what they measure.
+OMITTED = (("hardware", "gib_per_device"),)
 
 
 class TrialConfig(Strict):
@@ -73,9 +83,11 @@ def fingerprint_of(data: Mapping[str, Any]) -> str:
     limits = {name: power[name] for name in LIMITS if power.get(name) is not None}
     if limits:
         kept["power"] = limits
-    for (group, name), empty in ADDED.items():
+    for group, name in (*ADDED, *OMITTED):
         inner = kept.get(group)
-        if isinstance(inner, dict) and name in inner and inner[name] == empty:
+        if not isinstance(inner, dict) or name not in inner:
+            continue
+        if (group, name) in OMITTED or inner[name] == ADDED[group, name]:
             kept[group] = {key: value for key, value in inner.items() if key != name}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -58,18 +58,24 @@ def remeasured(study: StudyConfig, entries: Sequence[Entry]) -> list[RemeasuredT
 def _replayed(
     confirmation: Confirmation, entries: Sequence[Entry], only_engine: str
 ) -> dict[str, TrialResult]:
-    """Replays the repeats in their order. Candidate → one of its results."""
+    """Replays the repeats in their order. Candidate → one of its results.
+
+    Lines may be lost: a result whose repeat was never asked for, and a repeat that was asked for again.
+    """
     found: dict[str, TrialResult] = {}
+    asked, ended = set[int](), set[int]()
     for entry in entries:
         if isinstance(entry, Attempt) or entry.repeat is None or entry.repeat.role != "confirm":
             continue
         turn = confirmation.turn_of(entry.repeat, str(entry.point.get(ENGINE, only_engine)))
         if turn is None:
             continue
-        if entry.result is None:
+        if entry.number not in asked:
             confirmation.asked(turn)
-        else:
+            asked.add(entry.number)
+        if entry.result is not None and entry.number not in ended:
             confirmation.finished(turn, entry.result)
+            ended.add(entry.number)
             found[turn.candidate.name] = entry.result
     confirmation.close()
     return found

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from tuner.config.groups.objective import ObjectiveConfig, Slo
 from tuner.config.groups.search import ConfirmConfig
+from tuner.config.groups.space import ENGINE
 from tuner.config.resolve import trial_config, unscreened
 from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
 from tuner.confirm.candidates import RaceCandidate, is_censored, race_candidates
 from tuner.confirm.race import Race, after_round
 from tuner.confirm.repeat import RepeatProposal, repeat_config
 from tuner.confirm.schedule import TRIES, Schedule, is_outlier
-from tuner.results.ledger import Finished, Repeat
+from tuner.results.ledger import Entry, Finished, Repeat
 from tuner.results.tiers import tier_values
 from tuner.trial.result import TrialResult
 
@@ -166,11 +168,29 @@ class RepeatProposer:
         if turn is None:
             return None
         tried = self._confirmation.asked(turn)
-        number, self._next = self._next, self._next + 1
-        self._turns[number] = turn
+        return self._proposal(self._next, turn, self._trial(turn, tried))
+
+    def ask_again(self, entry: Entry) -> RepeatProposal | None:
+        """The repeat that a line of the ledger is of, in whatever order they are: lines may be lost.
+
+        Where the study would not try that, the one that it would try there.
+        """
+        engine = str(entry.point.get(ENGINE, next(iter(self._config.engine))))
+        turn = self._confirmation.turn_of(entry.repeat, engine) if entry.repeat else None
+        if turn is None:
+            return self.ask()
+        tried = self._confirmation.asked(turn)
+        trials = [self._trial(turn, each) for each in (tried, *range(TRIES))]
+        mine = (each for each in trials if each.fingerprint == entry.fingerprint)
+        return self._proposal(entry.number, turn, next(mine, trials[0]))
+
+    def _trial(self, turn: Turn, tried: int) -> TrialConfig:
         whole = trial_config(unscreened(self._config), turn.candidate.point)
         seed = self._config.search.confirm.seed
-        config = repeat_config(whole, turn.candidate.loads, seed, turn.round, tried)
+        return repeat_config(whole, turn.candidate.loads, seed, turn.round, tried)
+
+    def _proposal(self, number: int, turn: Turn, config: TrialConfig) -> RepeatProposal:
+        self._next, self._turns[number] = max(self._next, number + 1), turn
         return RepeatProposal(number, turn.candidate.point, config, repeat=turn.repeat)
 
     def tell(self, number: int, result: TrialResult) -> None:

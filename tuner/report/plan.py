@@ -1,6 +1,7 @@
 """Prints what a study would do before it takes a device: commands, time, device-hours, dollars."""
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +10,13 @@ from rich.console import Console
 
 from loadgen.workload.workload import loads_text
 from serving.engines import External
-from serving.launch import plan_command
+from serving.launch import plan_command, version_here
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.metrics.notation import number, stated
 from tuner.report.console import say, show, table, words
 from tuner.report.rough import amount_range, count_range, duration_range
-from tuner.results.ledger import knobs
+from tuner.results.ledger import engine_name, knobs
 from tuner.search import Proposal
 from tuner.search.factory import SearchSetup
 from tuner.study.capacity import Capacity
@@ -32,9 +33,13 @@ from tuner.study.planning.estimate import (
     unknown_trials,
 )
 from tuner.study.planning.speed import DISK_BYTES_S
+from tuner.study.planning.too_large import too_large
+from tuner.trial.flag_check import judge_flags
 
 COLUMNS = 79  # of a command's line
 BUSY = 1.5
+# A file whose contents are in the command line.
+INLINE = re.compile(r"(<\(echo '[^']*'\))")
 LISTED = 6  # of the first trials, at least, where there are so many
 
 
@@ -53,6 +58,10 @@ def show_plan(config: StudyConfig, console: Console) -> None:
         say(console, assumed, "yellow")
     for line in open_engines(config):
         say(console, line, "yellow")
+    if note := too_large(config, setup.space):
+        say(console, note, "yellow")
+    for line in judge_flags(config, _installed(config)).used:
+        say(console, line, "dim")
     if known:
         factors = factors_of(config, Path(config.output_dir))
         busy = _busy(config)
@@ -61,6 +70,12 @@ def show_plan(config: StudyConfig, console: Console) -> None:
         if busy > BUSY:
             why = f"other work takes {number(os.getloadavg()[0], 2)} cores of this machine now"
             say(console, f"{why}: planned {busy:.1f} times as long as without it", "yellow")
+
+
+def _installed(config: StudyConfig) -> dict[str, str | None]:
+    """Engine → the version of it on this machine, where the trials run here."""
+    local = config.hardware.twin is None and config.cluster.kind == "local"
+    return {name: version_here(engine) for name, engine in config.engine.items() if local}
 
 
 def _busy(config: StudyConfig) -> float:
@@ -77,7 +92,7 @@ def _show_trials(first: Sequence[Proposal], certain: int, console: Console) -> N
     for proposal in first:
         topology = proposal.config.topology
         held = devices_text(topology.gpus, topology.cpus)
-        trial, engine = str(proposal.number), proposal.config.engine.kind
+        trial, engine = str(proposal.number), engine_name(proposal.point, proposal.config)
         rows.append((trial, engine, held, knobs(proposal.point)))
     show(console, table("", columns, rows))
     for place, proposal in enumerate(first):
@@ -101,7 +116,23 @@ def _command(trial: TrialConfig) -> str:
 def folded(command: str, columns: int = COLUMNS) -> str:
     """The command over several lines that a shell joins; a flag stays beside its value."""
     groups = list[str]()
-    for word in shlex.split(command):
+    for word in INLINE.split(command):
+        if INLINE.fullmatch(word):
+            groups[-1] += f" {word}"
+            continue
+        _grow(groups, shlex.split(word))
+    lines = [groups[0]]
+    for group in groups[1:]:
+        if len(lines[-1]) + 1 + len(group) + 2 <= columns:
+            lines[-1] += f" {group}"
+        else:
+            lines.append(f"    {group}")
+    return " \\\n".join(lines)
+
+
+def _grow(groups: list[str], words: Sequence[str]) -> None:
+    """Adds each word to the group of its flag, or as a group of its own."""
+    for word in words:
         text = word if "$PORT" in word else shlex.quote(word)
         variable, equals, value = word.partition("=")
         if not groups and equals and variable.isidentifier():
@@ -111,13 +142,6 @@ def folded(command: str, columns: int = COLUMNS) -> str:
             groups[-1] += f" {text}"
         else:
             groups.append(text)
-    lines = [groups[0]]
-    for group in groups[1:]:
-        if len(lines[-1]) + 1 + len(group) + 2 <= columns:
-            lines[-1] += f" {group}"
-        else:
-            lines.append(f"    {group}")
-    return " \\\n".join(lines)
 
 
 def _show_estimate(

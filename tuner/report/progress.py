@@ -18,7 +18,7 @@ from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
 from tuner.metrics.notation import number
 from tuner.report.console import say
-from tuner.results.ledger import Finished, knobs
+from tuner.results.ledger import Finished, engine_name, knobs
 from tuner.results.tiers import Winner, best_per_tier, utility
 from tuner.search import Proposal
 from tuner.search.retries import MAX_RETRIES
@@ -156,7 +156,7 @@ class Display:
 
     def _name(self, proposal: Proposal) -> str:
         repeat = f"{_role(proposal)}: " if isinstance(proposal, RepeatProposal) else ""
-        return f"{repeat}{proposal.config.engine.kind} {knobs(proposal.point)}"
+        return f"{repeat}{engine_name(proposal.point, proposal.config)} {knobs(proposal.point)}"
 
     def _which(self, proposal: Proposal) -> str:
         if not isinstance(proposal, RepeatProposal):

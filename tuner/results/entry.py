@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tuner.config.groups.space import ENGINE, Point
+from tuner.config.trial import TrialConfig
 from tuner.trial.result import Failed, TrialResult
 
 TRIALS = "trials"
@@ -63,8 +64,8 @@ class Finished(Entry):
 
     @property
     def engine(self) -> str:
-        """The kind of the trial's engine."""
-        return self.result.config.engine.kind
+        """The name of the trial's engine in its study: its kind, or that of a variant."""
+        return engine_name(self.point, self.result.config)
 
     @property
     def modelled(self) -> str:
@@ -87,6 +88,11 @@ def searched(entries: Iterable[Entry]) -> list[Finished]:
 def repeated(entries: Iterable[Entry]) -> list[Finished]:
     """The finished repeats among the entries, of any role."""
     return [e for e in entries if isinstance(e, Finished) and e.repeat is not None]
+
+
+def engine_name(point: Point, config: TrialConfig) -> str:
+    """A point names its engine where the study has several."""
+    return str(point.get(ENGINE, config.engine.kind))
 
 
 def knobs(point: Point) -> str:

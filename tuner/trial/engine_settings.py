@@ -24,7 +24,7 @@ class EngineSettings:
         self._study = study
         self._known: dict[Hashable, Hashable] = {}
         self.unset: dict[str, Any] = {}
-        self.inert = frozenset(path for path in study.space.parameters if self._look_at(path))
+        self.inert = frozenset(path for path in _concerned(study) if self._look_at(path))
 
     def same(self, one: Point, other: Point) -> bool:
         """Whether the engine gets the same settings at both points."""
@@ -66,6 +66,15 @@ class EngineSettings:
             except ConfigError:
                 self._known[key] = key  # impossible: like no other
         return self._known[key]
+
+
+def _concerned(study: StudyConfig) -> list[str]:
+    """The parameters of the space that concern an engine of the study: a space may have those of others."""
+    return [
+        path
+        for path in study.space.parameters
+        if not path.startswith(f"{ENGINE}.") or path.split(".")[1] in study.engine
+    ]
 
 
 def _values(parameter: Parameter) -> Sequence[Scalar]:

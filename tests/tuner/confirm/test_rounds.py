@@ -20,7 +20,7 @@ from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal, at_loads, repeat_config
 from tuner.confirm.results import remeasured
 from tuner.confirm.rounds import max_repeats
-from tuner.results.ledger import LEDGER, Entry, Ledger, Repeat, read, results, searched
+from tuner.results.ledger import LEDGER, Entry, Finished, Ledger, Repeat, read, results, searched
 from tuner.search import Proposal
 from tuner.study.study import ResumeError, Study
 from tuner.trial.result import Completed, Failed, Measured, Timings
@@ -172,6 +172,25 @@ def test_a_resumed_confirmation_continues_as_it_would_have(tmp_path: Path, at_on
                 assert proposal == asked[number]
             if kept < len(lines) and json.loads(lines[kept])["status"] == "asked":
                 assert study.ask() == asked[json.loads(lines[kept])["number"]]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_confirmation_whose_ledger_lost_lines_goes_on(tmp_path: Path, at_once: int) -> None:
+    """Every fifth line of its repeats is gone: what is left counts, and what is missing is measured again."""
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    play(whole, at_once=at_once)
+    lines = (whole / LEDGER).read_bytes().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if json.loads(line).get("role") == "confirm")
+    kept = [line for i, line in enumerate(lines) if i < first or i % 5 or b"base" in line[:12]]
+    part.mkdir()
+    (part / LEDGER).write_bytes(b"".join(line for line in kept if b'"complete"' not in line))
+    asked = play(part, at_once=at_once)
+    entries = read(part)
+    numbers = [e.number for e in entries if isinstance(e, Finished) and e.repeat]
+    assert len(numbers) == len(set(numbers))
+    assert asked
+    before = {t.tier: t.verdict.chosen for t in remeasured(CONFIG, read(whole))}
+    assert {t.tier: t.verdict.chosen for t in remeasured(CONFIG, entries)} == before
 
 
 def test_a_ledger_of_other_settings_is_not_resumed(tmp_path: Path) -> None:

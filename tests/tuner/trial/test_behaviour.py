@@ -80,3 +80,11 @@ def test_an_impossible_configuration_is_like_no_other() -> None:
     wide = {"engine": "vllm", "topology.tensor_parallel": 16}
     assert settings.same(wide, dict(wide))
     assert not settings.same(wide, {"engine": "vllm"})
+
+
+def test_knobs_of_engines_that_the_study_has_not_are_left_out() -> None:
+    """A space is often shared: these are the three frameworks', and the study has one."""
+    study = load(["experiment=b300", "~engine.sglang", "~engine.trtllm"])
+    assert any(path.startswith("engine.sglang.") for path in study.space.parameters)
+    settings = EngineSettings(study)
+    assert not any("sglang" in path for path in {*settings.unset, *settings.inert})

@@ -268,7 +268,7 @@ class Remeasurement:
 
     def ask_again(self, entry: Entry) -> RepeatProposal | None:
         """The trial that a line of the ledger is of, as far as it is the next one."""
-        return self._ablate(entry) if is_ablation(entry) else self._repeats.ask()
+        return self._ablate(entry) if is_ablation(entry) else self._repeats.ask_again(entry)
 
     def tell(self, number: int, result: TrialResult) -> None:
         """The result of the proposal of that number."""

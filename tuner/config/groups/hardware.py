@@ -50,6 +50,10 @@ class Hardware(Strict):
     devices_per_node: Annotated[int, Field(ge=1, le=65_536)] = Field(
         description="devices in a node"
     )
+    gib_per_device: Constant | None = Field(
+        default=None,
+        description="memory of a GPU, GiB: layouts that a model can't fit are not tried; null: all are",
+    )
     kw_per_device: Constant | None = Field(
         default=None,
         description="provisioned all-in power (IT, cooling, conversion), kW per device",

@@ -19,12 +19,23 @@ ENGINES = {
     "nim": "#0891b2",
     "external": "#db2777",
 }
+VARIANTS = (
+    "#60a5fa",
+    "#84cc16",
+    "#c026d3",
+    "#0d9488",
+    "#78716c",
+    "#eab308",
+)  # under names of their own
 TIERS = ("#0f766e", "#a16207", "#475569", "#9f1239", "#4d7c0f", "#6d28d9")
 
 
 def engine_colours(engines: Iterable[str]) -> dict[str, str]:
-    """Engine → its colour, each engine once, in the order given."""
-    return {name: ENGINES.get(name, MUTED) for name in engines}
+    """Engine → its colour, each engine once, in the order given. No two share one, up to six variants."""
+    names = list(dict.fromkeys(engines))
+    variants = [name for name in names if name not in ENGINES]
+    own = {name: VARIANTS[i % len(VARIANTS)] for i, name in enumerate(variants)}
+    return {name: ENGINES.get(name) or own[name] for name in names}
 
 
 def tier_colours(tiers: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""How much GPU memory a model needs at least, from its config.json: no weights are downloaded."""

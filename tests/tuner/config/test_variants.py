@@ -1,0 +1,72 @@
+"""Two versions of one engine in one study: their names, the space of their kind, and results apart."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from serving.engines import LlamaCpp
+from tests.tuner.samples.study import sample_config, sample_result
+from tuner.config.groups.space import Point
+from tuner.config.load import load
+from tuner.config.resolve import trial_config
+from tuner.config.variants import with_variants
+from tuner.report.plots.style import engine_colours
+from tuner.report.summary import show_report
+from tuner.results.ledger import Ledger, results
+from tuner.search.space import SearchSpace
+from tuner.trial.result import Measured
+
+NEXT = "+engine.next={kind: vllm, executable: /opt/next/bin/vllm}"
+
+
+def test_a_variant_has_the_space_of_its_kind() -> None:
+    study = load(["experiment=b300_vllm", NEXT])
+    own = {p for p in study.space.parameters if p.startswith("engine.next.")}
+    of_kind = {p for p in study.space.parameters if p.startswith("engine.vllm.")}
+    assert {p.removeprefix("engine.next.") for p in own} == {
+        p.removeprefix("engine.vllm.") for p in of_kind
+    }
+    assert own
+    named = {path for each in study.space.constraints.values() for path in each.paths()}
+    assert named & own
+    assert with_variants(study) == study
+    space = SearchSpace.of(study)
+    assert {space.engine_of(point) for point in (space.all_points(10**6) or [])} <= {"vllm", "next"}
+
+
+def test_what_a_space_says_of_a_variant_itself_counts() -> None:
+    own = "+space.parameters.engine.next.max_num_seqs={type: categorical, choices: [7]}"
+    parameters = load(["experiment=b300_vllm", NEXT, own]).space.parameters
+    assert list(parameters["engine.next.max_num_seqs"].grid() or ()) == [7]
+    assert parameters["engine.vllm.max_num_seqs"].grid() != [7]
+
+
+def test_a_point_reaches_the_variant_that_it_names() -> None:
+    study = load(["experiment=b300_vllm", NEXT])
+    trial = trial_config(study, {"engine": "next", "engine.next.max_num_seqs": 64})
+    assert trial.engine.executable == "/opt/next/bin/vllm"
+    assert trial.engine.kind == "vllm"
+
+
+def test_variants_are_told_apart_in_the_report(tmp_path: Path) -> None:
+    engines = {"llamacpp": LlamaCpp(), "b10500": LlamaCpp(executable="/opt/b10500/llama-server")}
+    study = sample_config().model_copy(update={"engine": engines})
+    points: list[Point] = [{"engine": name} for name in engines]
+    with Ledger.open(tmp_path) as ledger:
+        for number, point in zip((0, 2), points, strict=True):
+            trial = trial_config(study, point)
+            ledger.asked(number, point, trial.fingerprint)
+            ledger.finished(number, point, Measured(sample_result(trial, number), {}))
+    assert [entry.engine for entry in results(tmp_path)] == list(engines)
+    console = Console(file=io.StringIO(), width=160)
+    show_report(tmp_path, study, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "b10500" in console.file.getvalue()
+
+
+def test_no_two_variants_have_one_colour() -> None:
+    names = ["vllm", "next", "sglang", "old", "next"]
+    colours = engine_colours(names)
+    assert list(colours) == ["vllm", "next", "sglang", "old"]
+    assert len(set(colours.values())) == 4
