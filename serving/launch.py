@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from serving import probe
@@ -16,8 +17,9 @@ from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch, base
 from serving.engines.access import Access, granted, shown
 from serving.engines.base import PORT, check_passed
-from serving.engines.ready import PortTaken, Start, check_running, wait_ready
-from serving.errors import LaunchError, Unhealthy
+from serving.engines.flags.installed import installed_version
+from serving.engines.ready import Start, check_running, wait_ready
+from serving.errors import BadFlags, LaunchError, PortTaken, Unhealthy
 from serving.install import environments, models
 from serving.process.process import supervised
 from serving.topology import Model, Topology
@@ -25,14 +27,18 @@ from serving.twin.config import TwinConfig
 
 HOST = probe.LOOPBACK
 PORT_ATTEMPTS = 3
+INLINE = "<("  # a file whose contents are in the command line
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`check()` raises ServingError unless this very engine still runs."""
+    """`check()` raises ServingError unless this very engine still runs; `canary()`: unless it also makes
+    progress, which costs it a request.
+    """
 
     endpoint: Endpoint
     check: Callable[[], None]
+    canary: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +106,19 @@ def launched(
                 log.unlink(missing_ok=True)
         endpoint = Endpoint(
             base_url=start.url,
-            model=spec.model.name,
+            model=start.served_model,
             generation=process.generation,
             pid=process.engine,
             devices=devices or tuple(f"cpu:{core}" for core in cores),
             startup_s=time.monotonic() - began,
-            argv=(*start.argv, *access.shown_argv),
+            argv=(*start.shown_argv, *access.shown_argv),
             environ=tuple(sorted({**start.environ, **access.shown_environ}.items())),
             engine_version=_version(engine, start),
             api_key=access.api_key,
             modelled=None if spec.twin is None else _modelled(start),
         )
-        yield Running(endpoint, lambda: check_running(engine, process, start, listeners, log))
+        check = partial(check_running, engine, process, start, listeners, log)
+        yield Running(endpoint, check, partial(check, canary=True))
 
 
 @contextmanager
@@ -129,8 +136,9 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
     check_passed(engine.kind, engine.env_passthrough)
     find = models.locate if twin is None else models.locate_or_name
     port = probe.free_port(host)
+    path = executable(engine) if twin is None else engine.default_executable
     launch = Launch(
-        executable=executable(engine) if twin is None else engine.default_executable,
+        executable=path,
         model_path=find(model.source, engine.model_format),
         served_model=model.name,
         host=host,
@@ -139,13 +147,38 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
         context_tokens=model.context_tokens,
         devices=devices,
         revision=model.revision,
+        version=None if twin is not None else installed_version(path, engine.packages),
     )
-    argv, environ = tuple(engine.command(launch)), engine.environ(launch)
-    if twin is not None:
-        argv = (*twin_argv(twin, sys.executable), *argv)
+    if twin is None:
+        _check(engine, launch)
+    before = () if twin is None else twin_argv(twin, sys.executable)
+    shown_argv, environ = (*before, *engine.command(launch)), engine.environ(launch)
+    launch = _with_options(engine, launch, spec.log)
+    argv = (*before, *engine.command(launch))
     downloads = twin is None and not Path(launch.model_path).exists()
     inherits = engine.passed(downloads=downloads)
-    return Start(argv, environ, inherits, host, port, model.name, access)
+    served = engine.served_name(launch)
+    return Start(argv, shown_argv, environ, inherits, host, port, served, access)
+
+
+def _check(engine: base.BaseEngine, launch: Launch) -> None:
+    """Raises LaunchError where the engine can't be started so."""
+    if why := engine.refuses(launch.topology, launch.served_model):
+        raise LaunchError(why)
+    if fatal := [each.text for each in engine.findings(launch) if each.fatal]:
+        raise BadFlags(f"engine.{engine.framework}: {'; '.join(fatal)}")
+
+
+def _with_options(engine: base.BaseEngine, launch: Launch, log: Path) -> Launch:
+    """Writes the engine's file of options beside its log, readable by its owner alone."""
+    text = engine.options(launch)
+    if not text:
+        return launch
+    path = log.with_name(f"{log.stem}-options.yaml")
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    path.write_text(text)
+    return replace(launch, options_path=str(path))
 
 
 def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
@@ -178,7 +211,7 @@ def executable(engine: Engine) -> str:
 def shell_command(endpoint: Endpoint) -> str:
     """As typed in a shell: the variables that are set, then the command."""
     settings = [f"{key}={shlex.quote(value)}" for key, value in endpoint.environ]
-    return " ".join([*settings, shlex.join(endpoint.argv)])
+    return " ".join([*settings, *map(_quoted, endpoint.argv)])
 
 
 def plan_command(
@@ -204,7 +237,10 @@ def plan_command(
         context_tokens=model.context_tokens,
         devices=tuple(str(index) for index in range(topology.gpus)),
         revision=model.revision,
+        version=None if twin is not None else version_here(engine),
     )
+    if why := engine.refuses(topology, model.name):
+        raise LaunchError(why)
     before = () if twin is None else twin_argv(twin, "python")
     more, hidden = shown(engine, emulated=twin is not None) if apart else ((), {})
     settings = sorted({**engine.environ(launch), **hidden}.items())
@@ -214,9 +250,20 @@ def plan_command(
     )
 
 
+def version_here(engine: Engine) -> str | None:
+    """The version of the engine that this machine has; None: it has none, or one that can't be told."""
+    if not engine.packages:
+        return None
+    try:
+        return installed_version(executable(engine), engine.packages)
+    except LaunchError:
+        return None
+
+
 def _quoted(word: str) -> str:
-    """For a shell, which is to expand `$PORT` and `$HOST` and nothing else."""
-    return word if word in (PORT, base.HOST) else shlex.quote(word)
+    """For a shell, which is to expand `$PORT`, `$HOST` and the file of options, and nothing else."""
+    shell = word in (PORT, base.HOST) or word.startswith(INLINE)
+    return word if shell else shlex.quote(word)
 
 
 def _version(engine: Engine, start: Start) -> str | None:
@@ -243,4 +290,4 @@ def _external(engine: External, model: Model) -> Running:
     if names and model.name not in names:
         raise Unhealthy(f"{url} serves {', '.join(names)}, not {model.name} (model.name)")
     endpoint = Endpoint(url, model.name, "external", 0, (), 0.0, (), (), api_key=key)
-    return Running(endpoint, lambda: None)
+    return Running(endpoint, lambda: None, lambda: None)

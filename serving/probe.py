@@ -29,10 +29,11 @@ def get(
     *,
     headers: Mapping[str, str] | None = None,
     trust: ssl.SSLContext | None = None,
+    body: bytes | None = None,
 ) -> tuple[int, bytes] | None:
     """Status and body; None when nothing answers. Proxies of the environment are not used.
 
-    `trust`: the certificates that https accepts; those of the system by default.
+    `trust`: the certificates that https accepts; those of the system by default. `body`: is posted.
     """
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname or "", parts.port
@@ -43,7 +44,10 @@ def get(
         connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request(
-            "GET", parts.path or "/", headers={"Connection": "close", **(headers or {})}
+            "GET" if body is None else "POST",
+            parts.path or "/",
+            body,
+            {"Connection": "close", **(headers or {})},
         )
         response = connection.getresponse()
         return response.status, response.read()
@@ -67,6 +71,14 @@ def get_json(url: str, api_key: str | None = None) -> Any:
 def bearer(api_key: str | None) -> dict[str, str]:
     """The header that carries an API key; none without a key."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def completes(base_url: str, model: str, api_key: str | None, timeout_s: float) -> int | None:
+    """The status of a completion of one token; None if there is no answer in time."""
+    body = json.dumps({"model": model, "prompt": "1", "max_tokens": 1}).encode()
+    headers = {"Content-Type": "application/json", **bearer(api_key)}
+    answer = get(f"{base_url}/v1/completions", timeout_s, headers=headers, body=body)
+    return None if answer is None else answer[0]
 
 
 def refuses(url: str) -> bool:

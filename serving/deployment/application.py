@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.deployment.replica import EngineReplica
 from serving.endpoint import Endpoint
+from serving.engines.ready import CANARY_S, DYING_S
 from serving.errors import DeployFailed, EngineRestarted, LaunchError, ServingError
 from serving.launch import LaunchSpec
 from serving.process.leftovers import end, marked, new_mark
@@ -103,9 +104,13 @@ class SlotApplication:
         finally:
             end(lambda: marked(spec.mark))
 
-    def confirm(self, endpoint: Endpoint) -> None:
-        """Raises ServingError unless the engine behind `endpoint` is still the process that was started."""
-        _answer(self._handle.confirm.remote(endpoint.generation), CALL_TIMEOUT_S)
+    def confirm(self, endpoint: Endpoint, canary: bool = False) -> None:
+        """Raises ServingError unless the engine behind `endpoint` is still the process that was started.
+
+        `canary`: and answers a request of one token.
+        """
+        timeout_s = CALL_TIMEOUT_S + (CANARY_S + DYING_S if canary else 0.0)
+        _answer(self._handle.confirm.remote(endpoint.generation, canary), timeout_s)
 
     def delete(self) -> None:
         """Deletes the application and its engine; the next call deploys a new one."""

@@ -58,12 +58,13 @@ class EngineReplica:
                 return error
         return None
 
-    async def confirm(self, generation: str) -> ServingError | None:
-        """None if the engine that was started under `generation` is still running."""
+    async def confirm(self, generation: str, canary: bool = False) -> ServingError | None:
+        """None if the engine that was started under `generation` is still running; `canary`: and works."""
         if self._running is None or self._running.endpoint.generation != generation:
             return EngineRestarted("the Serve replica was restarted during the trial")
         try:
-            await asyncio.to_thread(self._running.check)
+            running = self._running
+            await asyncio.to_thread(running.canary if canary else running.check)
         except ServingError as error:
             return error
         return None

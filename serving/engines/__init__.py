@@ -1,6 +1,6 @@
 """Engine adapters: knobs, command line, and how a log explains a failure; one file an engine.
 
-To add one: its file here, its name in both lists below, its YAML in conf/engine.
+To add one: its file here, its name in both lists below, its YAML in conf/engine. How it dies: deaths/.
 """
 
 from typing import Annotated

@@ -196,6 +196,9 @@ class BaseEngine(Strict):
                 for name, value in self.flags.items()
                 if not _same(value, default.get(known.schema.find(name) or ""))
             }
+        drafts = getattr(self, "speculation", None)
+        if drafts is not None and not drafts.active:
+            unset["speculation"] = None
         return self.model_copy(update=unset)
 
     @property

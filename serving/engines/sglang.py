@@ -10,7 +10,7 @@ from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.sglang import SGLANG
 from serving.engines.flags import layouts, speculation
-from serving.engines.flags.speculation import Speculation
+from serving.engines.flags.speculation import SgLangSpeculation
 from serving.errors import LaunchError
 from serving.process.environ import HUB_TOKENS
 from serving.telemetry.engine_metrics import names, startup
@@ -116,7 +116,7 @@ class SgLang(BaseEngine):
     disable_radix_cache: bool | None = Field(
         default=None, description="do not reuse the KV cache of common prefixes"
     )
-    speculation: Speculation | None = Field(
+    speculation: SgLangSpeculation | None = Field(
         default=None, description="speculative decoding; unset: none"
     )
 

@@ -12,7 +12,7 @@ from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.trtllm import TRTLLM
 from serving.engines.flags import layouts, speculation
-from serving.engines.flags.speculation import Speculation
+from serving.engines.flags.speculation import TrtLlmSpeculation
 from serving.process.environ import HUB_TOKENS
 from serving.telemetry.engine_metrics import names
 from serving.telemetry.engine_metrics.page import MetricsPage
@@ -21,6 +21,7 @@ from serving.topology import Positive, Strict
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
+GRAPHS = 128  # the largest batch of decodes that is captured by default
 IN_YAML = (
     *("cuda_graph_config", "kv_cache_config", "enable_attention_dp", "speculation"),
     "llm_options",
@@ -113,7 +114,7 @@ class TrtLlm(BaseEngine):
         default=None,
         description="each rank attends for its own requests, in the YAML; unset: as the topology says",
     )
-    speculation: Speculation | None = Field(
+    speculation: TrtLlmSpeculation | None = Field(
         default=None, description="speculative decoding, in the YAML; unset: none"
     )
     llm_options: dict[str, Any] = Field(
@@ -147,6 +148,18 @@ class TrtLlm(BaseEngine):
             "speculative_config": drafts and speculation.trtllm(drafts),
         }
         return {**{key: value for key, value in found.items() if value}, **self.llm_options}
+
+    def canonical(self, *, literal: bool = True) -> Self:
+        """Also by the defaults of its YAML, in 1.2 and 1.3."""
+        graphs, cache = self.cuda_graph_config, self.kv_cache_config
+        if graphs.max_batch_size == GRAPHS:
+            graphs = graphs.model_copy(update={"max_batch_size": None})
+        if cache.dtype == "auto":
+            cache = cache.model_copy(update={"dtype": None})
+        if cache.enable_block_reuse:
+            cache = cache.model_copy(update={"enable_block_reuse": None})
+        plain = super().canonical(literal=literal)
+        return plain.model_copy(update={"cuda_graph_config": graphs, "kv_cache_config": cache})
 
     def options(self, launch: Launch) -> str:
         """Its YAML, as JSON."""

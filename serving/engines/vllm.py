@@ -9,7 +9,7 @@ from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.vllm import VLLM
 from serving.engines.flags import layouts, speculation
-from serving.engines.flags.speculation import Speculation
+from serving.engines.flags.speculation import VllmSpeculation
 from serving.process.environ import HUB_TOKENS
 from serving.telemetry.engine_metrics import names, startup
 from serving.telemetry.engine_metrics.page import MetricsPage
@@ -17,7 +17,7 @@ from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation", "async_scheduling")
+APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation")
 GIB = 2**30
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -88,7 +88,7 @@ class Vllm(BaseEngine):
         default=None,
         description="speculative decoding options, as JSON, for what `speculation` lacks",
     )
-    speculation: Speculation | None = Field(
+    speculation: VllmSpeculation | None = Field(
         default=None, description="speculative decoding; unset: none"
     )
     stream_interval: Positive | None = Field(
@@ -123,6 +123,8 @@ class Vllm(BaseEngine):
 
     def command(self, launch: Launch) -> list[str]:
         """`vllm serve MODEL`."""
+        # Asked for where vLLM can't, it is an error; left out, it is on where vLLM can.
+        apart = (*APART, "async_scheduling") if self.async_scheduling else APART
         drafts = self.speculation if self.speculation and self.speculation.active else None
         cpu_gib = self.cpu_kvcache_space_gib if launch.topology.cpus else None
         return [
@@ -141,9 +143,7 @@ class Vllm(BaseEngine):
                     "--speculative-config": speculation.vllm(drafts) if drafts else None,
                 }
             ),
-            # Asked for where vLLM can't, it is an error; left out, it is on where vLLM can.
-            *flags({"--no-async-scheduling": self.async_scheduling is False}),
-            *self.knobs(negatable=True, without=APART),
+            *self.knobs(negatable=True, without=apart),
             *self.flag_words(launch),
             *self.extra_args,
         ]

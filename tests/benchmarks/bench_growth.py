@@ -26,7 +26,7 @@ from tests.tuner.samples.virtual_cluster import NODE_GPUS, run, whole_nodes
 from tuner.report.summary import show_report
 from tuner.results.ledger import LEDGER
 from tuner.search.factory import SearchSetup
-from tuner.study.study import outcome_of
+from tuner.search.outcome import outcome_of
 
 MARK = "bench-growth"
 REPORTS = (125, 250, 500, 2_000, 20_000)

@@ -8,6 +8,7 @@ STUB_USES   a folder in which each engine says on what it runs: {"node", "device
 STUB_TOGETHER   as many engines that say the same have to run at once before any of them is ready
 LLAMA_API_KEY   as llama-server's: it is asked for, except on /health; it is lower case here
 STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
+            | wedge (answers health, and no completion) | dead (its rank died at the start: 503 for ever)
             | confess (its key: in its log, and as a file in the folder STUB_KEYS)
 Tokens come at 200/s a slot; a grandchild ignores SIGTERM.
 """
@@ -123,10 +124,12 @@ class Server:
         if KEY and path != "/health" and f"authorization: bearer {KEY}" not in head.lower():
             self.reply(writer, {"error": {"message": "Invalid API Key"}}, "401 Unauthorized")
         elif path == "/health":
-            status = "200 OK" if company() else "503 Service Unavailable"
+            status = "200 OK" if company() and MODE != "dead" else "503 Service Unavailable"
             self.reply(writer, {"status": status}, status)
         elif path == "/v1/models":
             self.reply(writer, {"data": [{"id": self.model}]})
+        elif MODE == "wedge":
+            await asyncio.sleep(3600)
         elif MODE == "errors":
             self.reply(writer, {"error": {"message": "stub says no"}}, "500 Internal Server Error")
         else:
@@ -169,6 +172,9 @@ async def serve() -> None:
         server.handle, flag("--host", "127.0.0.1"), int(flag("--port", "0"))
     )
     say("stub engine is listening")
+    if MODE == "dead":
+        say("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 GiB")
+        say("Executor loop crashed on this rank; hard-killing all 8 ranks")
     if MODE == "confess":
         say(f"my key is {KEY}")
         if keys := os.environ.get("STUB_KEYS"):

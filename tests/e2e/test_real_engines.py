@@ -1,8 +1,10 @@
 """Real engines through the whole path: Hydra, Tune, Serve, load, ledger, MLflow."""
 
 import math
+import stat
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import Wattfront
@@ -40,6 +42,12 @@ def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
                 1000 / (point.metrics["tpot_p50_ms"] or math.inf),
             )
         assert "llama-server" in trial.command
+        assert trial.provenance["engine_metrics"].startswith("/metrics read ")
+    for entry in results(wattfront.study()):
+        samples = entry.folder / "engine_metrics.parquet"
+        assert stat.S_IMODE(samples.stat().st_mode) == 0o600
+        running = pq.read_table(samples)["running"].to_pylist()
+        assert max(running) >= 1
     client = mlflow.MlflowClient(f"sqlite:///{wattfront.folder}/studies/mlflow.db")
     experiment = client.get_experiment_by_name("wattfront")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
@@ -57,4 +65,6 @@ def test_vllm_on_the_cpu(wattfront: Wattfront) -> None:
         assert point.metrics["input_tokens_mean"] == trial.config.workload.input_tokens
         assert point.metrics["error_rate"] == 0
     assert "vllm serve" in trial.command
+    assert trial.provenance["engine_metrics"].startswith("/metrics read ")
+    assert 0 < (trial.timings.engine_warmup_s or 0) < trial.timings.startup_s
     assert trial.provenance["engine_version"].startswith("0.32")

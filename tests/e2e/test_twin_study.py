@@ -30,6 +30,7 @@ def test_three_frameworks_on_emulated_nodes(wattfront: Wattfront) -> None:
     for each in found:
         assert isinstance(each, Completed), each
         assert "aiconfigurator-core" in each.provenance["modelled"]
+        assert "metrics read " in each.provenance["engine_metrics"]
         assert len(each.provenance["devices"]) == each.config.topology.tensor_parallel
         assert "serving.twin --system b300_sxm" in each.command
         for point in each.points:

@@ -24,6 +24,8 @@ _LOAD = (
 # What the experiments were when the studies were recorded.
 _ONCE = ("search.confirm.candidates=0", "search.confirm.repeats_max=16")
 _DEEPSEEK = ("engine=vllm", "model=deepseek_r1", "space=[vllm_gpu,moe_layouts]")
+_DEEPSEEK_ONCE = (*_DEEPSEEK[:2], "space=[vllm_gpu_0_1,moe_layouts]")
+_SPACE_ONCE = "space=[vllm_gpu_0_1,sglang_gpu_0_1,trtllm_gpu_0_1,llama33_70b_precision]"
 
 
 def _points(*points: dict[str, str | int | float]) -> str:
@@ -42,6 +44,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "tpe": (
         "experiment=b300",
         *_ONCE,
+        _SPACE_ONCE,
         "search=tpe",
         "search.trials=8",
         "search.startup_trials=2",
@@ -49,7 +52,7 @@ STUDIES: dict[str, Sequence[str]] = {
     ),
     "curve": (
         "experiment=b300_deepseek",
-        *_DEEPSEEK,
+        *_DEEPSEEK_ONCE,
         *_ONCE,
         "search.trials=7",
         "search.startup_trials=3",
@@ -81,7 +84,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "confirm": (
         "experiment=b300",
         "engine=[vllm]",
-        "space=[vllm_gpu]",
+        "space=[vllm_gpu_0_1]",
         "search=random",
         "search.trials=5",
         "search.screening.level_s=60",
@@ -96,7 +99,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "prune": (
         "experiment=b300",
         "engine=[vllm]",
-        "space=[vllm_gpu,llama33_70b_precision,power_cap]",
+        "space=[vllm_gpu_0_1,llama33_70b_precision,power_cap]",
         "search=list",
         *_ONCE,
         "search.trials=11",
@@ -114,6 +117,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "roofline": (
         "experiment=b300",
         "search=curve",
+        _SPACE_ONCE,
         *_ONCE,
         "search.trials=7",
         "search.prior.kind=roofline",
@@ -122,6 +126,7 @@ STUDIES: dict[str, Sequence[str]] = {
     "ledger_prior": (
         "experiment=b300",
         "search=curve",
+        _SPACE_ONCE,
         *_ONCE,
         "search.trials=6",
         "search.prior.kind=ledger",

@@ -58,6 +58,19 @@ def without(now: Any, added: Collection[str]) -> Any:
     return now
 
 
+def unsaid(tree: Any, words: Collection[str]) -> Any:
+    """The tree with these words left out of its texts."""
+    if isinstance(tree, Mapping):
+        return {key: unsaid(value, words) for key, value in tree.items()}
+    if isinstance(tree, list):
+        bare = {word.strip() for word in words}
+        return [unsaid(v, words) for v in tree if not (isinstance(v, str) and v in bare)]
+    if isinstance(tree, str):
+        for word in words:
+            tree = tree.replace(word, "")
+    return tree
+
+
 def told(differing: Iterator[str]) -> str:
     """What a person reads of the differences; empty if there are none."""
     lines = list(differing)

@@ -20,6 +20,7 @@ from tests.golden.product import Product, endpoint
 
 FOLDER = Path(__file__).parent
 GOLDEN = FOLDER / LIVE
+CONF = Path(__file__).parent / "conf"  # groups as they were when the studies were recorded
 LEDGER, SAVED, SIMULATED = "ledger.jsonl", "study.yaml", "simulated"
 # Of the machine and the moment, not of what was measured.
 MACHINE = {
@@ -56,7 +57,8 @@ def simulated(product: Product, name: str, folder: Path, *more: str) -> Path:
     """The folder of a study that is run now."""
     if (GOLDEN / OLDER_STUDY).is_dir():
         shutil.copytree(GOLDEN / OLDER_STUDY, folder / OLDER)
-    words = ("tuner", "simulate", *STUDIES[name], "output_dir=now", "--workers", "1", *more)
+    own = ("output_dir=now", "--workers", "1", "--config-dir", str(CONF))
+    words = ("tuner", "simulate", *STUDIES[name], *own, *more)
     said = product.run(words, folder)
     assert said.code == 0, said.output
     (saved,) = folder.glob(f"now/*/{SAVED}")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.golden import observe
 from tests.golden.cases import LIVE, MIRRORED, PLANS, RESUMED, STUDIES
-from tests.golden.compare import differences, renamed, told, without
+from tests.golden.compare import differences, renamed, told, unsaid, without
 from tests.golden.product import Product
 
 pytestmark = pytest.mark.process
@@ -29,8 +29,16 @@ RENAMES: dict[str, str] = {
 # Keys that are new on purpose, and in no golden file.
 ADDED: frozenset[str] = frozenset({
     "assumes", "cached_tokens", "dead_after_s", "doubt", "env_passthrough", "known_wrong",
+    "engine_draft_acceptance", "engine_kv_cache_share_max", "engine_preemptions", "engine_prefix_hit_share",
+    "engine_running_max", "engine_running_mean", "engine_waiting_max", "engine_waiting_mean", "limited_by",
+    "engine_warmup_s", "phase", "remedy", "weight_load_s",
+    "cuda_graph_config", "enable_attention_dp", "flags", "gib_per_device", "kv_cache_config", "llm_options",
+    "speculation", "version",
     "levels[].client.missed", "levels[].oddities", "load_value", "oddity", "prompt_salt", "request", "wait_s",
 })  # fmt: skip
+
+# Words of command lines that are new or gone on purpose.
+CHANGED_WORDS = (" VLLM_SERVER_DEV_MODE=1", " --enable-metrics", " --async-scheduling")
 
 # Study → its first trial that differs on purpose: a repeat of `confirm` that missed a tier is tried once more.
 DIFFERS_FROM = {"confirm": 7}
@@ -51,7 +59,10 @@ def golden(part: str) -> Any:
 
 
 def check(old: Any, now: Any) -> None:
-    if lines := told(differences(renamed(old, RENAMES), without(now, ADDED))):
+    before, after = (
+        unsaid(each, CHANGED_WORDS) for each in (renamed(old, RENAMES), without(now, ADDED))
+    )
+    if lines := told(differences(before, after)):
         pytest.fail(lines, pytrace=False)
 
 

@@ -36,6 +36,7 @@ class Behaviour:
     hang: bool = False  # never responds
     stall: tuple[float, float] | None = None  # begin and end, seconds after the first request
     workers: int | None = None  # requests served at a time; others wait
+    page: bytes = b'{"data": [{"id": "fake"}]}'  # of any GET
 
 
 @dataclass
@@ -83,8 +84,8 @@ class FakeServer:
     ) -> bool:
         """Returns whether the connection stays open."""
         if head.startswith(b"GET"):
-            listed = b'{"data": [{"id": "fake"}]}'
-            writer.write(plain_head(200, len(listed)) + listed)
+            page = self.behaviour.page
+            writer.write(plain_head(200, len(page)) + page)
             return True
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         served = Served(json.loads(await reader.readexactly(length)), time.perf_counter_ns())

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 
 from loadgen.http.response import Outcome
 from loadgen.results.records import Records, to_parquet_bytes
-from serving.telemetry import power_file
+from serving.telemetry import engine_file, power_file
 from serving.telemetry.base import HARDWARE_SLOWDOWNS, SW_POWER_CAP, Device, Reading
+from serving.telemetry.engine_metrics.trace import engine_trace
 from serving.telemetry.trace import PowerTrace, device_trace
 from tests.reference.ledger_lines import undescribed
 from tests.reference.markdown import code, table
@@ -56,6 +57,20 @@ POWER: Mapping[str, str] = {
     "fault": "why energy or power is missing; empty: it is not",
 }
 METADATA = "sources"
+ENGINE: Mapping[str, str] = {
+    "at_ns": "time of the sample, ns",
+    "running": "requests that the engine runs",
+    "waiting": "requests in its queue",
+    "kv_cache_share": "share of the KV cache that requests hold; mean of several ranks",
+    "preemptions": "preempted (SGLang: retracted) requests since the start",
+    "prefix_hits": "prompt tokens (or blocks) that the prefix cache served, since the start",
+    "prefix_queries": "prompt tokens (or blocks) that were looked up in it, since the start",
+    "drafts": "draft tokens since the start",
+    "accepted_drafts": "draft tokens that were accepted, since the start",
+    "acceptance": "accepted share of draft tokens lately, of an engine that does not count them",
+    "prefill_queue": "requests that wait in the prefill pool",
+    "decode_queue": "requests that wait in the decode pool",
+}
 
 
 def records_table() -> str:
@@ -80,6 +95,17 @@ def power_schema() -> pa.Schema:
     return pq.read_schema(pa.BufferReader(power_file.to_bytes([trace])))
 
 
+def engine_table() -> str:
+    """The columns of engine_metrics.parquet."""
+    return _table(engine_schema(), ENGINE)
+
+
+def engine_schema() -> pa.Schema:
+    """As the sampler writes it."""
+    trace = engine_trace([(0, {"running": 1.0})], "/metrics", 1.0)
+    return pq.read_schema(pa.BufferReader(engine_file.to_bytes(trace)))
+
+
 def problems() -> list[str]:
     """Columns without a meaning, and meanings without a column."""
     metadata = {key.decode() for key in power_schema().metadata} - {"ARROW:schema"}
@@ -87,6 +113,7 @@ def problems() -> list[str]:
         *undescribed("records.parquet", records_schema().names, RECORDS),
         *undescribed("power.parquet", power_schema().names, POWER),
         *undescribed("power.parquet metadata", metadata, {METADATA}),
+        *undescribed("engine_metrics.parquet", engine_schema().names, ENGINE),
     ]
 
 

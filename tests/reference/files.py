@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from serving.telemetry import power_file
+from serving.telemetry import engine_file, power_file
 from tests.reference import columns, ledger_lines, mlflow_runs
 from tests.reference.markdown import code, fenced, page, table
 from tuner.cli.folders import SIMULATED
@@ -25,6 +25,7 @@ FOLDER = {
     f"{TRIAL}/engine.log": "the end of the engine's log",
     f"{TRIAL}/records.parquet": "every request",
     f"{TRIAL}/{power_file.FILE}": "every reading of power",
+    f"{TRIAL}/{engine_file.FILE}": "every reading of the engine's metrics page",
     pareto.HTML: "the Pareto front, interactive",
     pareto.PNG: "the Pareto front",
     zone.PNG: "the Goldilocks zone; where prices are configured",
@@ -39,6 +40,9 @@ RECORDS = """A row per request; times are nanoseconds on the monotonic clock of 
 `power.parquet`. `python -m loadgen --parquet` writes the same columns."""
 POWER = """A row per reading and device. What a source does not report is null. The key `sources` of the
 file's metadata is JSON: source → `power_kind` (`instant`, `average` or `modelled`), `absent_because`."""
+ENGINE = """A row per reading, about one a second, on the same clock; counters count from the engine's start.
+What an engine does not report is null. The key `source` of the file's metadata is JSON: `path`, `every_s`,
+`absent_because`."""
 PANDAS = """Nothing of Wattfront is needed to read the files:"""
 SNIPPET = """
 import json
@@ -102,6 +106,9 @@ def markdown() -> str:
         "## power.parquet",
         POWER,
         columns.power_table(),
+        "## engine_metrics.parquet",
+        ENGINE,
+        columns.engine_table(),
         "## Reading them with pandas",
         PANDAS,
         fenced(SNIPPET, "python"),

@@ -60,6 +60,9 @@ RESULT: Mapping[Any, Mapping[str, str]] = {
         "pruned": "after how many levels the trial was pruned, and why; missing: it was not",
         "failure": "class of the failure: `OutOfMemory`, `StartTimeout`, `BadFlags` …",
         "evidence": "the line of the log that says why it failed",
+        "phase": "what the engine was doing: `start`, `load`, `capture`, `warm-up`, `under load`; missing: "
+        "unknown",
+        "remedy": "what to change, in one sentence; missing: unknown",
     },
     PackedPoint: {
         "level": "place in the ladder, in the order of measurement, from 0",
@@ -74,6 +77,8 @@ RESULT: Mapping[Any, Mapping[str, str]] = {
         "wall_s": "whole trial, s",
         "startup_s": "start of the engine until it answered, s",
         "load_s": "load, s",
+        "weight_load_s": "of the start: loading the weights, s; missing: the engine's log does not say",
+        "engine_warmup_s": "of the start: warm-up, graphs and compilation, s; missing: the log does not say",
     },
 }
 PROVENANCE: Mapping[str, tuple[str, str]] = {
@@ -89,6 +94,10 @@ PROVENANCE: Mapping[str, tuple[str, str]] = {
     "engine_version": ("string | null", "version that the engine reports"),
     "devices": ("list of string", "UUIDs of the trial's GPUs"),
     "power": ("list of string", "each power source, and how it metered"),
+    "engine_metrics": (
+        "string",
+        "the engine's metrics page: how often it was read, and at what cost; or why it was not",
+    ),
     "modelled": ("string", "present where an emulator made the figures: which one"),
     "without_effect": ("list of string", "flags of the engine's command that the emulator ignores"),
     "clock": ("string", "`virtual` where the trial was simulated"),
@@ -167,7 +176,8 @@ def written() -> tuple[dict[str, Any], ...]:
 def failed(entry: Finished) -> Failed:
     """A failure of the same trial."""
     config, timings = entry.result.config, entry.result.timings
-    return Failed(config, "OutOfMemory", "CUDA out of memory", timings)
+    said = {"phase": "load", "remedy": "Raise topology.tensor_parallel."}
+    return Failed(config, "OutOfMemory", "CUDA out of memory", timings, **said)
 
 
 def _rows(kind: Any, path: str) -> Iterator[tuple[str, str, str]]:

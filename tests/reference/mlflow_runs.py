@@ -42,7 +42,10 @@ TAGS: Mapping[str, str] = {
     "engine": "kind of the engine",
     "status": "trial and repeat: `completed` or `failed`; point: `valid` or `invalid`",
     "failure": "class of the failure",
+    "fault_domain": "to what the failure belongs: `configuration`, `node`, `rights`, `network`, `machine`",
     "evidence": "the line of the log that says why it failed",
+    "phase": "what the engine was doing when it failed",
+    "remedy": "what to change, in one sentence",
     "cut_short": "what ended the load before its last level",
     "pruned": "after how many levels the trial was pruned, and why",
     "host": "node that the trial ran on",
@@ -55,6 +58,7 @@ TAGS: Mapping[str, str] = {
     "level": "place in the ladder, in the order of measurement, from 0",
     "load": "the load, as in the ledger",
     "invalid_because": "why the point decides nothing",
+    "limited_by": "what limits or flatters the point, by the metrics of its engine",
     "pareto": "`yes`: on the front; `no`",
     "tier_best": "tiers that the point is the best of, separated by commas; `none`",
 }
@@ -81,6 +85,8 @@ METRICS: Mapping[str, str] = {
     "METRIC_in_TIER_confirmed_chance": "probability that it is the best",
     "METRIC_in_TIER_confirmed_over_default": "its gain over the defaults, as a share",
     "startup_s": "start of the engine, s",
+    "weight_load_s": "of the start: loading the weights, s; where the engine's log says",
+    "engine_warmup_s": "of the start: warm-up, CUDA graphs and compilation, s; where the engine's log says",
     "load_s": "load, s",
     "wall_s": "whole trial, s",
     "overhead_s": "wall − start − load, s",
@@ -152,8 +158,11 @@ def _runs(study: StudyConfig, lines: Sequence[Entry]) -> Iterator[tuple[str, Run
             yield "trial", trial_run(study, "name", each)
         for point in entry.result.points if isinstance(entry.result, Completed) else ():
             judged = fronts[entry.number, point.level]
-            for shown in (point, replace(point, invalid_because=("x",), predicted={"x": 1.0})):
-                run = point_run(study, "name", entry, shown)
+            preempted = {**point.metrics, "engine_preemptions": 1e6}
+            full = replace(point, invalid_because=("x",), predicted={"x": 1.0}, metrics=preempted)
+            for shown in (point, full):
+                of = replace(entry, result=replace(entry.result, points=(shown,)))
+                run = point_run(study, "name", of, shown)
                 yield "point", replace(run, tags={**run.tags, **judged})
     for line in lines:
         if isinstance(line, Finished) and line.repeat is not None:
@@ -166,7 +175,8 @@ def _variants(entry: Finished) -> Iterable[Finished]:
     facts = dict.fromkeys(PROVENANCE_TAGS, "x")
     full = replace(entry.result, provenance=facts)
     if isinstance(full, Completed):
-        full = replace(full, cut_short="x", pruned="x")
+        times = replace(full.timings, weight_load_s=1.0, engine_warmup_s=1.0)
+        full = replace(full, cut_short="x", pruned="x", timings=times)
     return (entry, replace(entry, result=full), replace(entry, result=failed(entry)))
 
 

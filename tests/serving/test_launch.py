@@ -16,13 +16,13 @@ import pytest
 
 from serving import probe
 from serving.engines import Engine, External, LlamaCpp, Nim, Vllm
-from serving.engines.ready import PortTaken
 from serving.errors import (
     BadFlags,
     EngineExited,
     EngineRestarted,
     LaunchError,
     OutOfMemory,
+    PortTaken,
     ServingError,
     StartTimeout,
     Unhealthy,

@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from serving.engines import ENGINES
+from serving.engines.flags.extraction.extract import extract
+from serving.engines.flags.extraction.source import source_of
+from serving.engines.flags.schema import chosen, own_folder
 from serving.install import environments, models
 from serving.install.doctor import checks
 from tuner.cli.exit_codes import ExitCode
@@ -20,7 +23,7 @@ STATE_COLOURS = {"ok": "green", "warn": "yellow", "missing": "red"}
 
 
 def engines(arguments: argparse.Namespace) -> int:
-    """Lists the engines' environments, or installs one."""
+    """Lists the engines' environments, installs one, or extracts the flags of a version."""
     console = Console()
     if arguments.action == "list":
         installed = environments.installed()
@@ -38,6 +41,8 @@ def engines(arguments: argparse.Namespace) -> int:
         columns = [*map(words, headers), words("about", wraps=True), words("where", wraps=True)]
         show(console, table("", columns, rows))
         return ExitCode.DONE
+    if arguments.action == "schema":
+        return _extract(arguments.name, console)
     _one_of("environment", arguments.name, environments.RECIPES)
     try:
         pip_args = shlex.split(arguments.pip_args)
@@ -46,6 +51,24 @@ def engines(arguments: argparse.Namespace) -> int:
     with _progress(console, f"installing {arguments.name}") as report:
         where = environments.install(arguments.name, report, pip_args=pip_args)
     say(console, f"{arguments.name}: {where}", whole=True)
+    return ExitCode.DONE
+
+
+def _extract(what: str | None, console: Console) -> int:
+    """Writes the flags of a wheel or an installation where they count as known."""
+    if what is None:
+        raise ConfigError("which flags? the path of a wheel, or of an engine's executable")
+    found = extract(source_of(what))
+    before = chosen(found.framework, found.version)
+    path = own_folder() / f"{found.framework}-{found.version}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found.model_dump_json(indent=1, exclude_defaults=True))
+    say(console, f"{found.title}: {len(found.flags)} flags, written to {path}", whole=True)
+    if before is not None:
+        new = " ".join(sorted(set(found.flags) - set(before.schema.flags))) or "none"
+        gone = " ".join(sorted(set(before.schema.flags) - set(found.flags))) or "none"
+        text = f"against {before.schema.version}: new {new}; gone {gone}"
+        say(console, text, whole=True)
     return ExitCode.DONE
 
 

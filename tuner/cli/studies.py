@@ -17,6 +17,7 @@ from tuner.cli.folders import SIMULATED, find_study, new_folder, save_workers, s
 from tuner.cli.interrupt import interruptible
 from tuner.cli.preflight import (
     check_data,
+    check_flags,
     check_machine,
     check_nodes,
     check_one_engine,
@@ -89,7 +90,11 @@ def _refuse_url(arguments: argparse.Namespace) -> None:
 
 def _show_plan(config: StudyConfig) -> int:
     check_tracking(config)
-    show_plan(config, Console())
+    console = Console()
+    warned = check_flags(config)
+    show_plan(config, console)
+    for line in warned:
+        say(console, line, "yellow", whole=True)
     return ExitCode.DONE
 
 
@@ -206,6 +211,8 @@ def _before_ray(config: StudyConfig, console: Console) -> None:
     check_tracking(config)
     _say_data(config, console)
     check_machine(config)
+    for line in check_flags(config):
+        say(console, line, "yellow", whole=True)
     if config.cluster.kind == "local":  # elsewhere only the nodes may reach it
         check_endpoint(config)
     for line in open_engines(config):

@@ -125,13 +125,15 @@ def type_text(annotation: Any) -> str:
 
 
 def _field(annotation: Any, name: str) -> FieldInfo | None:
-    """The field of this name in any form; of a mapping every name is one."""
+    """The field of this name in any form; of a mapping, and of what is not typed, every name is one."""
     for form in forms(annotation):
         if is_model(form) and name in form.model_fields:
             found: FieldInfo = form.model_fields[name]
             return found
         if _is_mapping(form):
             return FieldInfo(annotation=_values(form))
+        if form is Any:
+            return FieldInfo(annotation=Any)
     return None
 
 

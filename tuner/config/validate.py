@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 
 from loadgen import Adaptive
 from loadgen.results.metrics import METRICS
-from serving.engines import ENGINES, External
+from serving.engines import ENGINES, BaseEngine, External
+from serving.engines.flags.check import value_error
 from tuner.config.errors import ConfigError, refusal, suggestion
 from tuner.config.fields import field_at, keys_at
 from tuner.config.groups.space import ENGINE, Categorical, Float, Int, Parameter
@@ -149,9 +150,20 @@ def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[
     field = None if unknown else _setting(study, path)
     if field is None:
         return
+    _, name, *setting = path.split(".") if path.startswith(f"{ENGINE}.") else ("", "")
+    engine = study.engine.get(name) if setting[:1] == ["flags"] else None
     for value in _extremes(parameter):
-        if why := refusal(field, value):
+        why = refusal(field, value) or (engine and _flag_error(engine, setting[1], value))
+        if why:
             yield f"{value!r} is not possible there: {why[0].lower()}{why[1:]}"
+
+
+def _flag_error(engine: BaseEngine, flag: str, value: object) -> str:
+    """Why a flag of the engine's version can't have a value; empty if it can, or the flag is unknown."""
+    known = engine.known_flags(None)
+    if known is None or known.schema.find(flag) is None:
+        return ""
+    return value_error(known.schema, flag, value)
 
 
 def _extremes(parameter: Parameter) -> tuple[Any, ...]:
@@ -171,6 +183,9 @@ def _engines(study: StudyConfig) -> Iterator[str]:
                 f"model.revision: engine.{name} has no option for a revision: leave it unset, and give "
                 "model.source the path of that revision's files"
             )
+        for flag, value in engine.flags.items():
+            if why := _flag_error(engine, flag, value):
+                yield f"engine.{name}.flags.{flag}: {why}"
     if study.hardware.twin is None:
         return
     for name, engine in study.engine.items():

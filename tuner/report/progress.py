@@ -22,7 +22,7 @@ from tuner.results.ledger import Finished, engine_name, knobs
 from tuner.results.tiers import Winner, best_per_tier, utility
 from tuner.search import Proposal
 from tuner.search.retries import MAX_RETRIES
-from tuner.trial.result import VIRTUAL, Completed, Failed, TrialResult
+from tuner.trial.result import VIRTUAL, Completed, Failed, TrialResult, host_of
 
 POLL_S = 0.5
 SAY_EVERY_S = 60.0
@@ -110,7 +110,8 @@ class Display:
         assert isinstance(result, Failed)
         line = Text(f"#{proposal.number:<3}", style="bold").append("↻ ", style="yellow")
         line.append(self._name(proposal))
-        why = f"  {result.failure}: {result.evidence}; retry {attempt} of {MAX_RETRIES}"
+        where = f" (failed on node {host})" if (host := host_of(result)) else ""
+        why = f"  {result.failure}: {result.evidence}; retry {attempt} of {MAX_RETRIES}{where}"
         say(self._console, line.append(why, style="yellow"), whole=not self._terminal)
 
     def waiting(self, note: str) -> None:

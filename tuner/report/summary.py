@@ -25,17 +25,19 @@ from tuner.report.points import (
     point_columns,
     trial_name,
 )
+from tuner.report.sections.bottlenecks import show_bottlenecks
 from tuner.report.sections.confirmation import chosen_winners, remeasured_text, show_remeasured
 from tuner.report.sections.economics import show_economics
+from tuner.report.sections.failures import show_attempts, show_failures, show_quarantined
 from tuner.report.sections.importance import show_importance
 from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
 from tuner.report.sections.recommendation import show_recommended
-from tuner.results.ledger import LEDGER, Attempt, Entry, Finished, repeated, searched
+from tuner.results.ledger import LEDGER, Finished, repeated, searched
 from tuner.results.pareto import pareto_set
 from tuner.results.reader import contents
 from tuner.results.tiers import Closest, Winner, best_per_tier
-from tuner.trial.result import Completed, Failed
+from tuner.trial.result import Completed, OperatingPoint
 
 LISTED = 50  # failures, or pruned trials, that are listed one by one
 
@@ -50,8 +52,9 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     _show_modelled(study, entries, console)
     if measured:
         _show_front(study, measured, console)
-    _show_failures(entries, folder, console)
-    _show_attempts(lines, console)
+    show_failures(entries, folder, console)
+    show_attempts(lines, console)
+    show_quarantined(lines, console)
     ablated = measured_changes(study, lines, by_tier)
     fewest = {tier: each.entry for tier, each in ablated.items() if each.enough}
     feasible, equal = _show_tiers(study, measured, by_tier, fewest, console)
@@ -94,6 +97,9 @@ def _show_front(study: StudyConfig, measured: Sequence[Finished], console: Conso
     show(console, table(title, point_columns(study), rows))
     if len(measured) == 1:
         _show_levels(measured[0], {each.point.level for each in front}, study, console)
+        show_bottlenecks(_levels(measured[0]), console)
+    else:
+        show_bottlenecks(((measured[each.index], each.point) for each in front), console)
     _show_left_out(measured, console)
     ordered = sorted({each.index for each in front}, key=lambda i: measured[i].number)
     on_front = [measured[index] for index in ordered]
@@ -112,6 +118,11 @@ def _show_levels(entry: Finished, front: set[int], study: StudyConfig, console: 
         on_front = "yes" if point.level in front else "no" if point.valid else "not valid"
         rows.append([*cells(entry, point, study)[2:], on_front])
     show(console, table("All levels", [*point_columns(study)[2:], words("on the front")], rows))
+
+
+def _levels(entry: Finished) -> Iterator[tuple[Finished, OperatingPoint]]:
+    points = entry.result.points if isinstance(entry.result, Completed) else ()
+    yield from ((entry, point) for point in points)
 
 
 def _show_left_out(measured: Sequence[Finished], console: Console) -> None:
@@ -157,36 +168,6 @@ def _first(lines: Sequence[str]) -> Iterator[str]:
     yield from lines[:LISTED]
     if len(lines) > LISTED:
         yield f"and {len(lines) - LISTED} more, which are in the ledger"
-
-
-def _show_attempts(lines: Sequence[Entry], console: Console) -> None:
-    """The failures after which a trial ran again, by class: they are no trials."""
-    found = Counter(line.result.failure for line in lines if isinstance(line, Attempt))
-    if found:
-        kinds = ", ".join(f"{failure} {count}" for failure, count in sorted(found.items()))
-        what = counted(found.total(), "failed attempt")
-        say(console, f"{what} of machines, after which trials ran again: {kinds}")
-        console.print()
-
-
-def _show_failures(entries: Sequence[Finished], folder: Path, console: Console) -> None:
-    rows = []
-    for entry in entries:
-        if isinstance(entry.result, Failed):
-            log = entry.folder / "engine.log"
-            lines = [entry.result.evidence or "no evidence", entry.knobs]
-            lines += [str(log.relative_to(folder))] if log.exists() else []
-            failure = Text(entry.result.failure, style="red")
-            rows.append((trial_name(entry), entry.engine, failure, "\n".join(lines)))
-    if rows:
-        title = f"Failed: {len(rows)} of {counted(len(entries), 'trial')}"
-        wide = words("evidence, knobs, log", wraps=True)
-        columns = "trial", words("engine"), words("failure"), wide
-        show(console, table(title, columns, rows[:LISTED]), gap=len(rows) <= LISTED)
-    if len(rows) > LISTED:
-        kinds = Counter(str(failure) for _, _, failure, _ in rows[LISTED:]).most_common()
-        more = ", ".join(f"{name} ({count})" for name, count in kinds)
-        say(console, f"and {len(rows) - LISTED} more, which are in the ledger: {more}\n")
 
 
 def _show_tiers(

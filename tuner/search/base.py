@@ -1,6 +1,6 @@
 """The terms of every search: proposals, their outcomes, and the sampler that learns from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,12 +21,16 @@ Resolve = Callable[[Point], TrialConfig]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A trial to run. `baseline`: the trial is pruned once it hardly can better it; None measures all of it."""
+    """A trial to run. `baseline`: the trial is pruned once it hardly can better it; None measures all of it.
+
+    `avoid`: the nodes where it failed for a reason of theirs: it runs on another one if there is one.
+    """
 
     number: int
     point: Point
     config: TrialConfig
     baseline: PruningBaseline | None = None
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,15 @@ class Outcome:
 
     `values`: tier → the utility of its best point inside the tier; None of a failed trial. `points`: its curve.
     `failure`: the class of the error; `transient`: the cause was the machine or the network, not the point,
-    which may be tried again. `device_s`: device-seconds that it took.
+    which may be tried again; `unknown`: it never says anything of the point. `device_s`: device-seconds that it
+    took.
     """
 
     values: Values | None
     points: tuple[OperatingPoint, ...] = ()
     failure: str = ""
     transient: bool = False
+    unknown: bool = False
     device_s: float = 0.0
 
 
@@ -86,8 +92,12 @@ class Source(Protocol):
     def finished(self, number: int, measured: Measured) -> None:
         """The result of a running trial."""
 
-    def died(self, number: int, evidence: str, wall_s: float = 0.0) -> None:
-        """The slot of a running trial was killed: the trial has no result but this."""
+    @property
+    def quarantined(self) -> Collection[str]:
+        """The nodes that fail whatever runs there: trials run elsewhere if they can."""
+
+    def died(self, number: int, evidence: str, wall_s: float = 0.0, host: str = "") -> None:
+        """The slot of a running trial was killed: the trial has no result but this. `host`: its node."""
 
     def unplaced(self, number: int, evidence: str) -> None:
         """No node of the cluster can hold the trial any more: it is not run."""

@@ -25,6 +25,7 @@ from tuner.search.priors.factory import prior_of
 from tuner.search.priors.recorder import PredictionRecorder
 from tuner.search.proposer import Proposer
 from tuner.search.space import SearchSpace
+from tuner.trial.behaviour import identity
 from tuner.trial.duration import OVERHEAD_S, load_s
 
 # Candidates that a search on curves chooses among; and where a prior has to predict each of them.
@@ -75,7 +76,7 @@ class SearchSetup:
     def proposer(self) -> Proposer:
         """A new proposer, at the beginning of the search."""
         search, defaults = self.config.search, default_points(self.config)
-        return Proposer(search, self.space, defaults, self._resolve, self.sampler())
+        return Proposer(search, self.space, defaults, self._resolve, self.sampler(), identity)
 
     def sampler(self) -> Sampler | None:
         """A new sampler; None for a search whose points are all listed."""

@@ -1,10 +1,12 @@
 """Turns a sampler's suggestions into trials: each possible configuration once, the default ones first."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
 
 from tuner.config.groups.search import SearchConfig
 from tuner.config.groups.space import Point
+from tuner.config.trial import TrialConfig
 from tuner.search.base import ImpossiblePoint, Outcome, Proposal, Resolve, Sampler, Suggestion
 from tuner.search.optuna_samplers import quasi_random
 from tuner.search.space import SearchSpace
@@ -20,9 +22,9 @@ class Proposer:
     """Proposes each configuration once, default configurations first; a transient failure once more.
 
     `defaults`: engine → the point that leaves everything as configured. `resolve` turns a point into a
-    configuration or raises `ImpossiblePoint`. `sampler`: None where all points are listed. Given the same
-    seed and the same order of asks and tells it proposes the same points: a ledger replays to the same state,
-    so a study can be resumed.
+    configuration or raises `ImpossiblePoint`. `sampler`: None where all points are listed. `identity` is equal
+    for configurations that are the same. Given the same seed and the same order of asks and tells it proposes
+    the same points: a ledger replays to the same state, so a study can be resumed.
     """
 
     def __init__(
@@ -32,8 +34,10 @@ class Proposer:
         defaults: Mapping[str, Point],
         resolve: Resolve,
         sampler: Sampler | None,
+        identity: Callable[[TrialConfig], str] = attrgetter("fingerprint"),
     ) -> None:
         self._space, self._resolve, self._sampler = space, resolve, sampler
+        self._identity = identity
         self._seen: dict[str, Outcome | None] = {}
         self._live: dict[int, tuple[Proposal, Suggestion | None]] = {}
         self._retried: set[str] = set()  # fingerprints that had a transient failure
@@ -104,11 +108,11 @@ class Proposer:
         taken = self._live.pop(number, None)
         if taken is not None:
             own, suggestion = taken
-            self._seen.pop(own.config.fingerprint, None)
+            self._seen.pop(self._identity(own.config), None)
             if suggestion is not None and self._sampler is not None:
                 self._sampler.drop(suggestion, None)
         self._asked = max(self._asked, number + 1)
-        self._seen[config.fingerprint] = None
+        self._seen[self._identity(config)] = None
         proposal = Proposal(number, point, config)
         self._live[number] = (proposal, None)
         return proposal
@@ -116,7 +120,7 @@ class Proposer:
     def tell(self, number: int, outcome: Outcome) -> None:
         """The outcome of the proposal of that number."""
         proposal, suggestion = self._live.pop(number)
-        fingerprint = proposal.config.fingerprint
+        fingerprint = self._identity(proposal.config)
         if outcome.transient and fingerprint not in self._retried:
             self._retried.add(fingerprint)
             del self._seen[fingerprint]
@@ -134,13 +138,13 @@ class Proposer:
                 config = None
         if config and self._largest and not config.topology.fits(*self._largest):
             config = None
-        if config is None or config.fingerprint in self._seen:
+        if config is None or self._identity(config) in self._seen:
             if suggestion is not None and self._sampler is not None:
-                known = None if config is None else self._seen[config.fingerprint]
+                known = None if config is None else self._seen[self._identity(config)]
                 self._sampler.drop(suggestion, known)
             return None
         number, self._asked = self._asked, self._asked + 1
-        self._seen[config.fingerprint] = None
+        self._seen[self._identity(config)] = None
         by = None if suggestion is None else self._sampler
         self.expected_gain = getattr(by, "expected_gain", None)
         proposal = Proposal(number, point, config)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from serving.engines.flags import layouts
 from serving.topology import Topology
 from tuner.config.groups.space import (
     ENGINE,
@@ -83,14 +84,22 @@ class SearchSpace:
         return point
 
     def violated(self, point: Point) -> list[str]:
-        """The reasons of the constraints that the point breaks; empty for a possible point."""
+        """The reasons of the constraints that the point breaks, and why its engine can't lay the model out so;
+        empty for a possible point."""
         engine, values = self.engine_of(point), {**self.fixed, **point}
-        return [
+        why = self._layout_refusal(engine, values)
+        refused = [why] if why else []
+        return refused + [
             constraint.reason
             for constraint in self.space.constraints.values()
             if all(concerns(path, engine) for path in constraint.paths())
             and not constraint.holds(values)
         ]
+
+    def _layout_refusal(self, engine: str, values: Mapping[str, Any]) -> str:
+        prefix = f"{ENGINE}.{engine}."
+        own = {p.removeprefix(prefix): value for p, value in values.items() if p.startswith(prefix)}
+        return layouts.refusal(str(own.get("kind", engine)), self.layout(values), own)
 
     def possible(self, point: Point) -> bool:
         """Whether the point breaks no constraint, and a node holds its layout."""

@@ -62,6 +62,14 @@ class Capacity:
         left = zip(self.ids, self.left or self.nodes, strict=True)
         return replace(self, left=tuple((0, 0) if node in nodes else has for node, has in left))
 
+    def named(self, names: Collection[str]) -> list[str]:
+        """The ids of the nodes of these names."""
+        return [key for key, name in zip(self.ids, self.names, strict=False) if name in names]
+
+    def name(self, node: str) -> str:
+        """The name of the node of this id; empty: it has none."""
+        return dict(zip(self.ids, self.names, strict=False)).get(node, "")
+
     def place(
         self, topology: Topology, running: Sequence[Placed], load_cores: int = 0
     ) -> str | None:

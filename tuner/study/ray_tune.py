@@ -60,7 +60,8 @@ class Results(Unsaved, tune.Callback):
         number, error = trial.config["number"], _error_of(trial)
         wall_s = time.monotonic() - self._asked_at.pop(number)
         if isinstance(error, RayError) and not isinstance(error, RayTaskError):
-            self._source.died(number, "the Ray worker that ran the trial died", wall_s)
+            why = "the Ray worker that ran the trial died"
+            self._source.died(number, why, wall_s, trial.config["host"])
         else:
             self.bug = self.bug or error
             self._source.close()

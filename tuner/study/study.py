@@ -1,7 +1,7 @@
 """A study: takes trials from the search, hands them out, and records their results."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +11,11 @@ from tuner.config.study import StudyConfig
 from tuner.confirm.repeat import RepeatProposal
 from tuner.confirm.rounds import max_repeats
 from tuner.results.ledger import Attempt, Entry, Finished, Ledger, LedgerError, Repeat
-from tuner.results.tiers import tier_values
-from tuner.search import Outcome, Proposal
+from tuner.search import Proposal
 from tuner.search.base import ImpossiblePoint
 from tuner.search.factory import SearchSetup
-from tuner.search.retries import in_order, is_transient, tried_again
+from tuner.search.outcome import outcome_of
+from tuner.search.retries import Quarantine, elsewhere, in_order, tried_again
 from tuner.study.accounts import Accounts
 from tuner.trial.result import Failed, Measured, Timings, TrialResult
 from tuner.trial.rounding import rounded
@@ -44,19 +44,6 @@ class ResumeError(Exception):
     """The ledger does not belong to this configuration. One line."""
 
 
-def outcome_of(config: StudyConfig, result: TrialResult, attempts: int = 0) -> Outcome:
-    """What the search learns from a result. After failed `attempts`, a failure is the configuration's."""
-    device_s = result.timings.wall_s * result.config.devices
-    if isinstance(result, Failed):
-        transient = is_transient(result) and not attempts
-        return Outcome(None, failure=result.failure, transient=transient, device_s=device_s)
-    values = tier_values(config.slo, config.objective, result)
-    # Above the error rate of every tier a level is not part of the curve.
-    most_errors = max(tier.error_rate for tier in config.slo.tiers.values())
-    points = tuple(p for p in result.points if (p.metrics.get("error_rate") or 0.0) <= most_errors)
-    return Outcome(values, points, device_s=device_s)
-
-
 class Study:
     """The source of trials and the sink of their results: ledger first, then search, then observers.
 
@@ -80,6 +67,7 @@ class Study:
         self._live: dict[int, Proposal] = {}
         self._again: list[Proposal] = []
         self._attempts: Counter[int] = Counter()  # trial → its failures after which it ran again
+        self._quarantine = Quarantine()
         self._finished = 0
         self._accounts = Accounts(config)
         self.ended = ""  # why the search is over
@@ -117,7 +105,8 @@ class Study:
                 self._ledger.attempted(number, proposal.point, measured, _repeat(proposal))
             self._attempts[number] += 1
             self._accounts.add(self._ledger.entries()[-1])
-            self._again = in_order([*self._again, proposal])
+            self._quarantine.add(measured.result)
+            self._again = in_order([*self._again, elsewhere(proposal, measured.result)])
             for observer in self._observers:
                 observer.retried(proposal, measured.result, self._attempts[number])
             return
@@ -132,10 +121,16 @@ class Study:
         for observer in self._observers:
             observer.finished(proposal, measured.result, entry.folder)
 
-    def died(self, number: int, evidence: str, wall_s: float = 0.0) -> None:
+    @property
+    def quarantined(self) -> Collection[str]:
+        """The nodes that fail whatever runs there."""
+        return self._quarantine.nodes
+
+    def died(self, number: int, evidence: str, wall_s: float = 0.0, host: str = "") -> None:
         """Records that the worker of a running trial died."""
-        config = self._live[number].config
-        result = Failed(config, "WorkerDied", evidence, Timings(wall_s, 0.0, 0.0))
+        config, timings = self._live[number].config, Timings(wall_s, 0.0, 0.0)
+        facts = {"host": host} if host else {}
+        result = Failed(config, "WorkerDied", evidence, timings, provenance=facts)
         self.finished(number, Measured(result, {}))
 
     def unplaced(self, number: int, evidence: str) -> None:
@@ -229,6 +224,7 @@ class Study:
 
     def _learn(self, proposal: Proposal, entry: Entry, result: TrialResult) -> None:
         self._accounts.add(entry)
+        self._quarantine.add(result)
         if isinstance(proposal, RepeatProposal):
             assert self._repeats is not None
             self._repeats.tell(proposal.number, result)
@@ -262,6 +258,8 @@ class Study:
             elif isinstance(entry, Attempt):
                 self._attempts[entry.number] += 1
                 self._accounts.add(entry)
+                self._quarantine.add(entry.result)
+                open_trials[entry.number] = elsewhere(open_trials[entry.number], entry.result)
             elif isinstance(entry, Finished):
                 self._learn(open_trials.pop(entry.number), entry, entry.result)
         self._again = sorted(open_trials.values(), key=lambda each: each.number)

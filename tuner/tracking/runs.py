@@ -15,7 +15,8 @@ from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Entry, Finished
 from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
-from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult
+from tuner.trial.bottleneck import explained
+from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult, fault_domain
 
 ENGINE_DEFAULT = "default"  # of a knob that nobody set
 EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
@@ -95,6 +96,17 @@ def _in_tiers(study: StudyConfig, results: Sequence[TrialResult]) -> dict[str, f
     }
 
 
+def failure_tags(result: Failed) -> dict[str, str]:
+    """The class of a failure, to what it belongs, and what its death certificate says."""
+    optional = {"phase": result.phase, "remedy": result.remedy[:EVIDENCE_LENGTH]}
+    return {
+        "failure": result.failure,
+        "fault_domain": fault_domain(result.failure),
+        "evidence": result.evidence[:EVIDENCE_LENGTH],
+        **{name: text for name, text in optional.items() if text},
+    }
+
+
 def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     """The run of a trial, child of its study's."""
     result, times = entry.result, entry.result.timings
@@ -105,8 +117,10 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
         "wall_s": times.wall_s,
         "overhead_s": times.overhead_s,
     }
+    parts = {"weight_load_s": times.weight_load_s, "engine_warmup_s": times.engine_warmup_s}
+    metrics |= {name: seconds for name, seconds in parts.items() if seconds is not None}
     if isinstance(result, Failed):
-        tags |= {"failure": result.failure, "evidence": result.evidence[:EVIDENCE_LENGTH]}
+        tags |= failure_tags(result)
     else:
         metrics |= _in_tiers(study, [result])
         tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
@@ -137,6 +151,10 @@ def point_run(
         "level": str(point.level),
         "load": point.load,
     }
+    result = entry.result
+    limits = explained(result.config, result.points) if isinstance(result, Completed) else {}
+    if limit := limits.get(point.level):
+        tags["limited_by"] = limit[:EVIDENCE_LENGTH]
     if point.invalid_because:
         tags["invalid_because"] = "; ".join(point.invalid_because)[:EVIDENCE_LENGTH]
     metrics = {

@@ -5,11 +5,12 @@ from collections.abc import Hashable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from serving.engines import Engine, External, Launch
+from serving.engines import External, Launch
 from serving.errors import ServingError
 from serving.topology import Topology
 from serving.twin.api import Setup
-from tuner.config.trial import LIMITS, TrialConfig
+from tuner.config.groups.space import ENGINE
+from tuner.config.trial import LIMITS, TrialConfig, fingerprint_of
 from tuner.trial.simulate import PORT, read_flags, repeats_prefixes
 
 # The quantities of `BaseEngine.meanings` as the emulator's settings name them.
@@ -37,6 +38,17 @@ def behaviour(config: TrialConfig) -> Hashable:
     except ServingError as error:
         parts |= {"fingerprint": config.fingerprint, "error": type(error).__name__}
     return json.dumps(parts, sort_keys=True, default=str)
+
+
+def identity(config: TrialConfig) -> str:
+    """The fingerprint of the configuration without values that name the engine's own default: equal for two
+    spellings of one configuration. Of an emulated engine only defaults that it shares with the real one."""
+    engine = config.engine.canonical(literal=config.hardware.twin is None)
+    if engine == config.engine:
+        return config.fingerprint
+    return fingerprint_of(
+        {**config.model_dump(mode="json"), ENGINE: engine.model_dump(mode="json")}
+    )
 
 
 def default_quantities(config: TrialConfig) -> Mapping[str, float]:
@@ -76,7 +88,7 @@ def _real(config: TrialConfig) -> dict[str, Any]:
     engine, model, topology = config.engine, config.model, config.topology
     if isinstance(engine, External):
         return {"engine": engine.model_dump(mode="json")}
-    plain = _without_defaults(engine)
+    plain = engine.canonical()
     launch = Launch(
         plain.executable or plain.default_executable,
         model.source,
@@ -91,10 +103,3 @@ def _real(config: TrialConfig) -> dict[str, Any]:
     environment = plain.environ(launch)
     other = {"environment": plain.environment, "topology": topology.model_dump(mode="json")}
     return {"argv": plain.command(launch), "variables": environment, **other}
-
-
-def _without_defaults(engine: Engine) -> Engine:
-    named = {
-        name: None for name, value in engine.unset_means.items() if getattr(engine, name) == value
-    }
-    return engine.model_copy(update=named)

@@ -6,11 +6,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loadgen.worker.virtual_dispatcher import ns_of
 from serving.endpoint import Endpoint
 from serving.gpu.settings import gpus_set
 from serving.process.generation import parent
 from serving.telemetry.base import SW_POWER_CAP, Boundary, Device, Role
+from serving.telemetry.engine_metrics.page import MetricsPage, Quantity
+from serving.telemetry.engine_metrics.trace import EngineTrace
 from serving.telemetry.meter import metered
 from serving.telemetry.sources.config import Nvml, PowerConfig, Source, Twin
 from serving.telemetry.sources.factory import Place, metered_source
@@ -18,22 +22,28 @@ from serving.telemetry.sources.twin import lateness_reader
 from serving.telemetry.trace import CounterTrace, PowerTrace, energy_counter_trace
 from serving.telemetry.validity import Verdict, judged
 from serving.topology import Topology
+from serving.twin.api import Emulation, EngineCounts
 from serving.twin.config import TwinConfig
 from tuner.metrics.catalogue.power import STATE
 from tuner.metrics.energy import NOT_ASKED, NOT_METERED, UNMETERED, Idle, Metering
 
+VIRTUAL_EVERY_S = 0.25  # between two samples of the engine's metrics on the virtual clock
 NO_IDLE_TWIN = "an emulated GPU draws no power before its engine is ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Power metered beside the load. `lateness`: steps that an emulated engine took late."""
+    """What was metered beside the load. `lateness`: steps that an emulated engine took late.
+
+    `engine`: the engine's own metrics.
+    """
 
     power: tuple[PowerTrace, ...] = ()
     idle: Idle = UNMETERED
     loaded: Idle = UNMETERED
     lateness: CounterTrace | None = None
     unmetered_because: str = NOT_METERED
+    engine: EngineTrace | None = None
 
     def within(self, begin_ns: int, end_ns: int, devices: int) -> Metering:
         """The verdict on each boundary for one window. `devices`: how many boards must have been metered."""
@@ -131,6 +141,50 @@ def emulated(counters: CounterTrace, idle_w_device: float, roles: tuple[Role, ..
     )
     trace = PowerTrace(counters.source, "modelled", np.inf, devices, "", frozenset({"gpu"}))
     return Traces((trace,), Idle(None, NO_IDLE_TWIN), Idle(idle_w_device, ""))
+
+
+class VirtualSampler:
+    """An emulation's metrics on the virtual clock, every `VIRTUAL_EVERY_S`, as `page` would have them."""
+
+    def __init__(self, emulation: Emulation, page: MetricsPage) -> None:
+        self._emulation, self._page = emulation, page
+        self._counts: list[EngineCounts] = []
+        self._times: list[int] = []  # samples at which each was the state
+        self._taken = 0
+
+    def reach(self, at_s: float) -> None:
+        """The engines are until `at_s` as they are now: takes the samples that are due by then."""
+        due = int(at_s / VIRTUAL_EVERY_S) + 1
+        if due > self._taken:
+            self._counts.append(self._emulation.counts())
+            self._times.append(due - self._taken)
+            self._taken = due
+
+    def trace(self) -> EngineTrace:
+        """All samples."""
+        columns = {
+            name: column for name, column in _columns(self._counts) if name in self._page.series
+        }
+        if "drafts" in self._page.series:
+            columns.pop("acceptance", None)
+        at_ns = ns_of(0.0) + (np.arange(self._taken) * VIRTUAL_EVERY_S * 1e9).astype(np.int64)
+        values = {name: np.repeat(column, self._times) for name, column in columns.items()}
+        return EngineTrace(at_ns, values, "twin", VIRTUAL_EVERY_S)
+
+
+def _columns(counts: Sequence[EngineCounts]) -> Iterator[tuple[Quantity, NDArray[np.float64]]]:
+    def column(name: str) -> NDArray[np.float64]:
+        values = [getattr(each, name) for each in counts]
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+
+    same: tuple[Quantity, ...] = (
+        "running", "waiting", "preemptions", "prefix_hits", "prefix_queries", "drafts", "accepted_drafts",
+        "prefill_queue", "decode_queue",
+    )  # fmt: skip
+    yield from ((name, column(name)) for name in same)
+    yield "kv_cache_share", column("used_blocks") / column("total_blocks")
+    drafts = column("drafts")
+    yield "acceptance", column("accepted_drafts") / np.where(drafts, drafts, np.inf)
 
 
 def _idle(power: PowerConfig, place: Place) -> Idle:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from serving.errors import DOMAINS, FaultDomain, ServingError
 from tuner.config.trial import TrialConfig
 
 MICROSECONDS = 6  # digits of a time in seconds
@@ -34,11 +35,16 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. `overhead_s` = wall − engine start-up − load."""
+    """Seconds. `overhead_s` = wall − engine start-up − load.
+
+    `weight_load_s`, `engine_warmup_s`: of the start-up, by the engine's log; None where it does not say.
+    """
 
     wall_s: float
     startup_s: float
     load_s: float
+    weight_load_s: float | None = None
+    engine_warmup_s: float | None = None
 
     @property
     def overhead_s(self) -> float:
@@ -65,7 +71,10 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A known failure: it is a result, and is never dropped."""
+    """A known failure: it is a result, and is never dropped.
+
+    `phase`: what the engine was doing; empty: unknown. `remedy`: what to change, in one sentence.
+    """
 
     config: TrialConfig
     failure: str  # the class of the error: OutOfMemory, StartTimeout, …
@@ -73,6 +82,8 @@ class Failed:
     timings: Timings
     command: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    phase: str = ""
+    remedy: str = ""
     status: Literal["failed"] = "failed"
 
 
@@ -91,3 +102,27 @@ def with_wall(measured: Measured, wall_s: float) -> Measured:
     """The same with the wall time seen by the study: Ray, Serve and hand-over included."""
     timings = replace(measured.result.timings, wall_s=wall_s)
     return replace(measured, result=replace(measured.result, timings=timings))
+
+
+# Failures that no class of serving/errors.py stands for. Any other belongs to the configuration.
+OTHERS: dict[str, FaultDomain] = {
+    "ModelMissing": "node",
+    "ShardLost": "node",
+    "WorkerDied": "node",
+    "NodeLost": "machine",
+}
+
+
+def fault_domain(failure: str) -> FaultDomain:
+    """To what a failure of this class belongs."""
+    return OTHERS.get(failure) or DOMAINS.get(failure, "configuration")
+
+
+def host_of(result: TrialResult) -> str:
+    """The node that a trial ran on; empty: unknown."""
+    return str(result.provenance.get("host") or "")
+
+
+def phase_and_remedy(error: Exception) -> tuple[str, str]:
+    """What the engine was doing when it failed, and what to change; empty: the error does not say."""
+    return (error.phase, error.remedy) if isinstance(error, ServingError) else ("", "")

@@ -12,7 +12,13 @@ DIGITS = 10  # significant ones: 0.1 ns of a second, where no clock and no repea
 def rounded(measured: Measured) -> Measured:
     """The same measurement, its metrics, predictions and timings with `DIGITS` significant digits."""
     result, times = measured.result, measured.result.timings
-    timings = Timings(_round(times.wall_s), _round(times.startup_s), _round(times.load_s))
+    timings = Timings(
+        _round(times.wall_s),
+        _round(times.startup_s),
+        _round(times.load_s),
+        None if times.weight_load_s is None else _round(times.weight_load_s),
+        None if times.engine_warmup_s is None else _round(times.engine_warmup_s),
+    )
     if isinstance(result, Completed):
         points = tuple(_point(point) for point in result.points)
         return replace(measured, result=replace(result, timings=timings, points=points))

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,12 +20,14 @@ from serving.engines import External
 from serving.errors import ServingError
 from serving.launch import LaunchSpec, shell_command
 from serving.process.environ import redacted, secret_values
-from serving.telemetry import power_file
+from serving.telemetry import engine_file, power_file
+from serving.telemetry.engine_metrics.startup import startup_times
+from serving.telemetry.engine_sampler import engine_metered
 from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
 from tuner.trial.metering import Traces, load_metered, prepared
 from tuner.trial.pruner import PruningBaseline, level_pruner
-from tuner.trial.result import Completed, Failed, Measured, Timings
+from tuner.trial.result import Completed, Failed, Measured, Timings, phase_and_remedy
 from tuner.trial.score import cut_short, load_of, score
 from tuner.trial.simulate import assumed, read_flags
 
@@ -40,8 +43,8 @@ class Application(Protocol):
     def engine(self, spec: LaunchSpec) -> AbstractContextManager[Endpoint]:
         """A running engine, stopped at the end of the block. Raises ServingError."""
 
-    def confirm(self, endpoint: Endpoint) -> None:
-        """Raises ServingError unless the engine is still the process that was started."""
+    def confirm(self, endpoint: Endpoint, canary: bool = False) -> None:
+        """Raises ServingError unless the engine is still the process that was started; `canary`: and works."""
 
 
 def run_trial(
@@ -71,21 +74,25 @@ def run_trial(
                 prepared(config.power, gpus) as idle,
                 application.engine(spec) as endpoint,
                 load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
+                engine_metered(
+                    config.engine.metrics_page, endpoint.base_url, endpoint.api_key
+                ) as scraper,
             ):
                 startup_s, command = endpoint.startup_s, shell_command(endpoint)
                 load_began = time.monotonic()
                 report = _load(config, application, endpoint, on_progress, baseline)
                 load_s = time.monotonic() - load_began
         except (ServingError, loadgen.LoadError) as error:
-            timings = Timings(time.monotonic() - began, startup_s, load_s)
+            timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
             facts = {**provenance(), **_modelled(config, None)}
-            failed = Failed(config, type(error).__name__, evidence, timings, command, facts)
+            said = type(error).__name__, evidence, timings, command, facts
+            failed = Failed(config, *said, *phase_and_remedy(error))
             return Measured(failed, _files(config, log, None))
-        timings = Timings(time.monotonic() - began, startup_s, load_s)
+        timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
         engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
-        traces = meters()
-        metered = {"power": traces.summary()}
+        traces = replace(meters(), engine=scraper.trace())
+        metered = {"power": traces.summary(), "engine_metrics": scraper.summary()}
         prompts = {"prompt_salt": report.prompt_salt}
         facts = {**provenance(), **engine, **metered, **prompts, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
@@ -118,9 +125,10 @@ def _load(
             else None,
         )
     except loadgen.LoadError:
-        application.confirm(endpoint)
+        application.confirm(endpoint, canary=True)
         raise
-    application.confirm(endpoint)
+    # A measured curve is not put at risk by another request: only a load that ended early asks for one.
+    application.confirm(endpoint, canary=report.failure is not None)
     return report
 
 
@@ -154,7 +162,18 @@ def _files(
         )
     if traces is not None and any(each.devices for each in traces.power):
         files[power_file.FILE] = power_file.to_bytes(traces.power)
+    if traces is not None and traces.engine is not None and len(traces.engine.at_ns):
+        files[engine_file.FILE] = engine_file.to_bytes(traces.engine)
     return files
+
+
+def _timings(
+    config: TrialConfig, log: Path, wall_s: float, startup_s: float, load_s: float
+) -> Timings:
+    """With the parts of the start-up that the engine's log times."""
+    text = log.read_bytes()[:LOG_BYTES].decode(errors="replace") if log.exists() else ""
+    times = startup_times(text, config.engine.startup_lines)
+    return Timings(wall_s, startup_s, load_s, times.weight_load_s, times.engine_warmup_s)
 
 
 def _without_secrets(config: TrialConfig, log: bytes) -> bytes:

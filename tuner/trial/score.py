@@ -9,6 +9,7 @@ from serving.telemetry.trace import CounterTrace
 from tuner.config.trial import TrialConfig
 from tuner.metrics.derive import derive
 from tuner.metrics.energy import energy_figures
+from tuner.metrics.engine import engine_figures
 from tuner.trial.metering import Traces
 from tuner.trial.result import OperatingPoint
 
@@ -33,14 +34,15 @@ def score(config: TrialConfig, level: Level, traces: Traces | None = None) -> Op
     window, per_node = level.window, config.hardware.devices_per_node
     metering = traces.within(window.start_ns, window.end_ns, devices)
     energy, unknown = energy_figures(stats.metrics, metering, window.seconds, devices, per_node)
-    measured = {**stats.metrics, **energy}
+    engine, unreported = engine_figures(traces.engine, window.start_ns, window.end_ns)
+    measured = {**stats.metrics, **engine, **energy}
     derived, missing = derive(measured, devices, config.hardware, config.economics)
     doubts = [*stats.invalid_because, *_late(_grown(traces.lateness, level))]
     return OperatingPoint(
         level.index,
         level.load,
         {**measured, **derived},
-        {**stats.reasons, **missing, **unknown},
+        {**stats.reasons, **unreported, **missing, **unknown},
         tuple(doubts),
         load_value=level.load_value,
     )

@@ -1,6 +1,7 @@
 """One trial on the virtual clock: the same flags, load and scoring as on the wall clock, without waiting."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -15,6 +16,8 @@ from serving.engines import External, Launch
 from serving.errors import BadFlags, LaunchError, ServingError
 from serving.install import models
 from serving.launch import HOST, plan_command
+from serving.telemetry.engine_metrics.page import MetricsPage
+from serving.telemetry.engine_metrics.startup import StartupTimes, startup_times
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
 from serving.topology import Topology
@@ -23,12 +26,20 @@ from serving.twin.api import Assembled, Emulation, ParsedCommand, Request, Setup
 from serving.twin.config import TwinConfig
 from serving.twin.errors import DeviceMemoryExhausted, EngineExit, FlagError
 from tuner.config.trial import TrialConfig
-from tuner.trial.metering import Traces, emulated, pool_roles
+from tuner.trial.metering import VIRTUAL_EVERY_S, Traces, VirtualSampler, emulated, pool_roles
 from tuner.trial.pruner import PruningBaseline, level_pruner
-from tuner.trial.result import VIRTUAL, Completed, Failed, Measured, Timings
+from tuner.trial.result import (
+    VIRTUAL,
+    Completed,
+    Failed,
+    Measured,
+    Timings,
+    phase_and_remedy,
+)
 from tuner.trial.score import cut_short, load_of, score
 
 WORD = " tok"  # the text of one token, as the twin's server streams it
+EMPTY_PAGE = MetricsPage()
 SAMPLE_S = 0.1  # between two readings of the energy counters
 PORT = 8000  # only part of the command line: nothing listens
 
@@ -43,16 +54,18 @@ def simulate_trial(config: TrialConfig, baseline: PruningBaseline | None = None)
     assert twin is not None, "checked by check_simulable"
     command = plan_command(config.engine, config.model, config.topology, twin)
     facts = {**_provenance(), "clock": VIRTUAL, "modelled": f"twin of {twin.system}"}
-    startup_s = load_s = 0.0
+    startup_s, load_s, parts = 0.0, 0.0, StartupTimes()
     try:
         parsed, assembled = assemble_twin(config, twin)
         setup = parsed.setup
         facts["without_effect"] = list(parsed.without_effect)
         facts |= assumed(setup, twin)
         startup_s = assembled.start_s
+        parts = startup_times(api.startup_log(setup, assembled), config.engine.startup_lines)
         facts["modelled"] = assembled.version
         server = TwinServer(
             assembled.emulation,
+            config.engine.metrics_page,
             stream_interval=setup.stream_interval,
             block_tokens=setup.block_tokens
             if setup.prefix_caching and repeats_prefixes(config.workload)
@@ -64,10 +77,11 @@ def simulate_trial(config: TrialConfig, baseline: PruningBaseline | None = None)
         load_s = server.emulation.now_s
     except (ServingError, loadgen.LoadError) as error:
         evidence = (str(error).strip().splitlines() or [""])[0]
-        timings = Timings(startup_s + load_s, startup_s, load_s)
+        timings = _timings(startup_s, load_s, parts)
         failure = type(error).__name__
-        return Measured(Failed(config, failure, evidence, timings, command, facts), {})
-    timings = Timings(startup_s + load_s, startup_s, load_s)
+        said = failure, evidence, timings, command, facts
+        return Measured(Failed(config, *said, *phase_and_remedy(error)), {})
+    timings = _timings(startup_s, load_s, parts)
     until_ns = max(level.window.end_ns for level in report.levels)
     traces = _traces(config, server, until_ns)
     return Measured(_completed(config, report, traces, timings, command, facts), {})
@@ -92,7 +106,13 @@ def _loaded(
 
 def _traces(config: TrialConfig, server: "TwinServer", until_ns: int) -> Traces:
     roles = pool_roles(config.twin, config.topology)
-    return emulated(server.trace(until_ns), server.idle_w_device, roles)
+    traces = emulated(server.trace(until_ns), server.idle_w_device, roles)
+    return replace(traces, engine=server.engine.trace())
+
+
+def _timings(startup_s: float, load_s: float, parts: StartupTimes) -> Timings:
+    whole_s = startup_s + load_s
+    return Timings(whole_s, startup_s, load_s, parts.weight_load_s, parts.engine_warmup_s)
 
 
 def _completed(
@@ -163,14 +183,16 @@ def _provenance() -> dict[str, object]:
 class TwinServer:
     """An emulation behind the interface that `loadgen.worker.virtual_dispatcher` drives.
 
-    `stream_interval`: tokens per streamed event after the first. `block_tokens`: block size of the prefix
-    cache; 0 where it can't hit. `too_long`: (prompt, output) tokens → why the engine refuses them; empty if it
-    does not. `ahead`: take all steps between two arrivals or completions at once.
+    `page`: the metrics that `engine` samples. `stream_interval`: tokens per streamed event after the first.
+    `block_tokens`: block size of the prefix cache; 0 where it can't hit. `too_long`: (prompt, output) tokens →
+    why the engine refuses them; empty if it does not. `ahead`: take all steps between two arrivals or
+    completions at once.
     """
 
     def __init__(
         self,
         emulation: Emulation,
+        page: MetricsPage = EMPTY_PAGE,
         *,
         stream_interval: int = 1,
         block_tokens: int = 0,
@@ -179,6 +201,7 @@ class TwinServer:
         ahead: bool = True,
     ) -> None:
         self.emulation, self._ahead = emulation, ahead
+        self.engine = VirtualSampler(emulation, page)
         self._chat, self._too_long = chat, too_long
         self._interval, self._block_tokens = stream_interval, block_tokens
         self._sent: dict[Request, VirtualExchange] = {}
@@ -217,8 +240,10 @@ class TwinServer:
         emulation = self.emulation
         emulation.undisturbed_until_s = until_s if self._ahead else 0.0
         while (next_s := emulation.next_s) is not None and next_s <= until_s:
+            self.engine.reach(next_s)
             event = emulation.advance()
             at_s = emulation.now_s  # the engine may have run ahead of what it reports
+            self.engine.reach(at_s)
             if at_s - self._energy[-1][0] >= SAMPLE_S:
                 self._energy.append((at_s, emulation.energy_j(at_s)))
             if event.done and (answered := self._answered(event.done)):
@@ -245,6 +270,7 @@ class TwinServer:
     def trace(self, until_ns: int) -> CounterTrace:
         """The energy counters of all GPUs in joules, up to now or `until_ns`, whichever is later."""
         now_s = max(self.emulation.now_s, s_of(until_ns))
+        self.engine.reach(now_s + VIRTUAL_EVERY_S)  # one sample after the last window
         samples = [*self._energy, (now_s, self.emulation.energy_j(now_s))]
         gpus = tuple(f"twin-{index}" for index in range(self.emulation.gpus))
         at_ns = np.array([ns_of(at_s) for at_s, _ in samples], np.int64)

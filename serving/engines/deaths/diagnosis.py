@@ -1,12 +1,12 @@
-"""Finds the cause of a death in a log: the strongest one, above the lines that only pass it on. Pure."""
+"""Finds the cause of a death in a log: the strongest one, above the lines that only pass it on."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.engines.deaths.common import COMMON
 from serving.engines.deaths.model import Death, DeathTable, compiled, strength
+from serving.engines.deaths.platform import COMMON
 from serving.errors import EngineExited, Phase, ServingError, SharedMemoryExhausted
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -19,7 +19,9 @@ PREFIX = re.compile(
     r"|(?:\d+\.){2,3}\d+ [DIWE] )+"
 )
 TRACEBACK = "Traceback (most recent call last):"
-END = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b(?::|$)")
+END = re.compile(
+    r"(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt|NotFound|OutOfResources)\b(?::|$)"
+)
 FAILED = re.compile(r"\b(error|fatal|failed)\b", re.IGNORECASE)
 # Between the tracebacks of one exception and of the one that it led to.
 CHAINED = re.compile(

@@ -30,22 +30,23 @@ from serving.errors import (
     WeightsMissing,
 )
 
-# Causes, the stronger first: where a log has lines of several, the others follow from it.
+# Causes, the stronger first: where a log has lines of several, the others follow from it, or were survived: an
+# engine that ran out of GPU memory had its port, its weights and the right to them.
 STRENGTH: tuple[type[ServingError], ...] = (
     GpuFailed,
     DriverMismatch,
     ContainerFailed,
-    DiskFull,
-    ModelGated,
     SharedMemoryExhausted,
     GpuOccupied,
     HostOutOfMemory,
-    PortTaken,
     Unsupported,
     KvCacheTooSmall,
     OutOfMemory,
+    DiskFull,
+    ModelGated,
     WeightsMissing,
     BadFlags,
+    PortTaken,
     EnvironmentBroken,
     PeerLost,
     FabricFailed,

@@ -1,7 +1,7 @@
 """How a NIM dies: as the engine inside, vLLM or SGLang, or for want of a profile."""
 
-from serving.engines.deaths.common import FLAGS
 from serving.engines.deaths.model import Death, DeathTable
+from serving.engines.deaths.platform import FLAGS
 from serving.engines.deaths.sglang import SGLANG
 from serving.engines.deaths.vllm import VLLM
 from serving.errors import BadFlags

@@ -1,7 +1,7 @@
 """How SGLang dies. For lack of memory its remedies are opposite: at load, and at the capture of CUDA graphs."""
 
-from serving.engines.deaths.common import FLAGS, HOST_MEMORY, WEIGHTS
 from serving.engines.deaths.model import Death, DeathTable
+from serving.engines.deaths.platform import FLAGS, HOST_MEMORY, WEIGHTS
 from serving.errors import (
     BadFlags,
     EngineExited,

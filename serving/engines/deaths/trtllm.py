@@ -1,7 +1,7 @@
 """How TensorRT-LLM dies."""
 
-from serving.engines.deaths.common import FLAGS
 from serving.engines.deaths.model import Death, DeathTable
+from serving.engines.deaths.platform import FLAGS
 from serving.errors import BadFlags, EngineExited, OutOfMemory
 
 FRACTION = (

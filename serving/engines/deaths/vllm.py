@@ -1,7 +1,7 @@
 """How vLLM dies."""
 
-from serving.engines.deaths.common import FLAGS, WEIGHTS
 from serving.engines.deaths.model import Death, DeathTable
+from serving.engines.deaths.platform import FLAGS, WEIGHTS
 from serving.errors import (
     BadFlags,
     EngineHung,

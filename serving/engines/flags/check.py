@@ -168,7 +168,7 @@ def _resolved(schema: FlagSchema, typed: str) -> tuple[str | None, bool, bool]:
     dotted = bool(dot) and schema.framework == "vllm"
     if not dotted:
         name = typed
-    spellings = _spellings(schema)
+    spellings = schema.spellings
     if schema.framework == "vllm" and name.startswith("--"):
         name = name.replace("_", "-")
     if name in spellings:
@@ -178,16 +178,6 @@ def _resolved(schema: FlagSchema, typed: str) -> tuple[str | None, bool, bool]:
         if len(near) == 1:
             return (*near.pop(), dotted)
     return None, False, dotted
-
-
-def _spellings(schema: FlagSchema) -> Mapping[str, tuple[str, bool]]:
-    found: dict[str, tuple[str, bool]] = {}
-    for name, flag in schema.flags.items():
-        found |= dict.fromkeys((name, *flag.aliases), (name, False))
-        if flag.type == "bool":
-            bare = [each for each in (name, *flag.aliases) if each.startswith("--")]
-            found |= {f"--no-{each.removeprefix('--')}": (name, True) for each in bare}
-    return found
 
 
 def _unknown(schema: FlagSchema, typed: str) -> str:
@@ -204,7 +194,7 @@ def _unknown(schema: FlagSchema, typed: str) -> str:
         return f"{line}: write {same}"
     if elsewhere := known_in(schema.framework, typed):
         return f"{line}: it is a flag of {', '.join(elsewhere)}"
-    spellings = [each for each in _spellings(schema) if not each.startswith("--no-")]
+    spellings = [each for each in schema.spellings if not each.startswith("--no-")]
     near = difflib.get_close_matches(name, spellings, n=2, cutoff=0.7)
     return f"{line}; did you mean {' or '.join(near)}?" if near else line
 

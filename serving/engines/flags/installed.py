@@ -15,16 +15,19 @@ def installed_version(executable: str, packages: Sequence[str]) -> str | None:
 
     `executable`: a path, or a name on PATH. None: no such environment has one.
     """
-    found = shutil.which(executable)
-    if found is None:
-        return None
-    folders = [str(folder) for folder in _folders(Path(found))]
+    folders = [str(folder) for folder in package_folders(executable)]
     for package in packages:
         context = DistributionFinder.Context(name=package, path=folders)
         for distribution in MetadataPathFinder.find_distributions(context):
             if version := _version(distribution):
                 return version
     return None
+
+
+def package_folders(executable: str) -> list[Path]:
+    """Where packages of an executable's Python environment are; empty if there is no such executable."""
+    found = shutil.which(executable)
+    return [] if found is None else list(_folders(Path(found)))
 
 
 def _version(distribution: Distribution) -> str | None:

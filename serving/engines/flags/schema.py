@@ -3,12 +3,17 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Literal
 
 from packaging.version import InvalidVersion, Version
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.errors import LaunchError
+from serving.process.home import home
 
 Framework = Literal["vllm", "sglang", "trtllm"]
 Choice = str | int | float | bool
@@ -62,7 +67,23 @@ class FlagSchema(_Data):
 
     def find(self, name: str) -> str | None:
         """The flag's own name for one with dashes or underscores, without leading dashes; None: unknown."""
-        return _spelled(self.framework, self.version).get(_plain(name))
+        return self._names.get(_plain(name))
+
+    @cached_property
+    def spellings(self) -> Mapping[str, tuple[str, bool]]:
+        """Each word that names a flag → the flag's own name, and whether the word is its --no- form."""
+        found: dict[str, tuple[str, bool]] = {}
+        for name, flag in self.flags.items():
+            found |= dict.fromkeys((name, *flag.aliases), (name, False))
+            if flag.type == "bool":
+                bare = [each for each in (name, *flag.aliases) if each.startswith("--")]
+                found |= {f"--no-{each.removeprefix('--')}": (name, True) for each in bare}
+        return found
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        aliases = {_plain(a): name for name, flag in self.flags.items() for a in flag.aliases}
+        return {**aliases, **{_plain(name): name for name in self.flags}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +95,63 @@ class Chosen:
     why: str
 
 
-@cache
+def own_folder() -> Path:
+    """Where schemas are that `wattfront engines schema` extracted: they are known too."""
+    return home() / "flags"
+
+
 def versions(framework: str) -> tuple[str, ...]:
     """The versions whose flags are known, oldest first; empty for frameworks without a schema."""
-    folder = resources.files(__package__) / "schemas"
-    names = (each.name for each in folder.iterdir() if each.name.endswith(".json"))
-    pairs = (name.removesuffix(".json").split("-", 1) for name in names)
-    return tuple(sorted((v for name, v in pairs if name == framework), key=Version))
+    return tuple(_files(framework, own_folder()))
 
 
-@cache
 def schema_of(framework: str, version: str) -> FlagSchema:
-    """The schema of a known version."""
-    path = resources.files(__package__) / "schemas" / f"{framework}-{version}.json"
-    return FlagSchema.model_validate_json(path.read_text())
+    """The schema of a known version. Raises LaunchError for a file that is none."""
+    return _read(framework, version, own_folder())
 
 
-@cache
 def chosen(framework: str, version: str | None) -> Chosen | None:
     """The schema for a version: its own, else the nearest older known one's; None: the newest known.
 
     None for a framework without schemas.
     """
-    known = versions(framework)
+    return _chosen(framework, version, versions(framework))
+
+
+@cache
+def _files(framework: str, own: Path) -> Mapping[str, Traversable]:
+    """Version → its file, oldest first; an extracted one comes before the shipped one."""
+    shipped = resources.files(__package__) / "schemas"
+    found: dict[str, Traversable] = {}
+    for folder in (shipped, *([own] if own.is_dir() else [])):
+        for each in folder.iterdir():
+            name, _, version = each.name.removesuffix(".json").partition("-")
+            if name == framework and each.name.endswith(".json") and _is_version(version):
+                found[version] = each
+    return {version: found[version] for version in sorted(found, key=Version)}
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+@cache
+def _read(framework: str, version: str, own: Path) -> FlagSchema:
+    path = _files(framework, own)[version]
+    try:
+        return FlagSchema.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise LaunchError(
+            f"{path}: no flags of a version: {str(error).splitlines()[0]}; extract them anew"
+        ) from error
+
+
+@cache
+def _chosen(framework: str, version: str | None, known: tuple[str, ...]) -> Chosen | None:
     if not known:
         return None
     newest = schema_of(framework, known[-1])
@@ -110,6 +165,7 @@ def chosen(framework: str, version: str | None) -> Chosen | None:
             newest, False, f"{title} {version}: flags of {newest.version}, the newest known"
         )
     same = [each for each in known if Version(each).public == wanted.public]
+    same = [each for each in same if Version(each) == wanted] or same
     if same:
         return Chosen(schema_of(framework, same[0]), True, f"flags are those of {title} {same[0]}")
     older = [each for each in known if Version(each) <= wanted]
@@ -121,13 +177,6 @@ def chosen(framework: str, version: str | None) -> Chosen | None:
 def known_in(framework: str, name: str) -> list[str]:
     """The known versions that have a flag of this name, oldest first."""
     return [v for v in versions(framework) if schema_of(framework, v).find(name) is not None]
-
-
-@cache
-def _spelled(framework: str, version: str) -> Mapping[str, str]:
-    flags = schema_of(framework, version).flags
-    names = {_plain(alias): name for name, flag in flags.items() for alias in flag.aliases}
-    return {**names, **{_plain(name): name for name in flags}}
 
 
 def _plain(name: str) -> str:

@@ -32,17 +32,17 @@ TRTLLM = {
     "draft_model": "DraftTarget",
     "ngram": "NGram",
 }
+METHODS = (
+    "what drafts tokens: mtp: the model's own layers for it; eagle, eagle3, draft_model: the model at `model`; "
+    "ngram: earlier text; none: no speculative decoding"
+)
 DRAFTED = ("eagle", "eagle3", "draft_model")  # these need a model that drafts
 
 
 class Speculation(Strict):
-    """Which tokens are drafted ahead, and how many at a time."""
+    """Which tokens are drafted ahead, and how many at a time. Each framework has its own methods."""
 
-    method: Literal["none", "mtp", "eagle", "eagle3", "draft_model", "ngram"] = Field(
-        default="none",
-        description="what drafts tokens: mtp: the model's own layers for it; eagle, eagle3, draft_model: the "
-        "model at `model`; ngram: earlier text; none: no speculative decoding",
-    )
+    method: str = "none"
     depth: int = Field(
         default=1, ge=1, le=64, description="tokens that are drafted ahead in each step"
     )
@@ -60,6 +60,30 @@ class Speculation(Strict):
     def active(self) -> bool:
         """Whether anything is drafted."""
         return self.method != "none"
+
+
+class VllmSpeculation(Speculation):
+    """vLLM's."""
+
+    method: Literal["none", "mtp", "eagle", "eagle3", "draft_model", "ngram"] = Field(
+        default="none", description=METHODS
+    )
+
+
+class SgLangSpeculation(Speculation):
+    """SGLang's."""
+
+    method: Literal["none", "mtp", "eagle", "eagle3", "draft_model", "ngram"] = Field(
+        default="none", description=METHODS
+    )
+
+
+class TrtLlmSpeculation(Speculation):
+    """TensorRT-LLM's."""
+
+    method: Literal["none", "mtp", "eagle3", "draft_model", "ngram"] = Field(
+        default="none", description=METHODS
+    )
 
 
 def vllm(speculation: Speculation) -> str:

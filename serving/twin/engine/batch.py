@@ -58,8 +58,16 @@ class Batch:
 
 @dataclass(slots=True)
 class RankCounters:
-    """Totals since the start. `prompt_tokens`: computed, those of preempted requests again."""
+    """Totals since the start. `prompt_tokens`: computed, those of preempted requests again.
+
+    `prefix_queries`: tokens of prompts, each once; `prefix_hits`: those found in the prefix cache. `drafts`,
+    `accepted_drafts`: draft tokens of stretches of decode steps that are over.
+    """
 
     prompt_tokens: int = 0
     output_tokens: int = 0
     preemptions: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    drafts: int = 0
+    accepted_drafts: int = 0

@@ -31,6 +31,26 @@ class Transfer:
         return self.latency_s + tokens * self.bytes_per_token / self.bytes_s
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCounts:
+    """Gauges of now and counters since the start, of all engines.
+
+    `prefill_queue`, `decode_queue`: waiting requests of each pool; None with a single one.
+    """
+
+    running: int
+    waiting: int
+    used_blocks: int
+    total_blocks: int
+    preemptions: int
+    prefix_hits: int
+    prefix_queries: int
+    drafts: int
+    accepted_drafts: int
+    prefill_queue: int | None
+    decode_queue: int | None
+
+
 @dataclass(slots=True)
 class EmulationEvent:
     """What happened at one moment.
@@ -117,6 +137,28 @@ class Emulation:
     def watts(self) -> list[float]:
         """Power draw of each GPU now."""
         return [watts for each in self.all_engines for watts in each.watts()]
+
+    def counts(self) -> EngineCounts:
+        """What the engines report on their metrics pages now."""
+        ranks = [rank for each in self.all_engines for rank in each.ranks]
+        counters = [rank.counters for rank in ranks]
+        queues = [
+            sum(len(rank.waiting) for each in pool for rank in each.ranks)
+            for pool in (self.engines, self.decode_engines)
+        ]
+        return EngineCounts(
+            running=sum(len(rank.running) + len(rank.prefilling) for rank in ranks),
+            waiting=sum(queues),
+            used_blocks=sum(rank.blocks.used for rank in ranks),
+            total_blocks=sum(rank.blocks.total for rank in ranks),
+            preemptions=sum(each.preemptions for each in counters),
+            prefix_hits=sum(each.prefix_hits for each in counters),
+            prefix_queries=sum(each.prefix_queries for each in counters),
+            drafts=sum(each.drafts for each in counters),
+            accepted_drafts=sum(each.accepted_drafts for each in counters),
+            prefill_queue=queues[0] if self.decode_engines else None,
+            decode_queue=queues[1] if self.decode_engines else None,
+        )
 
     def abort(self, request: Request) -> None:
         """The client disconnected: nothing more is computed for it after the current step."""

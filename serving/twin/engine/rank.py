@@ -160,6 +160,8 @@ class Rank:
         request.segments.append((np.array([at_s]), None))
         if request.first_token_s < 0:
             request.first_token_s = at_s
+            self.counters.prefix_queries += request.prompt_tokens
+            self.counters.prefix_hits += request.cached_tokens
         return True
 
     def _schedule_decodes(self, batch: Batch) -> bool:
@@ -227,6 +229,8 @@ class Rank:
         request.generated += generated
         request.computed_tokens = run.cached + generated
         self.counters.output_tokens += generated
+        self.counters.drafts += steps * self.scheduler.draft_tokens
+        self.counters.accepted_drafts += generated - steps
 
     def _preempt(self, request: Request) -> None:
         """Out of the cache and to the head of the queue: all of it is computed again."""

@@ -44,7 +44,6 @@ class WallClock:
         self._preemptions = dict.fromkeys(self._ranks, 0)
         self._last_step = dict.fromkeys(emulation.all_engines, (0, 0.0, 0.0))
         self._aborted_early: set[ServedRequest] = set()  # disconnected before they were queued
-        self._prompt_tokens = self._cached_tokens = 0
         self._output_tokens = self._finished = self._aborted = 0
         self._rates = [(clock_s(), 0), (clock_s(), 0)]
 
@@ -69,22 +68,25 @@ class WallClock:
 
     def counters(self) -> EngineCounters:
         """What metrics pages show now."""
-        total = sum(rank.blocks.total for rank in self._ranks)
-        used = sum(rank.blocks.used for rank in self._ranks)
+        now = self.emulation.counts()
         now_s, output_tokens = clock_s(), self._output_tokens
         if now_s - self._rates[1][0] >= 1:
             self._rates = [self._rates[1], (now_s, output_tokens)]
         since_s, before = self._rates[0]
         return EngineCounters(
-            running=sum(len(rank.running) + len(rank.prefilling) for rank in self._ranks),
-            waiting=sum(len(rank.waiting) for rank in self._ranks),
-            usage=used / total,
-            used_blocks=used,
-            total_blocks=total,
-            prompt_tokens=self._prompt_tokens,
-            cached_tokens=self._cached_tokens,
+            running=now.running,
+            waiting=now.waiting,
+            usage=now.used_blocks / now.total_blocks,
+            used_blocks=now.used_blocks,
+            total_blocks=now.total_blocks,
+            prompt_tokens=now.prefix_queries,
+            cached_tokens=now.prefix_hits,
             output_tokens=output_tokens,
-            preemptions=sum(rank.counters.preemptions for rank in self._ranks),
+            preemptions=now.preemptions,
+            drafts=now.drafts,
+            accepted_drafts=now.accepted_drafts,
+            prefill_queue=now.prefill_queue or 0,
+            decode_queue=now.decode_queue or 0,
             finished=self._finished,
             aborted=self._aborted,
             steps=sum(engine.steps for engine in self.emulation.all_engines),
@@ -155,9 +157,6 @@ class WallClock:
         """Writes each request's new tokens. Finished requests come last: they are no longer on their rank."""
         for each in event.prefilled:
             request = cast(ServedRequest, each)
-            if not request.sent and not request.due:
-                self._prompt_tokens += request.prompt_tokens
-                self._cached_tokens += request.cached_tokens
             self._output_tokens += request.generated - request.due
             request.stream(request.generated)
         for rank in engine.ranks:

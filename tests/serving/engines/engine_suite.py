@@ -34,10 +34,11 @@ def build(name: str, **knobs: Any) -> BaseEngine:
 def knobs(name: str) -> Iterator[tuple[str, Any]]:
     """Every knob that an adapter declares, with a value that its type takes."""
     candidates = [1, 2, 0.5, True, "auto", "on", "f16", "pytorch", ("--x",), "half"]
+    candidates += [{"method": "mtp"}, {"max_batch_size": 4}, {"dtype": "fp8"}]
     for field in ENGINES[name].model_fields:
         if field in BaseEngine.model_fields or field in ("kind", "url"):
             continue
-        for value in candidates:
+        for value in [False] if field == "async_scheduling" else candidates:  # true as by default
             try:
                 build(name, **{field: value})
             except ValidationError:
@@ -104,7 +105,9 @@ class EngineSuite:
 
     @pytest.mark.parametrize("name", LOCAL)
     def test_arguments_and_variables_are_text(self, name: str) -> None:
-        argv, environ = built(build(name, **dict(knobs(name))))
+        every = dict(knobs(name))
+        every.pop("extra_llm_api_options", None)  # a whole YAML, in place of the knobs for its keys
+        argv, environ = built(build(name, **every))
         assert all(isinstance(part, str) for part in (*argv, *environ, *environ.values()))
         assert "None" not in argv
         json.dumps([argv, environ])

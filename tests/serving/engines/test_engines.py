@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from serving.engines import Launch, LlamaCpp, Nim, SgLang, TrtLlm, Vllm
-from serving.engines.base import evidence, flags
+from serving.engines.base import flags
+from serving.engines.deaths.diagnosis import Log, last_words
 from serving.errors import BadFlags, EngineExited, LaunchError, OutOfMemory, ServingError
 from serving.topology import Topology
 from tests.serving.engines.engine_suite import EngineSuite
@@ -61,18 +62,29 @@ def test_vllm_command_line_on_gpus() -> None:
         "--tensor-parallel-size 2 --enable-expert-parallel "
         "--max-num-seqs 256 --no-enable-prefix-caching --enforce-eager"
     )
-    assert engine.environ(target) == {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
+    assert engine.environ(target) == {
+        "CUDA_VISIBLE_DEVICES": "0,1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",
+    }
+
+
+def test_vllm_opens_its_development_pages_on_loopback_alone() -> None:
+    """No API key guards them."""
+    apart = replace(launch("vllm"), host="10.0.0.7")
+    assert "VLLM_SERVER_DEV_MODE" not in Vllm().environ(apart)
 
 
 def test_vllm_on_cpu_uses_the_cores_of_its_topology() -> None:
-    environ = Vllm(cpu_kvcache_space_gib=2).environ(launch("vllm", cpus=6))
-    assert environ == {
+    engine, target = Vllm(cpu_kvcache_space_gib=2), launch("vllm", cpus=6)
+    assert engine.command(target)[-2:] == ["--kv-cache-memory-bytes", "2147483648"]
+    assert engine.environ(target) == {
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "6",
-        "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",
     }
 
 
@@ -81,7 +93,7 @@ def test_sglang_command_line() -> None:
     target = launch("sglang", tensor_parallel=2, expert_parallel=True)
     assert " ".join(engine.command(target)) == (
         "sglang serve --model-path /m --served-model-name m --host 127.0.0.1 --port 8000 "
-        "--context-length 4096 --tp-size 2 --ep-size 2 "
+        "--context-length 4096 --enable-metrics --tp-size 2 --ep-size 2 "
         "--mem-fraction-static 0.85 --max-running-requests 512 --disable-radix-cache"
     )
 
@@ -102,8 +114,8 @@ def test_trtllm_command_line() -> None:
 
 def test_nim_is_configured_by_environment_variables() -> None:
     engine = Nim(max_num_seqs=64, passthrough_args=("--dtype", "auto"), disable_cuda_graph=True)
-    target = launch("/opt/nim/start_server.sh", tensor_parallel=2)
-    assert engine.command(target) == ["/opt/nim/start_server.sh"]
+    target = launch("nim-serve", tensor_parallel=2)
+    assert engine.command(target) == ["nim-serve"]
     assert engine.environ(target) == {
         "CUDA_VISIBLE_DEVICES": "0,1",
         "NIM_DISABLE_CUDA_GRAPH": "1",
@@ -130,7 +142,7 @@ def test_nim_is_configured_by_environment_variables() -> None:
             SgLang(),
             "sglang",
             "sglang serve --model-path org/model --revision 4f2c9e1 --served-model-name m "
-            "--host 127.0.0.1 --port 8000 --context-length 4096",
+            "--host 127.0.0.1 --port 8000 --context-length 4096 --enable-metrics",
         ),
         (
             TrtLlm(),
@@ -236,10 +248,9 @@ def test_the_end_of_a_traceback_is_the_evidence() -> None:
         "(EngineCore pid=99) KeyError: 'weights'",
         "shutting down",
     ]
-    assert evidence(lines) == "KeyError: 'weights'"
-    assert evidence(["[11/24] ERROR [x.py:3] torch.cuda.CudaError: gone"]).endswith(
-        "CudaError: gone"
-    )
+    assert last_words(Log.of("\n".join(lines))) == "KeyError: 'weights'"
+    line = "[11/24] ERROR [x.py:3] torch.cuda.CudaError: gone"
+    assert last_words(Log.of(line)).endswith("CudaError: gone")
 
 
 def test_flags_leave_out_none_and_false() -> None:

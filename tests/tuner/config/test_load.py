@@ -335,7 +335,7 @@ def test_points_that_are_not_trials_are_refused() -> None:
     study = load(["experiment=laptop_frameworks"])
     for point, match in (
         ({}, "must choose one of llamacpp, vllm"),
-        ({"engine": "sglang"}, "the study has no 'sglang'"),
+        ({"engine": "trtllm"}, "the study has no 'trtllm'"),
         ({"engine": "vllm", "engine.vllm.max_num_seqs": 0}, "engine.max_num_seqs: "),
         (
             {"engine": "vllm", "engine.llamacpp.parallel": 2},

@@ -2,28 +2,36 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import serving.errors
-from serving.engines.ready import PortTaken
+from serving.errors import DOMAINS
 from tests.tuner.samples.landscape import landscape, measured, result_of
 from tests.tuner.study.budget.test_budget import Watched
 from tuner.config.groups.search import Budget, ConfirmConfig, SearchConfig
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Attempt, Finished, Ledger, read, results
 from tuner.search import Proposal
+from tuner.search.outcome import outcome_of
 from tuner.search.retries import (
     MAX_RETRIES,
-    TRANSIENT_FAILURES,
+    Quarantine,
     in_order,
     is_transient,
     tried_again,
 )
 from tuner.study.budget import spent
 from tuner.study.study import Study
-from tuner.trial.result import Completed, Failed, Measured, Timings, TrialResult
+from tuner.trial.result import (
+    Completed,
+    Failed,
+    Measured,
+    Timings,
+    TrialResult,
+    fault_domain,
+)
 
 CONFIG = landscape(SearchConfig(kind="random", trials=4))
 WALL_S = 90.0
@@ -34,7 +42,30 @@ def failed(failure: str, config: StudyConfig = CONFIG, point: object = None) -> 
     return Failed(trial, failure, "evidence", Timings(WALL_S, 0, 0))
 
 
-@pytest.mark.parametrize("failure", sorted(TRANSIENT_FAILURES))
+# What an older version called transient, and what belongs to nodes, rights, networks and machines.
+OLD = (
+    "DeployFailed",
+    "EngineLeft",
+    "EngineRestarted",
+    "NodeLost",
+    "PortTaken",
+    "PowerCapLost",
+    "ShardLost",
+)
+OLDER = ("SupervisorDied", "WorkerDied")
+NODES = {
+    *OLD,
+    *OLDER,
+    "GpuOccupied",
+    "ModelGated",
+    "FabricFailed",
+    "PeerLost",
+    "GpuFailed",
+    "ModelMissing",
+}
+
+
+@pytest.mark.parametrize("failure", sorted(NODES))
 def test_what_the_machine_caused_is_tried_again_twice(failure: str) -> None:
     assert MAX_RETRIES == 2
     assert is_transient(failed(failure))
@@ -48,7 +79,10 @@ def test_what_the_machine_caused_is_tried_again_twice(failure: str) -> None:
 
 @pytest.mark.parametrize(
     "failure",
-    ["OutOfMemory", "BadFlags", "StartTimeout", "EngineExited", "LaunchError", "Unhealthy"],
+    [
+        *("OutOfMemory", "BadFlags", "StartTimeout", "EngineExited", "LaunchError", "Unhealthy"),
+        *("KvCacheTooSmall", "Unsupported", "EngineHung", "EndpointErrors", "NeverHeardOf"),
+    ],
 )
 def test_what_the_configuration_caused_is_not(failure: str) -> None:
     assert not tried_again(failed(failure), 0)
@@ -58,9 +92,20 @@ def test_what_completed_is_not() -> None:
     assert not tried_again(result_of(CONFIG, {}), 0)
 
 
-def test_every_transient_failure_is_the_name_of_an_error_or_the_study_s_own() -> None:
-    classes = {*dir(serving.errors)} | {PortTaken.__name__, "ShardLost"}
-    assert TRANSIENT_FAILURES - classes == {"NodeLost", "WorkerDied"}
+def test_every_domain_is_of_an_error() -> None:
+    for failure, domain in DOMAINS.items():
+        assert fault_domain(failure) == domain
+    assert {"configuration", "node", "rights", "network", "machine"} == {*DOMAINS.values()}
+
+
+def test_only_a_failure_of_the_configuration_teaches_the_search() -> None:
+    def learnt(failure: str, attempts: int) -> tuple[bool, bool]:
+        outcome = outcome_of(CONFIG, failed(failure), attempts)
+        return outcome.transient, outcome.unknown
+
+    assert learnt("OutOfMemory", 0) == (False, False)
+    assert learnt("DriverMismatch", 2) == (False, True)
+    assert learnt("NodeLost", 0) == (True, True)
 
 
 def test_defaults_run_again_first_and_others_in_their_order() -> None:
@@ -198,3 +243,65 @@ def test_a_trial_that_fails_while_the_study_is_being_stopped_runs_again_on_resum
         assert study.ask() is None
         assert study.remaining() > 0
     assert play(tmp_path, CONFIG, flaky(CONFIG, {}))[0] == proposal.number
+
+
+def on(host: str, threads: int, failure: str = "") -> TrialResult:
+    """The end of a trial with so many threads on a node."""
+    point = {"engine.llamacpp.threads": threads}
+    facts = {"host": host}
+    if not failure:
+        return replace(result_of(CONFIG, point), provenance=facts)
+    return replace(failed(failure, CONFIG, point), provenance=facts)
+
+
+@pytest.mark.parametrize(
+    ("ends", "quarantined"),
+    [
+        ([on("a", 1, "DriverMismatch"), on("a", 2, "GpuOccupied")], {"a"}),
+        ([on("a", 1, "FabricFailed"), on("a", 2, "GpuFailed")], {"a"}),
+        ([on("a", 1, "GpuOccupied"), on("a", 1, "GpuOccupied")], set()),  # the same configuration
+        ([on("a", 1, "GpuOccupied"), on("b", 2, "GpuOccupied")], set()),
+        ([on("a", 1, "GpuOccupied"), on("a", 3), on("a", 2, "GpuOccupied")], set()),
+        ([on("a", 1, "OutOfMemory"), on("a", 2, "BadFlags")], set()),
+        ([on("a", 1, "GpuOccupied"), on("a", 2, "OutOfMemory"), on("a", 3, "DiskFull")], {"a"}),
+        ([on("a", 1, "ModelGated"), on("a", 2, "ModelGated")], set()),  # the same on all nodes
+        ([on("a", 1, "WorkerDied"), on("a", 2, "WorkerDied")], set()),  # one dead node kills many
+        ([on("", 1, "GpuOccupied"), on("", 2, "GpuOccupied")], set()),
+    ],
+)
+def test_a_node_that_fails_different_configurations_is_quarantined(
+    ends: list[TrialResult], quarantined: set[str]
+) -> None:
+    quarantine = Quarantine()
+    for end in ends:
+        quarantine.add(end)
+    assert {*quarantine.nodes} == quarantined
+
+
+def test_a_resumed_study_avoids_the_same_nodes(tmp_path: Path) -> None:
+    """The ledger has the node of each failed attempt."""
+
+    def attempt(study: Study, host: str) -> Proposal:
+        proposal = study.ask()
+        assert proposal is not None
+        facts = {"host": host}
+        result = Failed(proposal.config, "GpuOccupied", "held", Timings(1, 0, 0), provenance=facts)
+        study.finished(proposal.number, Measured(result, {}))
+        return proposal
+
+    with Ledger.open(tmp_path) as ledger:
+        study = Study(CONFIG, ledger, [])
+        first = attempt(study, "a")
+        again = attempt(study, "b")
+        assert (first.avoid, again.number, again.avoid) == (frozenset(), first.number, {"a"})
+        third = attempt(study, "a")
+        assert third.avoid == {"a", "b"}
+        assert third.number == first.number
+        attempt(study, "a")  # another configuration
+        assert {*study.quarantined} == {"a"}
+    with Ledger.open(tmp_path) as ledger:
+        resumed = Study(CONFIG, ledger, [])
+        assert {*resumed.quarantined} == {"a"}
+        waiting = resumed.ask()
+        assert waiting is not None
+        assert waiting.avoid == {"a"}

@@ -65,6 +65,7 @@ def test_knobs_without_effect_and_values_of_unset_ones_are_known() -> None:
         V + "async_scheduling",
         V + "enable_prefix_caching",
         S + "disable_radix_cache",
+        S + "max_prefill_tokens",  # the chunk, by default as large, is the smaller limit
     }
     assert settings.unset[V + "max_num_batched_tokens"] == 8192
     assert settings.unset[V + "kv_cache_dtype"] == "auto"

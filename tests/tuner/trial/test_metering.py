@@ -58,7 +58,7 @@ class Standing:
         self.limits_w = [gpu.limit_mw / 1000 for gpu in self._gpus.gpus[:2]]
         yield Endpoint(self._url, "m", "1", os.getpid(), self.devices(), 0.5, ("serve",), ())
 
-    def confirm(self, endpoint: Endpoint) -> None: ...
+    def confirm(self, endpoint: Endpoint, canary: bool = False) -> None: ...
 
     def draw(self, watts: float) -> None:
         for gpu in self._gpus.gpus[:2]:
@@ -262,7 +262,7 @@ class Emulated:
         with launched(spec, devices=("0", "1")) as running:
             yield running.endpoint
 
-    def confirm(self, endpoint: Endpoint) -> None: ...
+    def confirm(self, endpoint: Endpoint, canary: bool = False) -> None: ...
 
 
 def test_on_the_wall_clock_a_twin_keeps_its_limit_and_tells_its_joules() -> None:

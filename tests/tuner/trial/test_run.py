@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from loadgen import Progress
 from serving.endpoint import Endpoint
+from serving.errors import EngineHung
 from serving.launch import LaunchSpec
 from tests.loadgen.fake_server import Behaviour, FakeServer, fake_server
 from tests.tuner.samples.points import CONFIG
 from tuner.config.trial import TrialConfig
+from tuner.trial.bottleneck import explained
 from tuner.trial.result import Completed, Failed, TrialResult
 from tuner.trial.run import run_trial
 
@@ -21,15 +25,18 @@ pytestmark = pytest.mark.process
 class Standing:
     """An engine that runs already."""
 
-    def __init__(self, server: FakeServer) -> None:
-        self._url = server.url
+    def __init__(self, server: FakeServer, hung: EngineHung | None = None) -> None:
+        self._url, self.hung, self.canaries = server.url, hung, list[bool]()
 
     @contextmanager
     def engine(self, spec: LaunchSpec) -> Iterator[Endpoint]:
         spec.log.write_text("ready\n")
         yield Endpoint(self._url, "m", "1", 0, ("cores 0",), 0.5, ("serve",), ())
 
-    def confirm(self, endpoint: Endpoint) -> None: ...
+    def confirm(self, endpoint: Endpoint, canary: bool = False) -> None:
+        self.canaries.append(canary)
+        if canary and self.hung is not None:
+            raise self.hung
 
 
 def trial(arrival: dict[str, Any]) -> TrialConfig:
@@ -70,6 +77,31 @@ def test_an_endpoint_that_gives_up_keeps_the_levels_before() -> None:
     assert result.cut_short.startswith("EndpointErrors: ")
 
 
+def test_a_load_that_ends_with_an_error_asks_whether_the_engine_hangs() -> None:
+    """One that measured all its levels does not: no request puts a measured curve at risk."""
+    hung = EngineHung("no answer", phase="under load", remedy="Leave it out.")
+    with fake_server() as server:
+        standing = Standing(server, hung)
+        whole = trial({"kind": "closed", "concurrency": [1]})
+        assert isinstance(run_trial(whole, standing, lambda _: None).result, Completed)
+        assert standing.canaries == [False]
+        server.behaviour.status = 500
+        result = run_trial(whole, standing, lambda _: None).result
+        assert standing.canaries == [False, True]
+        assert isinstance(result, Failed)
+        assert (result.failure, result.phase, result.remedy) == (
+            *("EngineHung", "under load"),
+            "Leave it out.",
+        )
+
+        def tick(progress: Progress) -> None:
+            server.behaviour.status = 500 if progress.level else 200
+
+        later = trial({"kind": "closed", "concurrency": [1, 2]})
+        assert isinstance(run_trial(later, Standing(server, hung), tick).result, Failed)
+        assert isinstance(run_trial(later, Standing(server), tick).result, Completed)
+
+
 @pytest.mark.parametrize(
     "arrival",
     [
@@ -97,3 +129,34 @@ def test_a_load_that_can_not_be_made_is_a_failure() -> None:
     assert isinstance(result, Failed)
     assert result.failure == "BadWorkload"
     assert "/nowhere/a.csv" in result.evidence
+
+
+def test_an_engine_without_metrics_is_a_reason_and_no_failure() -> None:
+    with fake_server() as server:
+        found = run_trial(trial({"kind": "closed", "concurrency": [1]}), Standing(server), print)
+    assert isinstance(found.result, Completed)
+    (point,) = found.result.points
+    assert point.metrics["engine_running_max"] is None
+    assert "/metrics has no series that is known" in point.reasons["engine_running_max"]
+    assert str(found.result.provenance["engine_metrics"]).startswith("unavailable: /metrics ")
+    assert "engine_metrics.parquet" not in found.files
+
+
+def test_what_the_engine_reports_is_in_the_points_and_a_file() -> None:
+    page = b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 7\n"
+    levels = {"level_s": 2.5, "level_max_s": 6.0}
+    config = trial({"kind": "closed", "concurrency": [8]})
+    data = config.model_dump()
+    slow = TrialConfig.model_validate(data | {"workload": data["workload"] | levels})
+    with fake_server(Behaviour(page=page)) as server:
+        found = run_trial(slow, Standing(server), lambda _: None)
+    assert isinstance(found.result, Completed)
+    (point,) = found.result.points
+    assert (point.metrics["engine_running_max"], point.metrics["engine_waiting_mean"]) == (1, 7)
+    assert point.metrics["engine_kv_cache_share_max"] is None
+    assert str(found.result.provenance["engine_metrics"]).startswith("/metrics read ")
+    table = pq.read_table(pa.BufferReader(found.files["engine_metrics.parquet"]))
+    assert set(table["waiting"].to_pylist()) == {7.0}
+    assert explained(slow, found.result.points) == {
+        0: "8 users, but at most 1 runs at once; 7 wait"
+    }

@@ -135,7 +135,7 @@ def test_flags_that_change_nothing_are_named() -> None:
     found = [completed(simulate_trial(trial(async_scheduling=each))) for each in (True, False)]
     assert found[0].points == found[1].points
     assert [each.provenance["without_effect"] for each in found] == [
-        ["--async-scheduling"],
+        [],  # no flag, as it is the default
         ["--no-async-scheduling"],
     ]
 

@@ -24,6 +24,7 @@ Point = Mapping[str, Scalar]
 
 
 STEPS_MAX = 100_000  # values of a stepped number, which are listed
+DECIMALS = 12
 
 
 Condition = dict[str, Scalar | tuple[Scalar, ...]]
@@ -111,13 +112,17 @@ class Float(_Parameter):
     def suggest(self, name: str, suggest: Suggest) -> float:
         """A value that `suggest` chooses."""
         highest = self.high if self.step is None else self._highest(self.step)
-        return suggest.suggest_float(name, self.low, highest, step=self.step, log=self.log)
+        value = suggest.suggest_float(name, self.low, highest, step=self.step, log=self.log)
+        # A sampler adds steps in binary: 0.8500000000000001 is 0.85, as the grid has it.
+        return value if self.step is None else round(value, DECIMALS)
 
     def grid(self) -> Sequence[Scalar] | None:
         """Every step; None without a step."""
         if self.step is None:
             return None
-        return [round(self.low + i * self.step, 12) for i in range(self._steps(self.step) + 1)]
+        return [
+            round(self.low + i * self.step, DECIMALS) for i in range(self._steps(self.step) + 1)
+        ]
 
     def _highest(self, step: float) -> float:
         """The last step: decimal, as 0.1 has no exact binary fraction."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from tuner.metrics.catalogue.earnings import EARNINGS
 from tuner.metrics.catalogue.efficiency import EFFICIENCY
+from tuner.metrics.catalogue.engine import ENGINE
 from tuner.metrics.catalogue.load import LOAD, PER_DEVICE
 from tuner.metrics.catalogue.metric import Metric
 from tuner.metrics.catalogue.power import POWER
@@ -12,6 +13,7 @@ from tuner.metrics.catalogue.power import POWER
 SECTIONS: Mapping[str, Mapping[str, Metric]] = {
     "Load": LOAD,
     "Per device": PER_DEVICE,
+    "Engine": ENGINE,
     "Power and energy": POWER,
     "Efficiency by boundary": EFFICIENCY,
     "Cost and earnings": EARNINGS,

@@ -125,6 +125,7 @@ def _hover(drawn: ParetoData, point: PlottedPoint) -> str:
         f"{number(point.x, 4)} {html.escape(drawn.x_label)}",
         f"{number(point.y, 4)} {html.escape(drawn.y_label)}",
         html.escape(point.detail),
+        html.escape(point.limit),
         *html.escape(point.knobs).split(),
     ]
     return "<br>".join(line for line in lines if line)

@@ -13,6 +13,7 @@ from tuner.report.points import model_notes
 from tuner.results.ledger import Finished
 from tuner.results.pareto import pareto_set
 from tuner.results.tiers import Winner, best_per_tier
+from tuner.trial.bottleneck import explained
 from tuner.trial.result import Completed, OperatingPoint
 
 MAX_CURVES = 400  # that are drawn: more can't be told apart
@@ -21,7 +22,10 @@ WIDTH = 150  # characters of a line under the title
 
 @dataclass(frozen=True, slots=True)
 class PlottedPoint:
-    """An operating point in the plane of the plot. `detail`: its latencies, and why it is not valid."""
+    """An operating point in the plane of the plot. `detail`: its latencies, and why it is not valid.
+
+    `limit`: what limits it, by the engine's metrics.
+    """
 
     x: float
     y: float
@@ -32,6 +36,7 @@ class PlottedPoint:
     load: str
     detail: str
     valid: bool
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +144,14 @@ def _drawn(curves: tuple[PlottedCurve, ...], always: set[int]) -> tuple[PlottedC
 
 def _curve(entry: Finished, x: Axis, y: Axis) -> PlottedCurve:
     points = []
-    for point in entry.result.points if isinstance(entry.result, Completed) else ():
+    result = entry.result
+    limits = explained(result.config, result.points) if isinstance(result, Completed) else {}
+    for point in result.points if isinstance(result, Completed) else ():
         at_x, at_y = point.metrics.get(x.metric), point.metrics.get(y.metric)
         if at_x is not None and at_y is not None:
             where = (entry.number, point.level, entry.engine, entry.knobs)
-            points.append(PlottedPoint(at_x, at_y, *where, point.load, _detail(point), point.valid))
+            about = (point.load, _detail(point), point.valid, limits.get(point.level, ""))
+            points.append(PlottedPoint(at_x, at_y, *where, *about))
     return PlottedCurve(entry.number, entry.engine, entry.knobs, entry.is_default, tuple(points))
 
 

@@ -91,7 +91,8 @@ class LineDecoder:
         config = self._config(raw, line.fingerprint)
         timings = Timings(*packed.timings.model_dump().values())
         if line.status != "completed":
-            return Failed(config, packed.failure, packed.evidence, timings, packed.command, facts)
+            said = packed.failure, packed.evidence, timings, packed.command, facts
+            return Failed(config, *said, packed.phase, packed.remedy)
         reasons = _reasons(packed.reasons, base.metrics, len(packed.points))
         points = tuple(
             _point(point, base, why) for point, why in zip(packed.points, reasons, strict=True)

@@ -1,6 +1,7 @@
 """Entries to lines of a ledger."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic_core import to_json
@@ -85,9 +86,7 @@ def _packed(entry: Finished | Attempt, base: BaseLine) -> dict[str, Any]:
         "config": changes(with_point(base.config, entry.point), config),
         "provenance": changes(base.provenance, dict(result.provenance)),
         "timings": {
-            "wall_s": result.timings.wall_s,
-            "startup_s": result.timings.startup_s,
-            "load_s": result.timings.load_s,
+            name: seconds for name, seconds in asdict(result.timings).items() if seconds is not None
         },
         "command": result.command,
     }
@@ -97,7 +96,9 @@ def _packed(entry: Finished | Attempt, base: BaseLine) -> dict[str, Any]:
             packed["reasons"] = reasons
         optional = {"cut_short": result.cut_short, "pruned": result.pruned}
         return packed | {key: text for key, text in optional.items() if text}
-    return packed | {"failure": result.failure, "evidence": result.evidence}
+    packed |= {"failure": result.failure, "evidence": result.evidence}
+    optional = {"phase": result.phase, "remedy": result.remedy}
+    return packed | {key: text for key, text in optional.items() if text}
 
 
 def _packed_point(point: OperatingPoint, base: BaseLine) -> dict[str, Any]:

@@ -125,6 +125,8 @@ class PackedTimings(_Line):
     wall_s: Annotated[FiniteFloat, Field(ge=0)]
     startup_s: Annotated[FiniteFloat, Field(ge=0)]
     load_s: Annotated[FiniteFloat, Field(ge=0)]
+    weight_load_s: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    engine_warmup_s: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
 
 class PackedResult(_Line):
@@ -144,6 +146,8 @@ class PackedResult(_Line):
     pruned: str = ""
     failure: str = ""
     evidence: str = ""
+    phase: str = ""
+    remedy: str = ""
 
 
 def base_line(

@@ -66,6 +66,7 @@ class CurveSampler:
         self._failed: dict[int, bool] = {}
         self._excluded: set[int] = set()
         self._retried: set[int] = set()  # had a transient failure
+        self._unknown: set[int] = set()  # failed each time, for no reason of their own
         self._asked = self._fitted_at = 0
         self._fitter = SurrogateFitter(candidates.groups, len(objective.axes))
         self._selection = CurveSelection()
@@ -104,17 +105,20 @@ class CurveSampler:
         """Hyperparameters are fitted afresh, and candidates that were dropped may be suggested again."""
         self._asked, self._fitted_at = asked, 0
         self._fitter = SurrogateFitter(self._candidates.groups, len(self._objective.axes))
-        self._excluded = set(self._failed)
+        self._excluded = set(self._failed) | self._unknown
         self._ranked, self._unused, self._dropped = [], 0, False
 
     def learn(self, point: Point, suggestion: Suggestion | None, outcome: Outcome) -> None:
-        """Adds the trial's curve; a transient failure is ignored the first time."""
+        """Adds the trial's curve; a transient failure is ignored the first time, an unknown one always."""
         index = self._candidates.index(point)
         self._dropped = False
         if outcome.transient and index not in self._retried:
             self._retried.add(index)
             return
         self._excluded.add(index)
+        if outcome.unknown:
+            self._unknown.add(index)
+            return
         self._failed[index] = bool(outcome.failure)
         curve = self._curve(index, outcome)
         if curve is not None:
@@ -173,7 +177,7 @@ class CurveSampler:
         """Candidates of engines without a measured curve: two failures say little of an engine."""
         engines = np.array([str(point.get(ENGINE)) for point in self._candidates.points])
         known = {*engines[[curve.index for curve in self._curves]], *engines[running]}
-        tries = Counter(engines[[*self._failed, *self._retried]].tolist())
+        tries = Counter(engines[[*self._failed, *self._retried, *self._unknown]].tolist())
         known.update(engine for engine, count in tries.items() if count >= ENGINE_TRIES)
         return free[~np.isin(engines[free], list(known))]
 

@@ -11,7 +11,7 @@ from serving.engines import Engine
 from serving.engines.base import check_passed
 from serving.errors import LaunchError
 from serving.install import models
-from serving.launch import executable
+from serving.launch import executable, version_here
 from serving.topology import Model
 from tuner.study.capacity import ClusterError
 
@@ -186,3 +186,14 @@ def missing_engines(
 
     answers = ask_each(look, nodes=nodes)
     return [f"node {host}: {line}" for host, lines in answers.items() for line in lines]
+
+
+def engine_versions(
+    engines: Mapping[str, Engine], nodes: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, str | None]]:
+    """Host → engine → the version that the node has; None: unknown."""
+
+    def look() -> dict[str, str | None]:
+        return {name: version_here(engine) for name, engine in engines.items()}
+
+    return ask_each(look, nodes=nodes)

@@ -97,6 +97,7 @@ class StudySearcher(Unsaved, Searcher):
             "gpus": topology.gpus,
             "cpus": topology.cpus,
             "node": node,
+            "host": self._capacity.name(node),
         }
 
     def _waited(self, held: Proposal, running: Sequence[Placed]) -> str | None:
@@ -126,9 +127,15 @@ class StudySearcher(Unsaved, Searcher):
         return None
 
     def _place(self, proposal: Proposal, running: Sequence[Placed]) -> str | None:
-        workload = proposal.config.workload
+        """The node for a trial, which waits for one where it has not failed, if any could hold it."""
+        topology, workload = proposal.config.topology, proposal.config.workload
         cores = workload.shards if workload.placement == "apart" else 0
-        return self._capacity.place(proposal.config.topology, running, cores)
+        bad = frozenset(self._source.quarantined)
+        for avoided in (bad | proposal.avoid, bad):
+            capacity = self._capacity.without(self._capacity.named(avoided))
+            if capacity.place(topology, (), cores) is not None:
+                return capacity.place(topology, running, cores)
+        return self._capacity.place(topology, running, cores)
 
     def _drop(self, held: Proposal, what: str) -> None:
         """No node holds the trial's layout any more. Neither it nor larger ones are tried."""

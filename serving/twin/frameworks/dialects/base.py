@@ -38,7 +38,8 @@ class EngineInfo:
 class EngineCounters:
     """Gauges of now and counters since the start, for metrics pages.
 
-    `usage`: share of the KV cache in use, 0 to 1; `tokens_s`: output tokens per second, recently.
+    `usage`: share of the KV cache in use, 0 to 1; `tokens_s`: output tokens per second, recently. The queues
+    are those of two pools.
     """
 
     running: int = 0
@@ -50,6 +51,10 @@ class EngineCounters:
     cached_tokens: int = 0
     output_tokens: int = 0
     preemptions: int = 0
+    drafts: int = 0
+    accepted_drafts: int = 0
+    prefill_queue: int = 0
+    decode_queue: int = 0
     finished: int = 0
     aborted: int = 0
     steps: int = 0
@@ -59,6 +64,11 @@ class EngineCounters:
     def hit_rate(self) -> float:
         """Share of prompt tokens found in the prefix cache."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @property
+    def acceptance(self) -> float:
+        """Share of draft tokens that were accepted."""
+        return self.accepted_drafts / self.drafts if self.drafts else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,9 @@ class SgLangDialect(Dialect):
                 ("sglang:cached_tokens_total", "counter", counters.cached_tokens, ""),
                 ("sglang:num_requests_total", "counter", counters.finished, ""),
                 ("sglang:num_retracted_requests_total", "counter", counters.preemptions, ""),
+                ("sglang:spec_accept_rate", "gauge", counters.acceptance, ""),
+                ("sglang:num_prefill_inflight_queue_reqs", "gauge", counters.prefill_queue, ""),
+                ("sglang:num_decode_prealloc_queue_reqs", "gauge", counters.decode_queue, ""),
                 ("sglang:num_aborted_requests_total", "counter", counters.aborted, ""),
             ],
         )

@@ -109,6 +109,13 @@ class TrtLlmDialect(Dialect):
                 ("trtllm_kv_cache_utilization", "gauge", counters.usage, ""),
                 ("trtllm_num_requests_running", "gauge", counters.running, ""),
                 ("trtllm_num_requests_waiting", "gauge", counters.waiting, ""),
+                ("trtllm_spec_decode_num_draft_tokens_total", "counter", counters.drafts, ""),
+                (
+                    "trtllm_spec_decode_num_accepted_tokens_total",
+                    "counter",
+                    counters.accepted_drafts,
+                    "",
+                ),
                 ("trtllm_kv_cache_used_blocks", "gauge", counters.used_blocks, ""),
                 ("trtllm_kv_cache_max_blocks", "gauge", counters.total_blocks, ""),
             ],

@@ -127,6 +127,13 @@ class VllmDialect(Dialect):
                 ("vllm:prefix_cache_queries_total", "counter", counters.prompt_tokens, ""),
                 ("vllm:prefix_cache_hits_total", "counter", counters.cached_tokens, ""),
                 ("vllm:num_preemptions_total", "counter", counters.preemptions, ""),
+                ("vllm:spec_decode_num_draft_tokens_total", "counter", counters.drafts, ""),
+                (
+                    "vllm:spec_decode_num_accepted_tokens_total",
+                    "counter",
+                    counters.accepted_drafts,
+                    "",
+                ),
                 ("vllm:prompt_tokens_total", "counter", counters.prompt_tokens, ""),
                 ("vllm:generation_tokens_total", "counter", counters.output_tokens, ""),
                 ("vllm:request_success_total", "counter", counters.finished, length),

@@ -35,7 +35,7 @@ IGNORED = (
     *("--num-continuous-decode-steps", "--kv-cache-metrics"),
 )
 IGNORED_SWITCHES = (
-    *("--enable-torch-compile", "--trust-remote-code", "--enable-metrics", "--skip-server-warmup"),
+    *("--enable-torch-compile", "--trust-remote-code", "--skip-server-warmup"),
     *("--enable-dp-lm-head", "--enable-two-batch-overlap", "--enable-symm-mem", "--enable-eplb"),
     *("--enable-flashinfer-allreduce-fusion", "--disable-custom-all-reduce", "--log-requests"),
     *("--disable-shared-experts-fusion", "--enable-cache-report", "--disable-chunked-prefix-cache"),
@@ -134,6 +134,7 @@ def _parser() -> FlagParser:
     add("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode", type=positive)
     add("--speculative-num-steps", type=positive)
     add("--speculative-num-draft-tokens", type=positive)
+    add("--enable-metrics", action="store_true")  # the emulator always has /metrics
     for name in ("--enable-mixed-chunk", "--disable-overlap-schedule", "--disable-radix-cache"):
         add(name, action="store_true")
     add("--disable-cuda-graph", "--disable-decode-cuda-graph", action="store_true")

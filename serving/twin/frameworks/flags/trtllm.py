@@ -6,6 +6,7 @@ Names, defaults and error messages are from TensorRT-LLM's main branch between 1
 
 import argparse
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -198,10 +199,12 @@ def _options(args: argparse.Namespace, ignored: list[str]) -> dict[str, Any]:
 
 
 def _file(path: str | None) -> dict[str, Any]:
+    """Of a path, or of `<(echo …)`, as a command line that is only shown has it."""
     if path is None:
         return {}
     try:
-        found = yaml.safe_load(Path(path).read_text())
+        inline = shlex.split(path[2:-1])[1:] if path.startswith("<(echo ") else None
+        found = yaml.safe_load(inline[0] if inline else Path(path).read_text())
     except OSError as error:
         last = f"FileNotFoundError: [Errno {error.errno}] {error.strerror}: '{path}'"
         raise EngineExit(f"{USAGE}Invalid value for '--extra_llm_api_options': {last}", 2) from None

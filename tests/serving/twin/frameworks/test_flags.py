@@ -226,6 +226,7 @@ def test_every_knob_of_an_adapter_is_accepted(kind: str) -> None:
         "schedule_policy": "lpm",
         "extra_llm_api_options": None,
         "max_num_batched_tokens": 4096,
+        "llm_options": {"print_iter_log": True},
     }
     for name, value in knobs(kind):
         engine = engines[kind](**{name: values.get(name, value)})

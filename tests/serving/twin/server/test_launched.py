@@ -102,3 +102,16 @@ def test_what_the_engine_would_reject_is_rejected(
 ) -> None:
     with pytest.raises(expected), launched(spec(engine), devices=("0", "1")):
         pass
+
+
+def test_options_are_written_beside_the_log_for_their_owner_alone(
+    spec: Callable[..., LaunchSpec], tmp_path: Path
+) -> None:
+    """Only their contents are in the command that is shown."""
+    engine = TrtLlm.model_validate({"cuda_graph_config": {"max_batch_size": 64}})
+    with launched(spec(engine), devices=("0", "1")) as running:
+        command = shell_command(running.endpoint)
+    assert """--config <(echo '{"cuda_graph_config": {"max_batch_size": 64}}')""" in command
+    written = tmp_path / "engine-options.yaml"
+    assert json.loads(written.read_text()) == {"cuda_graph_config": {"max_batch_size": 64}}
+    assert written.stat().st_mode & 0o777 == 0o600

@@ -138,3 +138,18 @@ def test_a_label_at_the_right_edge_points_inwards(entries: list[Finished]) -> No
         page = pareto_html(replace(drawn, best=((at, tiers),)))
         around = page[page.rindex(f"best for {tiers}") - 400 :][:800]
         assert f'"xanchor":"{anchor}"' in around
+
+
+def test_what_limits_a_level_is_shown_where_one_hovers(entries: list[Finished]) -> None:
+    entry = entries[3]
+    assert isinstance(entry.result, Completed)
+    full = {"engine_preemptions": 31.0, "requests_completed": 100.0}
+    points = tuple(replace(p, metrics={**p.metrics, **full}) for p in entry.result.points[2:])
+    limited = replace(entry, result=replace(entry.result, points=points))
+    drawn = pareto_data(CONFIG, [limited])
+    (curve,) = drawn.curves
+    assert [point.limit for point in curve.points] == [
+        "KV cache full from 4 users on: 31 preemptions",
+        "KV cache full: 31 preemptions",
+    ]
+    assert "KV cache full from 4 users on: 31 preemptions" in pareto_html(drawn)

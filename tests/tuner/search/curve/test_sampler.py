@@ -212,6 +212,17 @@ def test_a_transient_failure_may_be_tried_once_more() -> None:
     assert list(sampler._failed.values()) == [True]
 
 
+def test_a_point_whose_nodes_failed_teaches_nothing_and_is_not_suggested_again() -> None:
+    sampler = CurveSampler(OBJECTIVE, candidates(), 6)
+    first = sampler.suggest([])
+    assert first is not None
+    sampler.learn(first.point, first, Outcome(None, failure="GpuOccupied", unknown=True))
+    sampler.renew(1)
+    assert not sampler._failed
+    assert first.token in sampler._excluded
+    assert np.all(sampler._feasibility(np.arange(8)) == 1.0)
+
+
 def test_the_search_ends_when_all_candidates_were_tried() -> None:
     small = Candidates(Encoder(SPACE), lambda _: Traits(1, 1.0, 4.0))
     small.add(list(SPACE.enumerate_points())[:2])

@@ -253,7 +253,7 @@ def test_a_search_that_lists_all_its_trials_leaves_none_unknown() -> None:
     assert (len(known), unknown_trials(config, known)) == (1, 0)
     assert estimate(config, ONE, known).trials.likely == 1
     bench = single(load(["experiment=laptop_frameworks"]))
-    assert [p.config.engine.kind for p in known_trials(bench)] == ["llamacpp", "vllm"]
+    assert [p.config.engine.kind for p in known_trials(bench)] == ["llamacpp", "vllm", "sglang"]
 
 
 def test_a_cluster_is_assumed_not_asked() -> None:

@@ -26,6 +26,7 @@ class Listed:
             for i, n in enumerate(gpus)
         ]
         self.closed = False
+        self.quarantined: set[str] = set()
         self.limits: list[tuple[int, int]] = []
         self.lost: list[tuple[int, str]] = []
 
@@ -34,7 +35,7 @@ class Listed:
 
     def finished(self, number: int, measured: Measured) -> None: ...
 
-    def died(self, number: int, evidence: str, wall_s: float = 0.0) -> None: ...
+    def died(self, number: int, evidence: str, wall_s: float = 0.0, host: str = "") -> None: ...
 
     def unplaced(self, number: int, evidence: str) -> None:
         self.lost.append((number, evidence))
@@ -128,3 +129,39 @@ def test_the_only_node_is_not_avoided() -> None:
     searcher.suggest("1")
     searcher.on_trial_complete("1", error=True)
     assert searcher.suggest("2")["node"] == "y"
+
+
+THREE_NODES = Capacity(((8, 0), (8, 0), (8, 0)), ids=("x", "y", "z"), names=("a", "b", "c"))
+
+
+def avoiding(source: Listed, *nodes: str) -> Listed:
+    source.proposals = [replace(each, avoid=frozenset(nodes)) for each in source.proposals]
+    return source
+
+
+def test_a_trial_that_failed_on_a_node_runs_on_another_one() -> None:
+    searcher = StudySearcher(avoiding(Listed(8, 8, 8), "a", "b"), THREE_NODES)
+    assert searcher.suggest("1")["node"] == "z"
+    assert searcher.suggest("2") is None  # it waits for that node, while a and b are free
+    searcher.on_trial_complete("1")
+    assert searcher.suggest("2")["node"] == "z"
+    assert searcher.suggest("2") is None
+
+
+def test_a_trial_that_failed_everywhere_runs_anywhere() -> None:
+    assert StudySearcher(avoiding(Listed(8), "a", "b", "c"), THREE_NODES).suggest("1") is not None
+    assert StudySearcher(avoiding(Listed(4), "b"), ONE_NODE).suggest("1")["node"] == "y"
+
+
+def test_a_quarantined_node_gets_a_trial_only_if_no_other_one_can_hold_it() -> None:
+    source = Listed(8, 8)
+    source.quarantined = {"a"}
+    searcher = StudySearcher(source, TWO_NODES)
+    assert searcher.suggest("1")["host"] == "b"
+    assert searcher.suggest("2") is None
+    source = avoiding(Listed(8, 8), "b")
+    source.quarantined = {"a"}
+    assert StudySearcher(source, TWO_NODES).suggest("1")["host"] == "b"
+    source = Listed(8)
+    source.quarantined = {"a", "b"}
+    assert StudySearcher(source, TWO_NODES).suggest("1") is not None
