@@ -48,7 +48,6 @@ ROOMS = {
         "process",
         "probe",
         "endpoint",
-        "memory",
         "topology",
         "errors",
     ),

@@ -189,8 +189,12 @@ class _Wait:
             raise self._too_slow()
         time.sleep(POLL_S if now - self._began < 5 else SLOW_POLL_S)
 
-    def _too_slow(self) -> StartTimeout:
-        lines = _said(self._start, self._log).strip().splitlines()
+    def _too_slow(self) -> ServingError:
+        said = _said(self._start, self._log)
+        cause = self._engine.diagnose(None, said, self._log)
+        if cause.domain in ("machine", "network"):  # a rank is dead, and the others wait for it
+            return cause
+        lines = said.strip().splitlines()
         last = (lines or ["the log is empty"])[-1]
         return StartTimeout(
             f"not ready within {self._engine.start_timeout_s:g} s; last line: {last}",
@@ -249,7 +253,8 @@ def _death(
 def _kernel_facts(process: Supervised, start: Start, *, was_killed: bool) -> list[str]:
     """What the kernel says of the time since the start. Of processes killed for lack of memory: if one was."""
     lines = kernel_lines(started_s(process.generation))
-    facts = [line for line in lines if "NVRM: Xid" in line]
+    on_gpus = bool(start.environ.get("CUDA_VISIBLE_DEVICES"))
+    facts = [line for line in lines if on_gpus and "NVRM: Xid" in line]
     if was_killed:
         facts += [line for line in lines if "ut of memory: Killed process" in line]
         count = oom_kills() - start.oom_kills

@@ -1,1 +1,1 @@
-"""Power limits and clocks of GPUs, set for a trial and reset whatever happens."""
+"""GPU memory; power limits and clocks of GPUs, set for a trial and reset whatever happens."""

@@ -7,6 +7,7 @@ STUB_USES   a folder in which each engine says on what it runs: {"node", "device
             the file's time is when the last of its tree was seen alive
 STUB_TOGETHER   as many engines that say the same have to run at once before any of them is ready
 LLAMA_API_KEY   as llama-server's: it is asked for, except on /health; it is lower case here
+STUB_SAYS   a line that it logs before it hangs
 STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
             | wedge (answers health, and no completion) | dead (its rank died at the start: 503 for ever)
             | confess (its key: in its log, and as a file in the folder STUB_KEYS)
@@ -196,6 +197,7 @@ def main() -> None:
         say(LAST_WORDS[MODE])
         sys.exit(1)
     if MODE == "hang":
+        say(os.environ.get("STUB_SAYS", ""))
         signal.pause()
     asyncio.run(serve())
 

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from loadgen.workload.workload import Content, Workload
+from tuner.config.checks.stored_secrets import stored_secrets
 from tuner.config.compose import ROOT, compose, to_yaml, typed_in
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.variants import with_variants
 from tuner.config.own_files import from_yaml
-from tuner.config.stored_secrets import stored_secrets
 from tuner.config.study import StudyConfig
 from tuner.config.upgrade import RENAMED, upgraded
 from tuner.config.validate import validate, without_unused
-from tuner.config.variants import with_variants
 
 SAVED = "study.yaml"
 AContent = TypeVar("AContent", bound=Content)
@@ -27,7 +27,9 @@ def load(overrides: Sequence[str], config_dir: Path | None = None, root: str = R
 
     Paths of files are relative to the directory where the command is run.
     """
-    study = with_variants(_absolute(_validated(compose(overrides, config_dir, root)), Path.cwd()))
+    study = _absolute(_validated(compose(overrides, config_dir, root)), Path.cwd())
+    kinds = {name: engine.kind for name, engine in study.engine.items()}
+    study = study.model_copy(update={"space": with_variants(study.space, kinds)})
     study = without_unused(study, partial(typed_in, overrides))
     validate(study)
     check_secrets(study)

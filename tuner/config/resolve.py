@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from loadgen import Adaptive
 from loadgen.workload.workload import Workload, longest_tokens
 from serving.engines import External
+from tuner.config.checks.memory import ModelTooLarge, memory_problem
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import Screening, SearchConfig
 from tuner.config.groups.space import ENGINE, Point, Space
-from tuner.config.memory import ModelTooLarge, memory_problem
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 

@@ -55,22 +55,19 @@ def explained(config: TrialConfig, points: Sequence[OperatingPoint]) -> dict[int
     A level has none where the metrics explain nothing, or are unavailable.
     """
     levels = [_level(config, point) for point in points]
-    limit = sequence_limit(config)
+    limit, pools = sequence_limit(config), config.twin is not None and config.twin.pools is not None
+    # Queues and caches of two pools are added up: only a preemption is one's own.
+    capped = ["" if pools else _capped(level, limit) for level in levels]
+    full = [
+        level.preempted or (level.full and not cap and not pools)
+        for level, cap in zip(levels, capped, strict=True)
+    ]
     found: dict[int, str] = {}
-    full_before = False
     for place, (point, level) in enumerate(zip(points, levels, strict=True)):
-        capped = _capped(level, limit)
-        full = level.full and (level.preempted or not capped)
-        parts = []
-        if full:
-            onwards = len(levels) - place > 1 and all(each.full for each in levels[place:])
-            parts.append(_full(level, onwards=onwards and not full_before))
-        elif capped:
-            parts.append(capped)
-        parts += _hits(config, point)
-        full_before = full_before or full
-        if parts:
-            found[point.level] = "; ".join(parts)
+        onwards = not any(full[:place]) and len(full) - place > 1 and all(full[place:])
+        parts = [_full(level, onwards=onwards)] if full[place] else [capped[place]]
+        if text := "; ".join(each for each in (*parts, *_hits(config, point)) if each):
+            found[point.level] = text
     return found
 
 
@@ -83,7 +80,8 @@ def sequence_limit(config: TrialConfig) -> tuple[str, tuple[float, ...]]:
     for knob, meaning in engine.meanings.items():
         value = getattr(engine, knob, None)
         if value is None:
-            value = engine.unset_means.get(knob)
+            named = engine.flags.get(knob, engine.flags.get(knob.replace("_", "-")))
+            value = engine.unset_means.get(knob) if named is None else named
         if meaning == "max_sequences" and isinstance(value, int):
             ranks = sorted({1, config.topology.data_parallel})
             return knob, tuple(float(value * each) for each in ranks)

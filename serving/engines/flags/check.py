@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.engines.flags.layouts import RESERVED
-from serving.engines.flags.schema import Chosen, Flag, FlagSchema, known_in
+from serving.engines.flags.schema import (
+    Chosen,
+    Flag,
+    FlagSchema,
+    known_in,
+    schema_of,
+    versions,
+)
 
 SHOWN = 12  # choices beyond these are not listed
 WHOLE = re.compile(r"[+-]?\d[\d_]*")
@@ -24,12 +31,22 @@ class Finding:
 
 
 def check(chosen: Chosen, words: Sequence[str]) -> list[Finding]:
-    """Findings of the words behind the model, in order. Of a version that is not known exactly only flags that
-    were removed are fatal."""
+    """Findings of the words behind the model, in order.
+
+    Of a version that is not known exactly only flags that were removed are fatal; where none is known, what
+    every known version refuses.
+    """
     found = list(_findings(chosen.schema, words))
-    if chosen.exact:
+    if chosen.exact or not found:
         return found
-    gone = chosen.schema.gone
+    gone = set(chosen.schema.gone)
+    if chosen.assumed:
+        framework = chosen.schema.framework
+        refused = (
+            {each.flag for each in _findings(schema_of(framework, version), words) if each.fatal}
+            for version in versions(framework)
+        )
+        gone = set.intersection(*refused)
     return [Finding(f.flag, f.text, f.fatal and f.flag in gone) for f in found]
 
 

@@ -37,11 +37,6 @@ RESERVED: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def gpus(topology: Topology) -> int:
-    """How many GPUs the processes of a layout use; 0 on CPU cores."""
-    return topology.gpus
-
-
 def refusal(kind: str, topology: Topology, knobs: Mapping[str, object]) -> str:
     """Why an engine can't lay a model out so; empty if it can. `knobs`: the engine's own."""
     match kind:

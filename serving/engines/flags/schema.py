@@ -88,11 +88,15 @@ class FlagSchema(_Data):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A schema for an engine. `exact`: it is of this very version; `why` says how it was chosen."""
+    """A schema for an engine. `exact`: it is of this very version; `assumed`: the version is unknown.
+
+    `why` says how it was chosen.
+    """
 
     schema: FlagSchema
     exact: bool
     why: str
+    assumed: bool = False
 
 
 def own_folder() -> Path:
@@ -157,7 +161,8 @@ def _chosen(framework: str, version: str | None, known: tuple[str, ...]) -> Chos
     newest = schema_of(framework, known[-1])
     title = TITLES[framework]
     if version is None:
-        return Chosen(newest, True, f"flags are those of {newest.title}, the newest known")
+        why = f"version unknown here: flags are those of {newest.title}, the newest known"
+        return Chosen(newest, exact=False, why=why, assumed=True)
     try:
         wanted = Version(version)
     except InvalidVersion:

@@ -8,9 +8,9 @@ from rich.console import Console
 from serving.engines import LlamaCpp
 from tests.tuner.samples.study import sample_config, sample_result
 from tuner.config.groups.space import Point
+from tuner.config.groups.variants import with_variants
 from tuner.config.load import load
 from tuner.config.resolve import trial_config
-from tuner.config.variants import with_variants
 from tuner.report.plots.style import engine_colours
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger, results
@@ -30,7 +30,7 @@ def test_a_variant_has_the_space_of_its_kind() -> None:
     assert own
     named = {path for each in study.space.constraints.values() for path in each.paths()}
     assert named & own
-    assert with_variants(study) == study
+    assert with_variants(study.space, {"vllm": "vllm", "next": "vllm"}) == study.space
     space = SearchSpace.of(study)
     assert {space.engine_of(point) for point in (space.all_points(10**6) or [])} <= {"vllm", "next"}
 

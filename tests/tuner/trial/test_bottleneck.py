@@ -60,6 +60,14 @@ def test_an_engine_with_room_and_an_expected_prefix_is_not_explained() -> None:
     assert sentences(trial(users=(8, 16), workload=shared)) == ["", ""]
 
 
+def test_the_sum_of_two_pools_limits_nothing() -> None:
+    pools = {"pools": {"prefill": 1, "decode": 1}}
+    config = trial(users=(64,), max_num_seqs=16, twin=pools)
+    (only,) = completed(simulate_trial(config)).points
+    assert (only.metrics["engine_waiting_mean"] or 0) > 1
+    assert explained(config, [only]) == {}
+
+
 def point(level: int = 0, users: float | None = 64.0, **metrics: float) -> OperatingPoint:
     names = {"input_tokens_mean": "input_tokens_mean", "requests_completed": "requests_completed"}
     figures: dict[str, float | None] = {names.get(k, f"engine_{k}"): v for k, v in metrics.items()}

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from loadgen.workload.yaml_file import BadYaml, first_line
+from tuner.config.checks.stored_secrets import stored_secrets
 from tuner.config.compose.choices import check_choices, with_default
 from tuner.config.compose.loader import ROOT, Loader, opened, parsed
 from tuner.config.compose.overrides import check_names, words_of
 from tuner.config.errors import ConfigError, suggestion
-from tuner.config.stored_secrets import stored_secrets
 
 # Hydra's own, of words that it parses and can't apply; it does not say which.
 INAPPLICABLE = (ValueError, TypeError, LookupError, AttributeError, AssertionError)

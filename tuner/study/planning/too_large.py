@@ -2,9 +2,9 @@
 
 from itertools import product
 
+from tuner.config.checks.memory import ModelTooLarge
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import ENGINE, Point
-from tuner.config.memory import ModelTooLarge
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.search.space import LAYOUT, SearchSpace

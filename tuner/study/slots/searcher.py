@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -40,6 +41,7 @@ class StudySearcher(Unsaved, Searcher):
         self._seen: set[Topology] = set()
         self._held: Proposal | None = None  # asked for, and without devices yet
         self._held_since = 0.0
+        self._aside: list[Proposal] = []  # wait for a node where they have not failed yet
         self._suspects: dict[str, float] = {}  # node → when a slot died there
         self._lost: tuple[int, int] | None = None  # the largest layout, after a node was lost
         self.asked_at: dict[int, float] = {}
@@ -53,9 +55,13 @@ class StudySearcher(Unsaved, Searcher):
             self._capacity = self._look().without(self._suspected())
         self._note_returned_nodes()
         if self._held is None:
-            if running and not self._room(running):
+            if running and not (self._aside or self._room(running)):
                 return None
-            self._held, self._held_since = self._source.ask(), time.monotonic()
+            self._held, self._held_since = self._next(running), time.monotonic()
+            if self._held is not None and self._only_avoids(self._held, running):
+                self._aside.append(self._held)  # the nodes that it avoids are for others meanwhile
+                self._held = None
+                return None
         if self._held is None or self._source.closed:  # running trials' results may lead to more
             self._held, self.note = None, ""
             return None if running else str(Searcher.FINISHED)
@@ -136,6 +142,21 @@ class StudySearcher(Unsaved, Searcher):
             if capacity.place(topology, (), cores) is not None:
                 return capacity.place(topology, running, cores)
         return self._capacity.place(topology, running, cores)
+
+    def _next(self, running: Sequence[Placed]) -> Proposal | None:
+        """One that was put aside and has its node now; else the source's, if there is room for one."""
+        for proposal in self._aside:
+            if not running or self._place(proposal, running) is not None:
+                self._aside.remove(proposal)
+                return proposal
+        return self._source.ask() if not running or self._room(running) else None
+
+    def _only_avoids(self, proposal: Proposal, running: Sequence[Placed]) -> bool:
+        """Whether it would have devices on a node where it has failed, and waits for another one."""
+        if not running or self._place(proposal, running) is not None:
+            return False
+        anywhere = replace(proposal, avoid=frozenset())
+        return self._place(anywhere, running) is not None
 
     def _drop(self, held: Proposal, what: str) -> None:
         """No node holds the trial's layout any more. Neither it nor larger ones are tried."""

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from serving.engines import LlamaCpp, ready
-from serving.errors import EngineExited, EngineHung, HostOutOfMemory, OutOfMemory, PortTaken
+from serving.errors import (
+    EngineExited,
+    EngineHung,
+    HostOutOfMemory,
+    OutOfMemory,
+    PortTaken,
+    ServingError,
+)
 from serving.install import environments, models
 from serving.launch import LaunchSpec, Running, launched
 from serving.process import kernel_log
@@ -27,7 +34,8 @@ Leftovers = Callable[[float], list[int]]
 def stub(folder: Path, pids: Path, mode: str, **knobs: Any) -> Iterator[Running]:
     (folder / "m.gguf").touch()
     model = Model(name="stub", source=str(folder / "m.gguf"), context_tokens=64, vocabulary=99)
-    engine = LlamaCpp(executable=str(STUB), env=stub_environ(pids, mode), stop_grace_s=0.2, **knobs)
+    env = stub_environ(pids, mode) | knobs.pop("env", {})
+    engine = LlamaCpp(executable=str(STUB), env=env, stop_grace_s=0.2, **knobs)
     with launched(LaunchSpec(engine, model, Topology(cpus=1), folder / "log")) as running:
         yield running
 
@@ -84,6 +92,24 @@ def test_a_server_whose_engine_is_dead_is_not_waited_for(
     assert leftovers(0) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ("[rank1]: NCCL error: unhandled system error", "FabricFailed"),
+        ("[Errno 98] Address already in use", "StartTimeout"),  # which it may have survived
+        ("loading", "StartTimeout"),
+    ],
+)
+def test_a_start_that_takes_too_long_for_a_dead_link_is_no_slow_configuration(
+    line: str, failure: str, tmp_path: Path, pids: Path
+) -> None:
+    knobs: dict[str, Any] = {"start_timeout_s": 2.0, "env": {"STUB_SAYS": line}}
+    with pytest.raises(ServingError) as slow, stub(tmp_path, pids, "hang", **knobs):
+        pass
+    assert type(slow.value).__name__ == failure
+    assert slow.value.remedy
+
+
 @pytest.mark.parametrize("said", ["log", "count"])
 def test_a_kill_by_the_kernel_is_a_lack_of_host_memory(
     said: str, tmp_path: Path, pids: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,7 +145,7 @@ def real(folder: Path, *arguments: str) -> LaunchSpec:
     try:
         environments.locate("llamacpp", "python")
         models.locate(source, "gguf")
-    except (ready.LaunchError, ready.ServingError) as missing:
+    except ServingError as missing:
         pytest.skip(missing.evidence)
     model = Model(name="smollm2", source=source, context_tokens=256, vocabulary=49152)
     return LaunchSpec(
@@ -131,7 +157,7 @@ def real(folder: Path, *arguments: str) -> LaunchSpec:
 @pytest.mark.parametrize("what", REAL)
 def test_a_real_death_of_llamacpp_is_told(what: str, tmp_path: Path) -> None:
     arguments, failure, phase = REAL[what]
-    with pytest.raises(ready.ServingError) as died, launched(real(tmp_path, *arguments)):
+    with pytest.raises(ServingError) as died, launched(real(tmp_path, *arguments)):
         pass
     assert (type(died.value).__name__, died.value.phase) == (failure, phase)
     assert died.value.remedy

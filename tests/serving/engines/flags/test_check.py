@@ -72,7 +72,7 @@ WRONG: list[tuple[str, str | None, str, str]] = [
     ),
     (
         "sglang",
-        None,
+        "0.5.23",
         "--speculative-skip-dp-mlp-sync",
         "SGLang 0.5.23 has no --speculative-skip-dp-mlp-sync: it was removed",
     ),
@@ -140,6 +140,17 @@ def test_a_version_that_is_not_known_may_have_new_flags() -> None:
     assert not unknown.fatal
     (gone,) = check(newer, ["--disable-log-requests"])
     assert gone.fatal
+
+
+def test_of_an_unknown_version_only_what_all_refuse_is_fatal() -> None:
+    unknown = of("vllm")
+    (old,) = check(unknown, ["--enable-bf16x3-router-gemm"])
+    assert (old.text, old.fatal) == (
+        "vLLM 0.33.0 has no --enable-bf16x3-router-gemm: it was removed",
+        False,
+    )
+    (typo,) = check(unknown, ["--max-num-seqz", "3"])
+    assert typo.fatal
 
 
 def test_devices_and_port_are_set_by_wattfront_alone() -> None:

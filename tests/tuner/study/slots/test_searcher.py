@@ -148,6 +148,28 @@ def test_a_trial_that_failed_on_a_node_runs_on_another_one() -> None:
     assert searcher.suggest("2") is None
 
 
+def test_nodes_that_one_trial_avoids_are_for_the_others_meanwhile() -> None:
+    source = Listed(8, 8, 8)
+    first, again, other = source.proposals
+    source.proposals = [
+        replace(first, avoid=frozenset({"a"})),
+        replace(again, avoid=frozenset({"a"})),
+        other,
+    ]
+    searcher = StudySearcher(source, TWO_NODES)
+    assert searcher.suggest("1")["host"] == "b"
+    assert searcher.suggest("2") is None  # it waits for b
+    assert searcher.suggest("2")["number"] == other.number  # on a
+    assert searcher.suggest("3") is None
+    searcher.on_trial_complete("2")
+    assert searcher.suggest("3") is None
+    searcher.on_trial_complete("1")
+    begun = searcher.suggest("3")
+    assert (begun["number"], begun["host"]) == (again.number, "b")
+    searcher.on_trial_complete("3")
+    assert searcher.suggest("4") == "FINISHED"
+
+
 def test_a_trial_that_failed_everywhere_runs_anywhere() -> None:
     assert StudySearcher(avoiding(Listed(8), "a", "b", "c"), THREE_NODES).suggest("1") is not None
     assert StudySearcher(avoiding(Listed(4), "b"), ONE_NODE).suggest("1")["node"] == "y"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-# Families whose formulas were compared with the published number of parameters (tests/serving/memory).
+# Families whose formulas were compared with the published number of parameters (tests/serving/gpu/memory).
 FAMILIES = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gpt_oss"}
     | {"deepseek_v2", "deepseek_v3", "kimi_k2"}

@@ -7,8 +7,8 @@ import pytest
 
 from tuner.cli.exit_codes import ExitCode
 from tuner.cli.parser import main
+from tuner.config.checks.stored_secrets import stored_secrets
 from tuner.config.load import load, save
-from tuner.config.stored_secrets import stored_secrets
 
 VALUE = "c4nary-v4lue"
 CASES = {

@@ -7,11 +7,11 @@ from typing import Any
 
 from loadgen.workload.workload import longest_tokens
 from serving.engines import Engine
+from serving.gpu.memory.architecture import Architecture, architecture
+from serving.gpu.memory.config_file import config_file
+from serving.gpu.memory.estimate import GIB, Need, Split, can_hold, needed
+from serving.gpu.memory.precision import BF16, WeightBytes, kv_bytes, weight_bytes
 from serving.install import models
-from serving.memory.architecture import Architecture, architecture
-from serving.memory.config_file import config_file
-from serving.memory.estimate import GIB, Need, Split, can_hold, needed
-from serving.memory.precision import BF16, WeightBytes, kv_bytes, weight_bytes
 from serving.topology import Topology
 from serving.twin.api import MODELS, WEIGHT_BYTES
 from tuner.config.errors import ConfigError

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.memory.architecture import Architecture, architecture
-from serving.memory.config_file import config_file
-from serving.memory.estimate import GIB, MARGIN, Need, Split, can_hold, needed
-from serving.memory.precision import WeightBytes, kv_bytes, weight_bytes
-from tests.serving.memory.samples import DEEPSEEK_R1, GPT_OSS_120B, LLAMA_70B, PUBLISHED
+from serving.gpu.memory.architecture import Architecture, architecture
+from serving.gpu.memory.config_file import config_file
+from serving.gpu.memory.estimate import GIB, MARGIN, Need, Split, can_hold, needed
+from serving.gpu.memory.precision import WeightBytes, kv_bytes, weight_bytes
+from tests.serving.gpu.memory.samples import DEEPSEEK_R1, GPT_OSS_120B, LLAMA_70B, PUBLISHED
 
 
 def shape(config: dict[str, Any]) -> Architecture:

@@ -5,8 +5,8 @@ It is a lower bound of what engines take: CUDA contexts, graphs, workspaces and 
 
 from dataclasses import dataclass
 
-from serving.memory.architecture import Architecture
-from serving.memory.precision import WeightBytes
+from serving.gpu.memory.architecture import Architecture
+from serving.gpu.memory.precision import WeightBytes
 
 GIB = 2**30
 # A layout is refused only if so large an error of the estimate would not make it fit.

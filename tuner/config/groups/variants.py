@@ -4,18 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tuner.config.groups.space import ENGINE, Constraint, Parameter, Space
-from tuner.config.study import StudyConfig
 
 Rename = Callable[[str], str]
 
 
-def with_variants(study: StudyConfig) -> StudyConfig:
-    """The study with what its space says of a kind for each variant too, unless it names the variant itself."""
-    space = study.space
-    for name, engine in study.engine.items():
-        if name != engine.kind:
-            space = _with_variant(space, name, engine.kind)
-    return study if space is study.space else study.model_copy(update={"space": space})
+def with_variants(space: Space, kinds: Mapping[str, str]) -> Space:
+    """The space, with what it says of a kind for each variant that it does not name. `kinds`: by name."""
+    for name, kind in kinds.items():
+        if name != kind:
+            space = _with_variant(space, name, kind)
+    return space
 
 
 def _with_variant(space: Space, name: str, kind: str) -> Space:

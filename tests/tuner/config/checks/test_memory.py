@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.memory.samples import DEEPSEEK_R1, LLAMA_70B
+from tests.serving.gpu.memory.samples import DEEPSEEK_R1, LLAMA_70B
 from tuner.config.errors import ConfigError
 from tuner.config.load import load
 from tuner.config.resolve import trial_config
