@@ -13,6 +13,9 @@ Its parent is a guard, a subreaper too: it inherits the tree of a supervisor tha
 it; it ends the tree of one that stands still after the pipe has closed. STATE holds `SUPERVISOR ENGINE
 GUARD` (pids), and STATE.exit the exit code; once the pipe is closed nobody reads them, and the guard
 removes them with their folder.
+
+Shared memory in /dev/shm outlives processes that are killed: what the tree had mapped, and nobody else has,
+is removed with it. The tree is looked at ever more rarely, so that it is not disturbed.
 """
 
 import contextlib
@@ -26,6 +29,8 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 KILL_S, POLL_S = 30.0, 0.02
+LOOK_S, RARELY_S = 1.0, 60.0  # between looks at what is mapped, at first and later
+SHARED_MEMORY = "/dev/shm/"
 SLOW_S = 3.0  # beyond the grace, after which a supervisor counts as standing still
 
 
@@ -44,6 +49,28 @@ def descendants(root: int) -> list[int]:
         found += below
         todo += below
     return found
+
+
+def mapped(pids: list[int]) -> set[str]:
+    """The files in shared memory that any of these processes has mapped."""
+    found: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+                at = line.find(SHARED_MEMORY)
+                if at >= 0 and not line.endswith(" (deleted)"):
+                    found.add(line[at:])
+    return found
+
+
+def remove_shared_memory(held: set[str]) -> None:
+    """Removes what no living process has mapped."""
+    left = {path for path in held if Path(path).exists()}
+    if left:
+        others = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+        for path in left - mapped(others):
+            with contextlib.suppress(OSError):
+                Path(path).unlink()
 
 
 def write(path: Path, text: str) -> None:
@@ -81,20 +108,27 @@ def start(argv: list[str], log: Path, cores: str) -> int:
         os._exit(status)
 
 
-def wait(engine: int) -> int | None:
-    """Waits until the owner closes the pipe (None) or the engine exits (its code, negative for a signal)."""
-    stop, wake = os.pipe()
+def wait(engine: int, held: set[str]) -> int | None:
+    """Waits until the owner closes the pipe (None) or the engine exits (its code, negative for a signal).
+
+    `held` gets the shared memory of the tree.
+    """
+    woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    exited = os.pidfd_open(engine)
+    exited, look_s = os.pidfd_open(engine), LOOK_S
     while True:
-        ready, _, _ = select.select([0, stop, exited], [], [])
+        ready, _, _ = select.select([0, woken, exited], [], [], look_s)
+        if not ready:
+            held |= mapped(descendants(os.getpid()))
+            look_s = min(2 * look_s, RARELY_S)
+            continue
         if exited in ready:
             _, status = os.waitpid(engine, 0)
             return os.waitstatus_to_exitcode(status)
-        if stop in ready or not os.read(0, 4096):
+        if woken in ready or not os.read(0, 4096):
             return None
 
 
@@ -105,8 +139,15 @@ def reap() -> None:
             pass
 
 
-def end(grace_s: float) -> None:
-    """SIGTERM to the whole tree, and after `grace_s` SIGKILL to what is left of it."""
+def end(grace_s: float, held: set[str]) -> None:
+    """SIGTERM to the whole tree, and after `grace_s` SIGKILL to what is left of it; then its shared memory."""
+    held |= mapped(descendants(os.getpid()))
+    stop(grace_s)
+    remove_shared_memory(held)
+
+
+def stop(grace_s: float) -> None:
+    """Returns when no process of the tree is left, or none of them ends."""
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
         deadline = time.monotonic() + patience_s
         signalled: set[int] = set()
@@ -139,10 +180,11 @@ def supervise(argv: list[str], state: Path, log: Path, grace_s: float, cores: st
     guard = os.getppid()
     engine = start(argv, log, cores)
     write(state, f"{os.getpid()} {engine} {guard}")
-    code = wait(engine)
+    held: set[str] = set()
+    code = wait(engine, held)
     if code is not None:
         write(state.with_name(state.name + ".exit"), str(code))
-    end(grace_s)
+    end(grace_s, held)
     if os.getppid() == guard:  # it may stand still
         os.kill(guard, signal.SIGCONT)
 
@@ -161,7 +203,7 @@ def guard(supervisor: int, state: Path, grace_s: float) -> None:
         if 0 in ready and not os.read(0, 4096):
             os.kill(supervisor, signal.SIGCONT)
             deadline = time.monotonic() + grace_s + SLOW_S
-    end(grace_s if deadline == float("inf") else 0.0)
+    end(grace_s if deadline == float("inf") else 0.0, set())
     while os.read(0, 4096):
         pass
     remove_state(state)
