@@ -72,7 +72,8 @@ def companions(group: str, option: str) -> list[str]:
     if group == "hardware" and option not in ("laptop", "endpoint"):
         return ["topology=tp8"]
     if group == "topology" and "cpu" not in option:
-        return ["hardware=b300"]
+        layout = ["engine=vllm", "space=none"] if "ep" in option else []
+        return ["hardware=b300", *layout]
     if group == "workload":
         return ["model=llama31_8b", *more]
     return more

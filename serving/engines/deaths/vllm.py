@@ -99,8 +99,14 @@ VLLM = DeathTable(
             phase="load",
         ),
         Death(
-            r"Available memory on node \d+ .* is less than (requested memory for kv|desired CPU memory)",
+            r"Available memory on node \d+ .* is less than requested memory for kv",
             *(OutOfMemory, CPU_MEMORY, "v1/worker/cpu_worker.py", "0.33.0"),
+            phase="load",
+        ),
+        Death(
+            r"Available memory on node \d+ .* is less than desired CPU memory utilization",
+            *(OutOfMemory, CPU_MEMORY, "v1/worker/cpu_worker.py", "0.32.0"),
+            phase="start",
         ),
         Death(
             r"Cannot find any model weights with",

@@ -106,12 +106,12 @@ def own_folder() -> Path:
 
 def versions(framework: str) -> tuple[str, ...]:
     """The versions whose flags are known, oldest first; empty for frameworks without a schema."""
-    return tuple(_files(framework, own_folder()))
+    return tuple(_files(framework, *_own()))
 
 
 def schema_of(framework: str, version: str) -> FlagSchema:
     """The schema of a known version. Raises LaunchError for a file that is none."""
-    return _read(framework, version, own_folder())
+    return _read(framework, version, *_own())
 
 
 def chosen(framework: str, version: str | None) -> Chosen | None:
@@ -122,12 +122,18 @@ def chosen(framework: str, version: str | None) -> Chosen | None:
     return _chosen(framework, version, versions(framework))
 
 
+def _own() -> tuple[Path, int]:
+    """The folder of extracted schemas, and when it last changed; 0: there is none."""
+    folder = own_folder()
+    return folder, folder.stat().st_mtime_ns if folder.is_dir() else 0
+
+
 @cache
-def _files(framework: str, own: Path) -> Mapping[str, Traversable]:
+def _files(framework: str, own: Path, changed_ns: int) -> Mapping[str, Traversable]:
     """Version → its file, oldest first; an extracted one comes before the shipped one."""
     shipped = resources.files(__package__) / "schemas"
     found: dict[str, Traversable] = {}
-    for folder in (shipped, *([own] if own.is_dir() else [])):
+    for folder in (shipped, *([own] if changed_ns else [])):
         for each in folder.iterdir():
             name, _, version = each.name.removesuffix(".json").partition("-")
             if name == framework and each.name.endswith(".json") and _is_version(version):
@@ -144,8 +150,8 @@ def _is_version(text: str) -> bool:
 
 
 @cache
-def _read(framework: str, version: str, own: Path) -> FlagSchema:
-    path = _files(framework, own)[version]
+def _read(framework: str, version: str, own: Path, changed_ns: int) -> FlagSchema:
+    path = _files(framework, own, changed_ns)[version]
     try:
         return FlagSchema.model_validate_json(path.read_text())
     except (OSError, ValidationError) as error:

@@ -1,5 +1,6 @@
 """Whole logs: the cause amid the prefixes of loggers, above lines that pass it on, and beside weaker ones."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +174,26 @@ def test_flags_that_only_the_code_names_are_known_by_the_frame() -> None:
     )
     assert type(told("vllm", log)) is BadFlags
     assert type(told("vllm", log.replace("engine/arg_utils", "v1/core/sched"))) is EngineExited
+
+
+# Logs of engines that were made to die on a CPU (2026-11-30), with other paths: vLLM 0.32.0, and llama.cpp
+# of xllamacpp 2026.10.11549.
+RECORDED = {
+    "llamacpp_no_memory": ("OutOfMemory", "load", "failed to allocate"),
+    "vllm_cpu_memory": ("OutOfMemory", "start", "less than desired CPU memory utilization"),
+    "vllm_no_weights": ("WeightsMissing", "load", "Cannot find any model weights with"),
+    "vllm_kv_cache": ("KvCacheTooSmall", "load", "the model's max seq len (2048)"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_log_of_a_provoked_death_is_told(name: str) -> None:
+    failure, phase, evidence = RECORDED[name]
+    log = (Path(__file__).parent / "recorded" / f"{name}.txt").read_text()
+    found = told(name.partition("_")[0], log)
+    assert (type(found).__name__, found.phase) == (failure, phase)
+    assert evidence in found.evidence
+    assert found.remedy
 
 
 def test_a_bus_error_is_a_lack_of_shared_memory() -> None:
