@@ -56,7 +56,9 @@ def _processes_are_marked(
 
 def pytest_configure(config: pytest.Config) -> None:
     """The audit hook stays for the life of the interpreter: it is installed once."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, and all that it starts
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # a shell's background job, and all that it starts
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(sys, "_wattfront_audited"):
         sys.addaudithook(_audit)

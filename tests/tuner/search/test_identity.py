@@ -1,6 +1,10 @@
 """Two spellings of one configuration are one trial."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from tests.tuner.samples.loaded import load
+from tuner.config.groups.space import Float
 from tuner.config.resolve import trial_config
 from tuner.search.factory import SearchSetup
 from tuner.trial.behaviour import identity
@@ -28,3 +32,27 @@ def test_emulated_engines_have_defaults_of_their_own() -> None:
     assert identity(named) != identity(default) == default.fingerprint
     assert identity(automatic) == identity(default)
     assert automatic.fingerprint != default.fingerprint
+
+
+class Binary:
+    """A sampler that adds steps as floating-point numbers."""
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return low
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return low + (step or 0.0)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return choices[0]
+
+
+def test_stepped_numbers_are_those_of_the_grid() -> None:
+    fraction = Float(type="float", low=0.8, high=0.95, step=0.05)
+    assert 0.8 + 0.05 != 0.85
+    assert fraction.suggest("x", Binary()) == 0.85
+    assert fraction.grid() == [0.8, 0.85, 0.9, 0.95]
