@@ -19,7 +19,6 @@ from serving.topology import Positive
 Fraction = Annotated[float, Field(gt=0, le=1)]
 APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation")
 GIB = 2**30
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Vllm(BaseEngine):
@@ -151,10 +150,6 @@ class Vllm(BaseEngine):
     def environ(self, launch: Launch) -> dict[str, str]:
         """On CPU also the threads, which have no flag."""
         own: dict[str, str] = {"VLLM_NO_USAGE_STATS": "1"}
-        if launch.host in LOOPBACK:
-            # Opens /reset_prefix_cache, and with it calls into the workers that no API key guards: only where
-            # no other host reaches the port.
-            own["VLLM_SERVER_DEV_MODE"] = "1"
         if launch.topology.cpus:
             # `nobind`: vLLM's own choice would keep one core for itself on a small machine.
             own |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -38,7 +38,7 @@ ADDED: frozenset[str] = frozenset({
 })  # fmt: skip
 
 # Words of command lines that are new or gone on purpose.
-CHANGED_WORDS = (" VLLM_SERVER_DEV_MODE=1", " --enable-metrics", " --async-scheduling")
+CHANGED_WORDS = (" --enable-metrics", " --async-scheduling")
 
 # Study → its first trial that differs on purpose: a repeat of `confirm` that missed a tier is tried once more.
 DIFFERS_FROM = {"confirm": 7}

@@ -65,14 +65,7 @@ def test_vllm_command_line_on_gpus() -> None:
     assert engine.environ(target) == {
         "CUDA_VISIBLE_DEVICES": "0,1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_SERVER_DEV_MODE": "1",
     }
-
-
-def test_vllm_opens_its_development_pages_on_loopback_alone() -> None:
-    """No API key guards them."""
-    apart = replace(launch("vllm"), host="10.0.0.7")
-    assert "VLLM_SERVER_DEV_MODE" not in Vllm().environ(apart)
 
 
 def test_vllm_on_cpu_uses_the_cores_of_its_topology() -> None:
@@ -84,7 +77,6 @@ def test_vllm_on_cpu_uses_the_cores_of_its_topology() -> None:
         "OMP_NUM_THREADS": "6",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_SERVER_DEV_MODE": "1",
     }
 
 
