@@ -98,11 +98,15 @@ def engine_name(point: Point, config: TrialConfig) -> str:
 def knobs(point: Point) -> str:
     """The values that the search chose, without the engine's name: `parallel=4 threads=2`."""
     chosen = (
-        f"{path.rsplit('.', 1)[-1]}={_plain(value)}"
-        for path, value in point.items()
-        if path != ENGINE
+        f"{knob_name(path)}={_plain(value)}" for path, value in point.items() if path != ENGINE
     )
     return " ".join(chosen) or "as configured"
+
+
+def knob_name(path: str) -> str:
+    """A setting of an engine below its name, such as `speculation.depth`; of another group its last part."""
+    group, _, rest = path.partition(".")
+    return rest.partition(".")[2] if group == ENGINE and "." in rest else path.rsplit(".", 1)[-1]
 
 
 def trial_folder(study: Path, number: int, fingerprint: str) -> Path:

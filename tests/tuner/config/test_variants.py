@@ -13,7 +13,7 @@ from tuner.config.load import load
 from tuner.config.resolve import trial_config
 from tuner.report.plots.style import engine_colours
 from tuner.report.summary import show_report
-from tuner.results.ledger import Ledger, results
+from tuner.results.ledger import Ledger, knobs, results
 from tuner.search.space import SearchSpace
 from tuner.trial.result import Measured
 
@@ -70,3 +70,16 @@ def test_no_two_variants_have_one_colour() -> None:
     colours = engine_colours(names)
     assert list(colours) == ["vllm", "next", "sglang", "old"]
     assert len(set(colours.values())) == 4
+
+
+def test_knobs_of_one_last_name_are_told_apart() -> None:
+    point: Point = {
+        "engine": "trtllm",
+        "topology.tensor_parallel": 4,
+        "engine.trtllm.max_batch_size": 512,
+        "engine.trtllm.cuda_graph_config.max_batch_size": 256,
+        "engine.trtllm.speculation.depth": 3,
+    }
+    assert knobs(point) == (
+        "tensor_parallel=4 max_batch_size=512 cuda_graph_config.max_batch_size=256 speculation.depth=3"
+    )
