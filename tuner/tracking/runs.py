@@ -12,7 +12,7 @@ from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.confirm.results import remeasured
 from tuner.metrics.catalogue import SIGNED
-from tuner.results.ledger import Entry, Finished
+from tuner.results.ledger import Entry, Finished, knob_name
 from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
 from tuner.trial.bottleneck import explained
@@ -196,7 +196,7 @@ def verdicts(
 def params(study: StudyConfig, entry: Finished) -> dict[str, str]:
     """The run's parameters: each knob of the space that its engine has, as chosen or as configured.
 
-    A knob's name is the last part of its path, unless two share it.
+    A knob's name is that of the point's, unless two share it: then its path.
     """
     config = entry.result.config
     own = f"{ENGINE}.{entry.engine}."
@@ -204,10 +204,10 @@ def params(study: StudyConfig, entry: Finished) -> dict[str, str]:
         p for p in study.space.parameters if p.startswith(own) or not p.startswith(f"{ENGINE}.")
     ]
     paths = [path for path in dict.fromkeys((*entry.point, *searched)) if path != ENGINE]
-    uses = Counter(path.rsplit(".", 1)[-1] for path in paths)
+    uses = Counter(map(knob_name, paths))
     chosen = {}
     for path in paths:
-        short = path.rsplit(".", 1)[-1]
+        short = knob_name(path)
         value = entry.point[path] if path in entry.point else _configured(config, path)
         chosen[short if uses[short] == 1 else path] = (
             ENGINE_DEFAULT if value is None else str(value)
