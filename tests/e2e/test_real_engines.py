@@ -26,13 +26,18 @@ def completed(wattfront: Wattfront) -> list[Completed]:
     return [result for result in found if isinstance(result, Completed)]
 
 
+def loads(trial: Completed) -> list[str]:
+    """Each once: on a busy machine a level may contradict another, and is measured again."""
+    return list(dict.fromkeys(point.load for point in trial.points))
+
+
 def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
     code, output = wattfront.run("tune", "experiment=smoke", *LENGTHS)
     assert code in (0, 3), output
     trials = completed(wattfront)
     assert len(trials) == 2
     for trial in trials:
-        assert [point.load for point in trial.points] == ["closed 1", "closed 2"]
+        assert loads(trial) == ["closed 1", "closed 2"]
         for point in trial.points:
             assert point.metrics["output_tokens_mean"] == trial.config.workload.output_tokens
             assert point.metrics["input_tokens_mean"] == trial.config.workload.input_tokens
@@ -52,14 +57,16 @@ def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
     experiment = client.get_experiment_by_name("wattfront")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     kinds = sorted(run.data.tags["kind"] for run in runs)
-    assert kinds == ["point"] * 4 + ["study"] + ["trial"] * 2
+    assert (
+        kinds == ["point"] * sum(len(trial.points) for trial in trials) + ["study"] + ["trial"] * 2
+    )
 
 
 def test_vllm_on_the_cpu(wattfront: Wattfront) -> None:
     code, output = wattfront.run("tune", "experiment=smoke_vllm", "tracking=none", *LENGTHS)
     assert code in (0, 3), output
     (trial,) = completed(wattfront)
-    assert [point.load for point in trial.points] == ["closed 1", "closed 2"]
+    assert loads(trial) == ["closed 1", "closed 2"]
     for point in trial.points:
         assert point.metrics["output_tokens_mean"] == trial.config.workload.output_tokens
         assert point.metrics["input_tokens_mean"] == trial.config.workload.input_tokens

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.fuzz.conftest import STUDY
@@ -57,6 +57,7 @@ def put(data: dict[str, Any], path: str, value: Any) -> None:
     words=st.lists(overrides(), min_size=1, max_size=3),
     first=EXPERIMENTS,
 )
+@example(run=["bench", "http://127.0.0.1:1"], words=[""], first="experiment=laptop")
 @cases(150)
 def test_overrides(run: list[str], words: list[str], first: str) -> None:
     ended_well(main, [*run, *words, first], CODES)

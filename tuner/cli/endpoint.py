@@ -34,7 +34,7 @@ def bench_words(overrides: Sequence[str]) -> tuple[str, list[str]]:
     words = [word for word in overrides if word not in urls]
     if len(urls) > 1:
         raise ConfigError(f"{urls[1]}: one URL at a time, and {urls[0]} is one already")
-    bare = next((word for word in words if "=" not in word and word[0] not in "~+"), "")
+    bare = next((word for word in words if word and "=" not in word and word[0] not in "~+"), "")
     if bare and not urls and ("." in bare or ":" in bare or bare == "localhost"):
         raise ConfigError(f"{bare}: a URL begins with http:// or https://: http://{bare}")
     if not urls:
