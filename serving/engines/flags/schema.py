@@ -167,7 +167,7 @@ def _chosen(framework: str, version: str | None, known: tuple[str, ...]) -> Chos
     newest = schema_of(framework, known[-1])
     title = TITLES[framework]
     if version is None:
-        why = f"version unknown here: flags are those of {newest.title}, the newest known"
+        why = f"version unknown here: flags of {newest.title}, the newest known"
         return Chosen(newest, exact=False, why=why, assumed=True)
     try:
         wanted = Version(version)

@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.tuner.samples.made import made_ledger, made_study
 from tuner.analysis import surrogate
 from tuner.report.plots import pareto_data
-from tuner.report.summary import LISTED, show_report
+from tuner.report.sections.failures import LISTED
+from tuner.report.summary import show_report
 from tuner.results import reader
 from tuner.results.ledger import results
 from tuner.results.pareto import pareto_set
@@ -98,7 +99,7 @@ def test_long_lists_end_with_how_many_more_there_are(
     failed = sum(not isinstance(e.result, Completed) for e in results(folder))
     assert 4 < failed < LISTED
     assert "more, which are in the ledger" not in whole
-    monkeypatch.setattr("tuner.report.summary.LISTED", 4)
+    monkeypatch.setattr("tuner.report.sections.failures.LISTED", 4)
     text = said(folder)
     assert f"Failed: {failed} of {TRIALS} trials" in text
     assert f"and {failed - 4} more, which are in the ledger: OutOfMemory ({failed - 4})" in text

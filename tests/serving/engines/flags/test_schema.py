@@ -46,7 +46,7 @@ def test_as_many_flags_as_the_real_parsers(name: str, version: str, flags: int) 
             None,
             "0.33.0",
             False,
-            "version unknown here: flags are those of vLLM 0.33.0, the newest known",
+            "version unknown here: flags of vLLM 0.33.0, the newest known",
         ),
         ("0.32.0+cpu", "0.32.0", True, "flags are those of vLLM 0.32.0"),
         ("0.33.0+cu130", "0.33.0", True, "flags are those of vLLM 0.33.0"),
