@@ -13,7 +13,7 @@ from serving.engines.deaths.diagnosis import diagnose
 from serving.engines.deaths.model import DeathTable
 from serving.engines.flags.check import Finding, as_text, check, reserved, written
 from serving.engines.flags.layouts import refusal
-from serving.engines.flags.schema import Chosen, chosen
+from serving.engines.flags.schema import Chosen, chosen, default_of
 from serving.errors import LaunchError, Phase, ServingError
 from serving.process.environ import ACCELERATED
 from serving.telemetry.engine_metrics.page import MetricsPage
@@ -173,7 +173,8 @@ class BaseEngine(Strict):
     def canonical(self, *, literal: bool = True) -> Self:
         """Without knobs and flags whose value is that of an engine that gets none.
 
-        `literal`: also by the defaults of its version's flags, which hold for the real engine alone.
+        `literal`: also by the defaults of its version's flags, which hold for the real engine alone; where the
+        version is not known exactly, as far as all known versions agree.
         """
         unset: dict[str, Any] = {
             knob: None
@@ -182,19 +183,12 @@ class BaseEngine(Strict):
         }
         known = self.known_flags(None) if literal else None
         if known is not None:
-            default = {name: flag.default for name, flag in known.schema.flags.items()}
-            own = {n for n in type(self).model_fields if n not in BaseEngine.model_fields} - {
-                "kind"
-            }
-            unset |= {
-                knob: None
-                for knob in own
-                if _same(getattr(self, knob), default.get(known.schema.find(knob) or ""))
-            }
+            own = set(type(self).model_fields) - set(BaseEngine.model_fields) - {"kind"}
+            unset |= {k: None for k in own if _same(getattr(self, k), default_of(known, k))}
             unset["flags"] = {
                 name: value
                 for name, value in self.flags.items()
-                if not _same(value, default.get(known.schema.find(name) or ""))
+                if not _same(value, default_of(known, name))
             }
         drafts = getattr(self, "speculation", None)
         if drafts is not None and not drafts.active:

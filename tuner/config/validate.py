@@ -12,6 +12,7 @@ from loadgen import Adaptive
 from loadgen.results.metrics import METRICS
 from serving.engines import ENGINES, BaseEngine, External
 from serving.engines.flags.check import value_error
+from serving.engines.flags.schema import candidates
 from tuner.config.errors import ConfigError, refusal, suggestion
 from tuner.config.fields import field_at, keys_at
 from tuner.config.groups.space import ENGINE, Categorical, Float, Int, Parameter
@@ -159,11 +160,11 @@ def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[
 
 
 def _flag_error(engine: BaseEngine, flag: str, value: object) -> str:
-    """Why a flag of the engine's version can't have a value; empty if it can, or the flag is unknown."""
+    """Why no version that the engine may be takes a value of a flag; empty if one does, or none has it."""
     known = engine.known_flags(None)
-    if known is None or known.schema.find(flag) is None:
-        return ""
-    return value_error(known.schema, flag, value)
+    having = [each for each in candidates(known) if each.find(flag)] if known is not None else []
+    errors = [value_error(each, flag, value) for each in having]
+    return errors[-1] if errors and all(errors) else ""
 
 
 def _extremes(parameter: Parameter) -> tuple[Any, ...]:

@@ -122,6 +122,24 @@ def chosen(framework: str, version: str | None) -> Chosen | None:
     return _chosen(framework, version, versions(framework))
 
 
+def candidates(found: Chosen) -> tuple[FlagSchema, ...]:
+    """The versions that an engine may be: the chosen one if it is exact, else all that are known."""
+    framework = found.schema.framework
+    return (
+        (found.schema,)
+        if found.exact
+        else tuple(schema_of(framework, v) for v in versions(framework))
+    )
+
+
+def default_of(found: Chosen, name: str) -> Choice | None:
+    """The literal default of a flag, if all `candidates` that have the flag agree; None: not known."""
+    named = ((each, each.find(name)) for each in candidates(found))
+    known = [each.flags[flag].default for each, flag in named if flag is not None]
+    first = known[0] if known else None
+    return first if all(each == first and type(each) is type(first) for each in known) else None
+
+
 def _own() -> tuple[Path, int]:
     """The folder of extracted schemas, and when it last changed; 0: there is none."""
     folder = own_folder()

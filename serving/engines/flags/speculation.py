@@ -10,15 +10,8 @@ from serving.topology import Strict
 
 Words = dict[str, str | int | None]
 
-# Our method → the framework's own name of it. vLLM: 0.32 and 0.33; SGLang: 0.5.22 and 0.5.23;
-# TensorRT-LLM: `decoding_type` of 1.2.1 and 1.3.
-VLLM = {
-    "mtp": "mtp",
-    "eagle": "eagle",
-    "eagle3": "eagle3",
-    "draft_model": "draft_model",
-    "ngram": "ngram",
-}
+# Our method, which is vLLM's of 0.32 and 0.33 → the name of SGLang 0.5.22 and 0.5.23, and TensorRT-LLM's
+# `decoding_type` of 1.2.1 and 1.3.
 SGLANG = {
     "mtp": "EAGLE",  # without a model that drafts it takes the layers of the model itself
     "eagle": "EAGLE",
@@ -89,7 +82,7 @@ class TrtLlmSpeculation(Speculation):
 def vllm(speculation: Speculation) -> str:
     """The value of --speculative-config."""
     found: dict[str, Any] = {
-        "method": VLLM[speculation.method],
+        "method": speculation.method,
         "num_speculative_tokens": speculation.depth,
     }
     if speculation.model is not None:

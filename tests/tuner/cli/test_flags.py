@@ -8,6 +8,8 @@ import pytest
 from serving.engines.flags.schema import chosen
 from tuner.cli.exit_codes import ExitCode
 from tuner.cli.parser import main
+from tuner.config.errors import ConfigError
+from tuner.config.load import load
 
 PLAN = ("plan", "experiment=b300_vllm", "search.prior.kind=none", "search.trials=1", "search=list")
 FIELDS = """
@@ -60,3 +62,14 @@ def test_what_has_no_flags_is_said_in_one_line(
 ) -> None:
     assert main(["engines", "schema", *words]) in (ExitCode.BAD_CONFIG, ExitCode.MISSING)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_value_of_another_version_is_refused_where_the_version_is_known() -> None:
+    """`all` is of 0.29 alone."""
+    mode = "engine.vllm.flags.mamba_cache_mode=all"
+    load(["experiment=b300_vllm", mode])
+    load(["experiment=b300_vllm", mode, "engine.vllm.version=0.29.0"])
+    with pytest.raises(ConfigError, match=r"--mamba-cache-mode all: vLLM 0.33.0 takes"):
+        load(["experiment=b300_vllm", mode, "engine.vllm.version=0.33.0"])
+    with pytest.raises(ConfigError, match="--mamba-cache-mode no-such: vLLM"):
+        load(["experiment=b300_vllm", "engine.vllm.flags.mamba_cache_mode=no-such"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from serving.endpoint import Endpoint
 from serving.engines import BaseEngine, Launch, Nim, SgLang, TrtLlm, Vllm
+from serving.engines.base import FlagValue
 from serving.engines.flags.speculation import VllmSpeculation
 from serving.launch import plan_command, shell_command
 from serving.topology import Model, Topology
@@ -119,6 +120,14 @@ def test_values_that_an_engine_takes_by_itself_are_no_difference() -> None:
     assert Vllm(gpu_memory_utilization=0.9).canonical() != Vllm()
     # An emulated engine has other defaults where the framework's changed.
     assert named.canonical(literal=False).gpu_memory_utilization == 0.92
+
+
+def test_a_default_of_some_versions_is_one_where_the_version_is_known() -> None:
+    """0.29 has 1; the later ones compute it."""
+    flags: dict[str, FlagValue] = {"cp_kv_cache_interleave_size": 1}
+    assert Vllm(flags=flags, version="0.29.0").canonical().flags == {}
+    assert Vllm(flags=flags, version="0.33.0").canonical().flags == flags
+    assert Vllm(flags=flags).canonical().flags == flags
 
 
 def test_a_cpu_backend_of_sglang_is_switched_on() -> None:
