@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import ssl
+import time
 import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 LISTEN = "0A"
 LOOPBACK = "127.0.0.1"
 TIMEOUT_S = 5.0
+LARGEST_BYTES = 16 << 20  # a metrics page of vLLM has 0.2 MB
 
 
 def free_port(host: str = LOOPBACK) -> int:
@@ -21,6 +23,10 @@ def free_port(host: str = LOOPBACK) -> int:
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+class AnswerTooLong(OSError):
+    """An answer has more than LARGEST_BYTES, or is not whole in time."""
 
 
 def get(
@@ -31,11 +37,27 @@ def get(
     trust: ssl.SSLContext | None = None,
     body: bytes | None = None,
 ) -> tuple[int, bytes] | None:
-    """Status and body; None when nothing answers. Proxies of the environment are not used.
+    """As `ask`; None when nothing answers, or no whole answer."""
+    try:
+        return ask(url, timeout_s, headers=headers, trust=trust, body=body)
+    except (OSError, http.client.HTTPException):
+        return None
 
-    `trust`: the certificates that https accepts; those of the system by default. `body`: is posted.
+
+def ask(
+    url: str,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    headers: Mapping[str, str] | None = None,
+    trust: ssl.SSLContext | None = None,
+    body: bytes | None = None,
+) -> tuple[int, bytes]:
+    """Status and body. Raises OSError, AnswerTooLong among them, and HTTPException.
+
+    Proxies of the environment are not used. `trust`: the certificates that https accepts; those of the system
+    by default. `body`: is posted.
     """
-    parts = urllib.parse.urlsplit(url)
+    parts, until_s = urllib.parse.urlsplit(url), time.monotonic() + timeout_s
     host, port = parts.hostname or "", parts.port
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -50,9 +72,12 @@ def get(
             {"Connection": "close", **(headers or {})},
         )
         response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
-        return None
+        read = bytearray()
+        while part := response.read1(1 << 16):
+            read += part
+            if len(read) > LARGEST_BYTES or time.monotonic() > until_s:
+                raise AnswerTooLong(f"longer than can be read in {timeout_s:g} s")
+        return response.status, bytes(read)
     finally:
         connection.close()
 

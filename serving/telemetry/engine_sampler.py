@@ -15,7 +15,6 @@ from serving.telemetry.engine_metrics.trace import EngineTrace, engine_trace
 
 EVERY_S = 1.0
 ANSWER_S = 2.0  # for one page; an engine under load answers late
-LARGEST_BYTES = 16 << 20  # vLLM's page has 0.2 MB
 ATTEMPTS = 3  # an engine that has no page at first has none later
 LOWEST_PRIORITY = 19
 NO_PAGE = "the engine has no metrics page that is known"
@@ -27,29 +26,18 @@ class PageError(Exception):
 
 def fetched(url: str, api_key: str | None, answer_s: float = ANSWER_S) -> bytes:
     """The body of a 200, whole within `answer_s`. Raises PageError."""
-    parts = urllib.parse.urlsplit(url)
-    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = made(parts.hostname or "", parts.port, timeout=answer_s)
-    until_s = time.monotonic() + answer_s
+    path = urllib.parse.urlsplit(url).path
     try:
-        connection.request(
-            "GET", parts.path, headers={"Connection": "close", **probe.bearer(api_key)}
-        )
-        response = connection.getresponse()
-        if response.status != 200:
-            raise PageError(f"{parts.path} answered {response.status}")
-        body = bytearray()
-        while part := response.read1(1 << 16):
-            body += part
-            if len(body) > LARGEST_BYTES or time.monotonic() > until_s:
-                raise PageError(f"{parts.path} is longer than can be read in {answer_s:g} s")
-        return bytes(body)
+        status, body = probe.ask(url, answer_s, headers=probe.bearer(api_key))
+    except probe.AnswerTooLong as error:
+        raise PageError(f"{path} is {error}") from error
     except TimeoutError as error:
-        raise PageError(f"{parts.path} did not answer within {answer_s:g} s") from error
+        raise PageError(f"{path} did not answer within {answer_s:g} s") from error
     except (OSError, http.client.HTTPException) as error:
-        raise PageError(f"{parts.path}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
+        raise PageError(f"{path}: {error or type(error).__name__}") from error
+    if status != 200:
+        raise PageError(f"{path} answered {status}")
+    return body
 
 
 @dataclass(slots=True)
