@@ -1,16 +1,14 @@
 """What the points of a study mean to its engines: values of unset knobs, and knobs without effect."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from serving.engines import ENGINES
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import ENGINE, Categorical, Parameter, Point, Scalar
+from tuner.config.groups.space import ENGINE, Point, Scalar, values_to_try
 from tuner.config.resolve import default_points, fixed_values, trial_config
 from tuner.config.study import StudyConfig
 from tuner.trial.behaviour import behaviour, default_quantities
-
-FINEST = 64  # values of one knob that are tried
 
 
 class EngineSettings:
@@ -39,7 +37,7 @@ class EngineSettings:
         engine = path.split(".")[1] if path.startswith(f"{ENGINE}.") else None
         defaults = default_points(self._study)
         default = defaults.get(str(engine), next(iter(defaults.values())))
-        values = _values(self._study.space.parameters[path])
+        values = values_to_try(self._study.space.parameters[path])
         same = [value for value in values if self.same(default, {**default, path: value})]
         if engine is None or path in fixed_values(self._study):
             return len(same) == len(values)
@@ -75,13 +73,3 @@ def _concerned(study: StudyConfig) -> list[str]:
         for path in study.space.parameters
         if not path.startswith(f"{ENGINE}.") or path.split(".")[1] in study.engine
     ]
-
-
-def _values(parameter: Parameter) -> Sequence[Scalar]:
-    """Its values, or the ends of a continuous one."""
-    if isinstance(parameter, Categorical):
-        return parameter.choices
-    found = list(parameter.grid() or ())
-    if found:
-        return found[:: -(-len(found) // FINEST)]
-    return (getattr(parameter, "low"), getattr(parameter, "high"))  # noqa: B009

@@ -11,12 +11,10 @@ from serving.engines.flags.check import Finding
 from serving.errors import ServingError
 from serving.launch import HOST
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import ENGINE, Categorical, Parameter, Point, Scalar
+from tuner.config.groups.space import ENGINE, Parameter, Point, Scalar, values_to_try
 from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
-
-FINEST = 64  # values of one knob that are tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def _points(study: StudyConfig, name: str) -> Iterator[Point]:
     yield default
     for path, parameter in study.space.parameters.items():
         if path.startswith(f"{ENGINE}.{name}."):
-            for value in _values(parameter):
+            for value in values_to_try(parameter):
                 yield {**default, **_wanted(parameter), path: value}
 
 
@@ -97,10 +95,3 @@ def _wanted(parameter: Parameter) -> dict[str, Scalar]:
         path: wanted[0] if isinstance(wanted, tuple) else wanted
         for path, wanted in parameter.when.items()
     }
-
-
-def _values(parameter: Parameter) -> list[Scalar]:
-    if isinstance(parameter, Categorical):
-        return list(parameter.choices)
-    found = list(parameter.grid() or (getattr(parameter, "low"), getattr(parameter, "high")))  # noqa: B009
-    return found[:: -(-len(found) // FINEST)]

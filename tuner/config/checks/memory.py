@@ -34,7 +34,7 @@ def memory_problem(trial: TrialConfig) -> str:
     if need is None or can_hold(need, memory.value * GIB, fraction):
         return ""
     gpus, knob = trial.topology.gpus, trial.engine.memory_knob
-    share = f", of which the engine may use {fraction:.0%} ({knob})" if knob else ""
+    share = f", of which the engine may use {fraction:.0%} at most ({knob})" if knob else ""
     return (
         f"topology: {trial.model.source} needs at least {need} on {gpus} GPU{'s'[: gpus > 1]}; a GPU "
         f"of {trial.hardware.name} has {memory.value:g} GiB{share}"

@@ -187,6 +187,7 @@ Operand = int | float | str  # a number, or a path
 
 
 # A mapping with one of these keys is a parameter; any other is a part of a path.
+FINEST = 64  # values of one knob that are looked at
 _PARAMETER_KEYS = {"type", "low", "high", "choices", "step", "log", "when"}
 
 
@@ -242,6 +243,14 @@ class Space(Strict):
     def _acyclic(self) -> Self:
         ordered(self)
         return self
+
+
+def values_to_try(parameter: Parameter) -> list[Scalar]:
+    """All its values, or an even selection of at most `FINEST`; of a continuous one the ends."""
+    if isinstance(parameter, Categorical):
+        return list(parameter.choices)
+    found = list(parameter.grid() or (getattr(parameter, "low"), getattr(parameter, "high")))  # noqa: B009
+    return found[:: -(-len(found) // FINEST)]
 
 
 def ordered(space: Space) -> list[str]:

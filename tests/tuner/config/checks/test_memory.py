@@ -50,7 +50,7 @@ def test_the_engines_share_of_memory_counts(tmp_path: Path) -> None:
     words = ("topology.tensor_parallel=4",)
     trial_config(study(*words, source=str(folder)), {})
     said = refused(*words, "engine.vllm.gpu_memory_utilization=0.5", source=str(folder))
-    assert "of which the engine may use 50% (gpu_memory_utilization)" in said
+    assert "of which the engine may use 50% at most (gpu_memory_utilization)" in said
 
 
 @pytest.mark.parametrize(
