@@ -56,7 +56,7 @@ class Wattfront:
 
     def run(self, *arguments: str) -> tuple[int, str]:
         with self.start(*arguments) as process:
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
     def study(self) -> Path:

@@ -36,6 +36,7 @@ LOUD = """#!/bin/sh
 env | sed 's/^/loud engine: /'
 exec {python} {stub} "$@"
 """
+PLATFORM = {"uname"}  # asked by Python's `platform`, for a moment, with the driver's environment
 
 
 @dataclass
@@ -58,35 +59,33 @@ class Findings:
                 self.files |= {f"{path}: {name}" for name in _in(content)}
 
     def search_processes(self, driver: int) -> None:
-        for pid, what in _processes(driver):
-            if pid != driver and _about_to_run_another(pid, driver):
-                continue
-            try:
-                argv = Path(f"/proc/{pid}/cmdline").read_bytes()
-                environ = Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:
-                continue
+        for pid in _processes(driver):
+            argv, environ = _as_one_program(pid, driver)
+            what = _what(argv.decode(errors="replace").split("\0"))
             self.argv |= {f"{what}: {name}" for name in _in(argv)}
-            if pid != driver:
+            if pid != driver and what not in PLATFORM:
                 self.environ[what] |= _in(environ)
 
 
-def _about_to_run_another(pid: int, driver: int) -> bool:
-    """Whether it was a copy of the driver, which is what each child is before it is another program."""
+def _as_one_program(pid: int, driver: int) -> tuple[bytes, bytes]:
+    """Arguments and environment of a process, of one moment; nothing of one that has ended.
 
-    def argv(of: int) -> bytes:
-        try:
-            return Path(f"/proc/{of}/cmdline").read_bytes()
-        except OSError:
-            return b""
-
-    own = argv(driver)
-    if argv(pid) != own:
-        return False
-    end = time.monotonic() + 30
-    while (copy := argv(pid) == own) and time.monotonic() < end:
+    A child is a copy of the driver before it is another program: that is waited for.
+    """
+    end, own = time.monotonic() + 30, _read(driver, "cmdline")
+    while True:
+        argv, environ = _read(pid, "cmdline"), _read(pid, "environ")
+        changed = argv != _read(pid, "cmdline") or (pid != driver and argv == own)
+        if not changed or time.monotonic() > end:
+            return argv, environ
         time.sleep(0.05)
-    return not copy
+
+
+def _read(pid: int, what: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{what}").read_bytes()
+    except OSError:
+        return b""
 
 
 def _in(content: bytes) -> set[str]:
@@ -98,21 +97,14 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(root, name)).is_file())
 
 
-def _processes(driver: int) -> Iterator[tuple[int, str]]:
-    """Each process of the study, with what it is: found by its parents, or by its environment."""
+def _processes(driver: int) -> Iterator[int]:
+    """Each process of the study: found by its parents, or by its environment."""
     mark = MARK.encode()
     try:
         children = {each.pid for each in psutil.Process(driver).children(recursive=True)}
     except psutil.NoSuchProcess:
         children = set()
-    for process in psutil.process_iter():
-        try:
-            environ = Path(f"/proc/{process.pid}/environ").read_bytes()
-            words = process.cmdline()
-        except (OSError, psutil.Error):
-            continue
-        if process.pid in children or mark in environ:
-            yield process.pid, _what(words)
+    yield from (pid for pid in psutil.pids() if pid in children or mark in _read(pid, "environ"))
 
 
 def _what(words: list[str]) -> str:
