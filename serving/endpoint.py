@@ -21,5 +21,7 @@ class Endpoint:
     argv: tuple[str, ...]
     environ: tuple[tuple[str, str], ...]
     engine_version: str | None = None
+    image_digest: str = ""  # of its container's image; empty: it has none
+    engine_lock: str = ""  # SHA-256 of the lock of its environment; empty: it has none
     api_key: str | None = field(default=None, repr=False)
     modelled: str | None = None  # of an emulated engine: the source of its step times

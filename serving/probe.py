@@ -127,6 +127,11 @@ def model_names(base_url: str, api_key: str | None = None) -> list[str]:
 
 def listening(port: int, host: str = LOOPBACK) -> set[str]:
     """The sockets that accept connections to this address and port, as /proc names them."""
+    return {name for name, _ in _listeners(port, host)}
+
+
+def _listeners(port: int, host: str) -> set[tuple[str, int]]:
+    """Socket and user of each."""
     found, addresses = set(), _accepting(host)
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -134,7 +139,7 @@ def listening(port: int, host: str = LOOPBACK) -> set[str]:
                 fields = line.split()
                 address, _, hex_port = fields[1].rpartition(":")
                 if fields[3] == LISTEN and int(hex_port, 16) == port and address in addresses:
-                    found.add(f"socket:[{fields[9]}]")
+                    found.add((f"socket:[{fields[9]}]", int(fields[7])))
     return found
 
 
@@ -161,6 +166,12 @@ def holders(pids: Iterable[int], port: int, host: str = LOOPBACK) -> frozenset[i
     if wanted - set().union(*held.values()):
         return frozenset()
     return frozenset(pid for pid, sockets in held.items() if sockets)
+
+
+def listens_as(uid: int, port: int, host: str = LOOPBACK) -> bool:
+    """Whether processes of this user, and of no other, listen on the address and port."""
+    owners = {owner for _, owner in _listeners(port, host)}
+    return owners == {uid}
 
 
 def taken(port: int) -> bool:

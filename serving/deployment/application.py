@@ -17,6 +17,8 @@ from serving.endpoint import Endpoint
 from serving.engines.ready import CANARY_S, DYING_S
 from serving.errors import DeployFailed, EngineRestarted, LaunchError, ServingError
 from serving.launch import LaunchSpec
+from serving.process.containers import owned as containers
+from serving.process.containers.images import ANSWER_S
 from serving.process.leftovers import end, marked, new_mark
 from serving.process.within import within
 from serving.topology import Topology
@@ -89,10 +91,13 @@ class SlotApplication:
         """
         devices, spec = self.devices(), replace(spec, mark=new_mark())
         handle = self._handle = self._handle or self._deploy()
-        deadline_s = spec.engine.start_timeout_s + CALL_TIMEOUT_S
+        fetch_s = _fetch_s(spec)
+        deadline_s = spec.engine.start_timeout_s + CALL_TIMEOUT_S + fetch_s
+        waits = f"for the image {_image(spec)} and its engine" if fetch_s else ""
         try:
             try:
-                endpoint: Endpoint = _answer(handle.start.remote(spec, devices), deadline_s)
+                with self._waiting(waits, deadline_s) if waits else contextlib.nullcontext():
+                    endpoint: Endpoint = _answer(handle.start.remote(spec, devices), deadline_s)
             except EngineRestarted:
                 self.delete()
                 raise
@@ -103,6 +108,7 @@ class SlotApplication:
                     self._stop(handle, spec.engine.stop_grace_s + STOP_TIMEOUT_S)
         finally:
             end(lambda: marked(spec.mark))
+            containers.remove(spec.mark)
 
     def confirm(self, endpoint: Endpoint, canary: bool = False) -> None:
         """Raises ServingError unless the engine behind `endpoint` is still the process that was started.
@@ -184,6 +190,17 @@ class SlotApplication:
             given_up.set()
             delete_application(self.name)
             raise DeployFailed(f"Ray Serve could not deploy {self.name}: {_line(error)}") from error
+
+
+def _image(spec: LaunchSpec) -> str:
+    """The image of its container; empty where it runs in none."""
+    return spec.engine.container.image if spec.engine.container and spec.twin is None else ""
+
+
+def _fetch_s(spec: LaunchSpec) -> float:
+    """How long its image may take to be fetched, and its runtime to answer."""
+    container = spec.engine.container
+    return container.pull_timeout_s + ANSWER_S if container and _image(spec) else 0.0
 
 
 def _answer(response: Any, timeout_s: float) -> Any:

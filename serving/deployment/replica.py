@@ -12,6 +12,7 @@ from typing import Any
 from serving.endpoint import Endpoint
 from serving.errors import EngineLeft, EngineRestarted, ServingError
 from serving.launch import HOST, LaunchSpec, Running, launched
+from serving.process.containers import owned as containers
 from serving.process.cores import reserved
 from serving.process.leftovers import sweep
 from serving.process.locks import locked
@@ -99,6 +100,8 @@ def _engine(spec: LaunchSpec, devices: tuple[str, ...]) -> Iterator[Running]:
     """An engine on the devices that Ray gave to the slot and no others, or on cores of its own."""
     topology = spec.topology
     sweep()
+    container = spec.engine.container if spec.twin is None else None
+    containers.sweep([] if container is None else [container.runtime])
     with ExitStack() as stack:
         stack.enter_context(_held(devices))
         cores: tuple[int, ...] = ()

@@ -15,7 +15,9 @@ from serving.engines.flags.check import Finding, as_text, check, reserved, writt
 from serving.engines.flags.layouts import refusal
 from serving.engines.flags.schema import Chosen, chosen, default_of
 from serving.errors import LaunchError, Phase, ServingError
-from serving.process.environ import ACCELERATED
+from serving.process.containers.command import CLIENT
+from serving.process.containers.config import Container
+from serving.process.environ import ACCELERATED, PROXIES
 from serving.telemetry.engine_metrics.page import MetricsPage
 from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Pause, Seconds, Strict, Topology
@@ -86,6 +88,10 @@ class BaseEngine(Strict):
     meanings: ClassVar[Mapping[str, str]] = {}
     # The knob that is the share of a GPU's memory for weights and KV cache; empty: the engine has none.
     memory_knob: ClassVar[str] = ""
+    # Whether an image of the engine starts it without a command.
+    starts_by_image: ClassVar[bool] = False
+    # Knobs that change no answer, but for the order of sums in a batch. All others count as changing numerics.
+    same_numerics: ClassVar[frozenset[str]] = frozenset()
     # Knob → the value that the engine takes where the flag is left out, if it is the same in all versions.
     unset_means: ClassVar[Mapping[str, Value]] = {}
 
@@ -97,6 +103,10 @@ class BaseEngine(Strict):
     environment: str | None = Field(
         default=None,
         description="environment of `wattfront engines install` that has the engine's command",
+    )
+    container: Container | None = Field(
+        default=None,
+        description="container image that has the engine, in place of `environment`; unset: none",
     )
     version: str | None = Field(
         default=None,
@@ -196,6 +206,12 @@ class BaseEngine(Strict):
         return self.model_copy(update=unset)
 
     @property
+    def further_models(self) -> tuple[str, ...]:
+        """Paths and hub ids of models that it loads besides the one that it serves."""
+        drafts = getattr(self, "speculation", None)
+        return (drafts.model,) if drafts is not None and drafts.active and drafts.model else ()
+
+    @property
     def has_api_key(self) -> bool:
         """Whether `ask_for` makes the engine ask for an API key."""
         return bool(self.api_key_variable)
@@ -228,7 +244,13 @@ class BaseEngine(Strict):
     def passed(self, *, downloads: bool) -> tuple[str, ...]:
         """The variables of its node that the engine gets, names or patterns. `downloads`: with `secrets`."""
         secrets = self.secrets if downloads else ()
-        return (*ACCELERATED, *self.inherits, *secrets, *self.env_passthrough)
+        client = CLIENT if self.container is not None else ()
+        return (*ACCELERATED, *self.inherits, *secrets, *self.env_passthrough, *client)
+
+    def inside(self, *, downloads: bool) -> tuple[str, ...]:
+        """Those that it gets in a container."""
+        secrets = self.secrets if downloads else ()
+        return (*PROXIES, *ACCELERATED, *self.inherits, *secrets, *self.env_passthrough)
 
     def knobs(
         self, *, separator: str = "-", negatable: bool = False, without: Collection[str] = ()

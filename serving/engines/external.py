@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from serving.engines.base import BaseEngine, Launch, Variable
+from serving.process.containers.config import Container
 from serving.telemetry.engine_metrics import names
 from serving.telemetry.engine_metrics.page import MetricsPage
 
@@ -43,6 +44,14 @@ class External(BaseEngine):
     def passed(self, *, downloads: bool) -> tuple[str, ...]:
         """Also the variable of the API key, which is read where the load is started."""
         return (*super().passed(downloads=downloads), self.key_variable)
+
+    @field_validator("container")
+    @classmethod
+    def _not_started(cls, container: Container | None) -> None:
+        if container is not None:
+            raise ValueError(
+                "the server of engine.external runs already, so it has no container here"
+            )
 
     @field_validator("url")
     @classmethod

@@ -62,7 +62,11 @@ def params(xllamacpp: Any, options: argparse.Namespace) -> Any:
     wanted = xllamacpp.CommonParams()
     wanted.model.path = options.model
     wanted.model_alias = {options.alias} if options.alias else set()
-    wanted.hostnames, wanted.port = [options.host], options.port
+    if hasattr(wanted, "hostnames"):
+        wanted.hostnames = [options.host]
+    else:  # before 2026.10
+        wanted.hostname = options.host
+    wanted.port = options.port
     if key := os.environ.get("LLAMA_API_KEY"):
         wanted.api_keys = [key]
     wanted.n_ctx, wanted.n_parallel = options.ctx_size, options.parallel

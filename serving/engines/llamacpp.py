@@ -32,6 +32,17 @@ class LlamaCpp(BaseEngine):
         "parallel": "max_sequences",
         "batch_size": "step_tokens",
     }
+    same_numerics: ClassVar[frozenset[str]] = frozenset(
+        {
+            "parallel",
+            "ctx_size",
+            "batch_size",
+            "ubatch_size",
+            "threads",
+            "threads_batch",
+            "kv_unified",
+        }
+    )
 
     kind: Literal["llamacpp"] = Field(
         default="llamacpp", description="llama.cpp's llama-server; its models are GGUF files"

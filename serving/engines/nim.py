@@ -1,4 +1,4 @@
-"""NVIDIA NIM for LLMs, started inside its container. Its settings are environment variables."""
+"""NVIDIA NIM for LLMs. Its settings are environment variables."""
 
 import shlex
 from typing import ClassVar, Literal
@@ -16,16 +16,13 @@ from serving.topology import Positive
 
 
 class Nim(BaseEngine):
-    """Wattfront runs in the container, beside the server.
-
-    A container that is started from outside is not in our process tree: its identity can't be verified
-    while it runs, nor its end.
-    """
+    """In its container (`container`), or beside Wattfront in one that is there already."""
 
     default_executable: ClassVar[str] = "nim-serve"
     framework: ClassVar[str] = "nim"
     health_path: ClassVar[str] = "/v1/health/ready"
     takes_revision: ClassVar[bool] = False
+    starts_by_image: ClassVar[bool] = True
     listens_everywhere: ClassVar[str] = "NIM listens on all interfaces"
     typical_start_s: ClassVar[float] = 180.0
     metrics_page: ClassVar[MetricsPage] = names.NIM
@@ -33,8 +30,11 @@ class Nim(BaseEngine):
     inherits: ClassVar[tuple[str, ...]] = ("NIM_*", "NGC_*")
     secrets: ClassVar[tuple[str, ...]] = ("NGC_API_KEY", *HUB_TOKENS)
     deaths: ClassVar[DeathTable] = NIM
+    same_numerics: ClassVar[frozenset[str]] = frozenset(
+        {"max_num_seqs", "max_num_batched_tokens", "disable_cuda_graph"}
+    )
 
-    kind: Literal["nim"] = Field(default="nim", description="NVIDIA NIM, inside its container")
+    kind: Literal["nim"] = Field(default="nim", description="NVIDIA NIM")
     model_profile: str | None = Field(
         default=None, description="NIM profile, by name or hash (NIM_MODEL_PROFILE)"
     )

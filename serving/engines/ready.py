@@ -12,6 +12,7 @@ from serving.engines.base import BaseEngine
 from serving.engines.deaths.diagnosis import is_fatal, killed, phase_at
 from serving.engines.deaths.platform import KERNEL, PORT
 from serving.errors import (
+    ContainerFailed,
     EngineExited,
     EngineHung,
     EngineRestarted,
@@ -31,6 +32,7 @@ from serving.process.process import Supervised
 POLL_S, SLOW_POLL_S = 0.05, 0.25
 TRANSIENT_SOCKET_S = 1.0
 EXIT_S = 2.0
+CONTAINER_EXIT_S = 60.0  # also for the runtime to say why the container ended, and to remove it
 CANARY_S = 20.0  # for one token
 DYING_S = 8.0  # for an engine that lost a process to end, or to say so
 LOOK_S = 5.0  # between two looks at the log of an engine that is not ready
@@ -38,6 +40,12 @@ LOG_TAIL_BYTES = 256 << 10
 TOO_SLOW = (
     "Raise the engine's start_timeout_s if its log shows progress; else look for what it waits for."
 )
+SIGNALLED = 128  # a container that ended by a signal: this, and the signal's number
+RUNTIME_CODES = (
+    125,
+    126,
+    127,
+)  # of a runtime that could not start the container, or the command in it
 STUCK = (
     "Leave out what is experimental in this configuration; if one node repeats it, check its GPUs."
 )
@@ -47,7 +55,8 @@ STUCK = (
 class Start:
     """One attempt to start an engine, on one port. `inherits`: the variables that it gets from its node.
 
-    `shown_argv`: the arguments with the contents of files that were written for this start.
+    `shown_argv`: the arguments with the contents of files that were written for this start: `files`. `reads`:
+    paths and hub ids of the models that it loads. `contained`: it runs in a container.
     """
 
     argv: tuple[str, ...]
@@ -58,6 +67,9 @@ class Start:
     port: int
     served_model: str
     access: Access
+    reads: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    contained: bool = False
     oom_kills: int = field(default_factory=oom_kills)  # of the kernel, before this start
 
     @property
@@ -91,7 +103,13 @@ def _taken(process: Supervised, start: Start) -> bool:
 
 
 def _holders(process: Supervised, start: Start) -> frozenset[int]:
-    return probe.holders(process.tree(), start.port, start.host)
+    found = probe.holders(process.tree(), start.port, start.host)
+    if found or not start.contained or (root := process.outside()) is None:
+        return found
+    # The processes of a container may belong to another user: their sockets are known by that user alone.
+    hidden = not os.access(f"/proc/{root}/fd", os.R_OK | os.X_OK)
+    ours = hidden and probe.listens_as(Path(f"/proc/{root}").stat().st_uid, start.port, start.host)
+    return frozenset({root}) if ours else found
 
 
 def wait_ready(engine: BaseEngine, process: Supervised, start: Start, log: Path) -> frozenset[str]:
@@ -238,16 +256,21 @@ def _stuck(
 def _death(
     engine: BaseEngine, process: Supervised, start: Start, log: Path, phase: Phase = ""
 ) -> Exception:
-    deadline = time.monotonic() + EXIT_S
-    while process.exit_code() is None and time.monotonic() < deadline:
+    deadline = time.monotonic() + (CONTAINER_EXIT_S if start.contained else EXIT_S)
+    while process.exit_code() is None and time.monotonic() < deadline and process.supervised():
         time.sleep(POLL_S)
     code, said = process.exit_code(), _said(start, log)
+    if start.contained and code is not None and code > SIGNALLED:
+        code = SIGNALLED - code
     if code in (126, 127) and "could not start" in said:
         return LaunchError(said.strip().splitlines()[-1], log)
     if code is None:
         return SupervisorDied("the engine and its supervisor were killed", log)
     facts = _kernel_facts(process, start, was_killed=killed(code, said))
-    return engine.diagnose(code, "\n".join([said, *facts]), log, phase)
+    found = engine.diagnose(code, "\n".join([said, *facts]), log, phase)
+    if start.contained and type(found) is EngineExited and code in RUNTIME_CODES:
+        return ContainerFailed(found.evidence, log, phase="start", remedy=found.remedy)
+    return found
 
 
 def _kernel_facts(process: Supervised, start: Start, *, was_killed: bool) -> list[str]:

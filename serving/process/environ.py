@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+PROXIES = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+)
 # For every process. A pattern never covers a secret: those are passed only where their whole name is given.
 COMMON = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "PWD", "HOSTNAME", "TZ"),
     *("LANG", "LANGUAGE", "LC_*", "TMPDIR", "TMP", "TEMP", "XDG_*"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_*", "TCMALLOC_*"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
-    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *PROXIES,
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("PYTHONUNBUFFERED", "PYTHONHASHSEED", "PYTHONFAULTHANDLER", "PYTHONWARNINGS"),
     *("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONUTF8"),
@@ -65,7 +68,12 @@ def names_secret(name: str) -> bool:
 
 def inherited(environ: Mapping[str, str], *names: Iterable[str]) -> dict[str, str]:
     """The part of `environ` that a child gets: COMMON, and what the names and patterns cover."""
-    patterns = {*COMMON, *(each for group in names for each in group)}
+    return covered(environ, COMMON, *names)
+
+
+def covered(environ: Mapping[str, str], *names: Iterable[str]) -> dict[str, str]:
+    """The part of `environ` that the names and patterns cover."""
+    patterns = {each for group in names for each in group}
     globs = [each for each in patterns if each.endswith("*")]
     return {
         name: value

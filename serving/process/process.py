@@ -7,9 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.errors import LaunchError
@@ -23,12 +23,29 @@ PATIENCE_S = 6.0  # beyond the grace, for the guard to end a tree whose supervis
 POLL_S = 0.01
 
 
+def _nowhere() -> int | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what the processes of an engine are found, its own and those outside of its tree.
+
+    `mark`: the value of MARK in their environment; empty: a new one. `outside`: the pid of a process that runs
+    the engine outside of the tree, where there is one. `after`: the command that ends it.
+    """
+
+    mark: str = ""
+    outside: Callable[[], int | None] = _nowhere
+    after: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Supervised:
     """A running engine. `supervisor`, `guard`, `engine`: pids of its supervisor, of the supervisor's guard, and
     of the engine's first process.
 
-    `generation`: identifies this start. `state`: the supervisor's file.
+    `generation`: identifies this start. `state`: the supervisor's file. `outside`: as in `Identity`.
     """
 
     supervisor: int
@@ -37,6 +54,7 @@ class Supervised:
     state: Path
     guard: int
     started: frozenset[str]  # the generations of supervisor and guard
+    outside: Callable[[], int | None] = _nowhere
 
     def alive(self) -> bool:
         """Whether the engine's first process still runs: same pid, same start time, no zombie."""
@@ -47,9 +65,19 @@ class Supervised:
         path = self.state.with_name(self.state.name + ".exit")
         return int(path.read_text()) if path.exists() else None
 
+    def supervised(self) -> bool:
+        """Whether its supervisor runs."""
+        return bool(self.started & generations([self.supervisor]))
+
     def tree(self) -> list[int]:
         """Pids of all processes of the engine."""
-        return supervise.descendants(self.supervisor)
+        below, root = supervise.descendants(self.supervisor), self.outside()
+        if root is None:
+            return below
+        return list(dict.fromkeys([*below, root, *supervise.descendants(root)]))
+
+
+ANONYMOUS = Identity()
 
 
 @contextmanager
@@ -61,22 +89,22 @@ def supervised(
     grace_s: float = 5.0,
     cores: Sequence[int] = (),
     inherits: Iterable[str] = (),
-    mark: str = "",
+    identity: Identity = ANONYMOUS,
 ) -> Iterator[Supervised]:
     """Runs `argv` for the length of a with block; no process of its tree is left after it.
 
     `inherits`: variables of ours that it gets, names or patterns; `environ` overrides them. `cores`: it is
-    pinned to these, if any. `mark`: identifies its processes; empty: a new one. Raises LaunchError, and at the
-    end EngineLeft if a process does not die.
+    pinned to these, if any. Raises LaunchError, and at the end EngineLeft if a process does not die.
     """
-    mark = mark or new_mark()
+    mark, after = identity.mark or new_mark(), identity.after
     with tempfile.TemporaryDirectory(prefix="wattfront-engine-") as folder:
         state = Path(folder) / "state"
         read_end, write_end = os.pipe()
         with contextlib.ExitStack() as stack:
             lifeline = stack.enter_context(os.fdopen(write_end, "wb"))
             command = [sys.executable, "-S", "-E", str(Path(supervise.__file__))]
-            arguments = [str(state), str(log), str(grace_s), ",".join(map(str, cores)), "--", *argv]
+            settings = [str(grace_s), ",".join(map(str, cores)), "\n".join(after)]
+            arguments = [str(state), str(log), *settings, "--", *argv]
             try:
                 # Not our standard output: its reader would wait for the supervisor too.
                 subprocess.run(
@@ -93,7 +121,7 @@ def supervised(
             finally:
                 os.close(read_end)
             try:
-                process = _read_state(state)
+                process = replace(_read_state(state), outside=identity.outside)
             except LaunchError:
                 end(lambda: marked(mark))
                 raise
@@ -101,7 +129,7 @@ def supervised(
                 yield process
             finally:
                 lifeline.close()
-                _end(process, mark, grace_s)
+                _end(process, mark, grace_s + (supervise.AFTER_S if after else 0.0))
 
 
 def _end(process: Supervised, mark: str, grace_s: float) -> None:

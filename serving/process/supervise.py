@@ -1,6 +1,6 @@
 """Runs a command so that no process of it outlives its owner. A script: standard library only.
 
-    python -S -E supervise.py STATE LOG GRACE_S CORES -- ARGV…
+    python -S -E supervise.py STATE LOG GRACE_S CORES AFTER -- ARGV…
 
 Standard input is a pipe that the owner holds open.
 
@@ -14,6 +14,9 @@ it; it ends the tree of one that stands still after the pipe has closed. STATE h
 GUARD` (pids), and STATE.exit the exit code; once the pipe is closed nobody reads them, and the guard
 removes them with their folder.
 
+AFTER is a command, a word a line, or empty: it ends what the command leaves outside of its tree. It runs when
+the tree has ended, before STATE.exit is written; the guard runs it too.
+
 Shared memory in /dev/shm outlives processes that are killed: what the tree had mapped, and nobody else has,
 is removed with it. The tree is looked at ever more rarely, so that it is not disturbed.
 """
@@ -23,6 +26,7 @@ import ctypes
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,6 +36,7 @@ KILL_S, POLL_S = 30.0, 0.02
 LOOK_S, RARELY_S = 1.0, 60.0  # between looks at what is mapped, at first and later
 SHARED_MEMORY = "/dev/shm/"
 SLOW_S = 3.0  # beyond the grace, after which a supervisor counts as standing still
+AFTER_S = 60.0  # for AFTER
 
 
 def descendants(root: int) -> list[int]:
@@ -174,7 +179,19 @@ def remove_state(state: Path) -> None:
         state.parent.rmdir()
 
 
-def supervise(argv: list[str], state: Path, log: Path, grace_s: float, cores: str) -> None:
+def run_after(after: list[str]) -> None:
+    """Runs AFTER to its end, or until AFTER_S."""
+    if after:
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            null = subprocess.DEVNULL
+            subprocess.run(
+                after, stdin=null, stdout=null, stderr=null, timeout=AFTER_S, check=False
+            )
+
+
+def supervise(
+    argv: list[str], state: Path, log: Path, grace_s: float, cores: str, after: list[str]
+) -> None:
     """Starts the command, waits, and ends its tree."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard = os.getppid()
@@ -183,13 +200,24 @@ def supervise(argv: list[str], state: Path, log: Path, grace_s: float, cores: st
     held: set[str] = set()
     code = wait(engine, held)
     if code is not None:
+        run_after(after)
         write(state.with_name(state.name + ".exit"), str(code))
     end(grace_s, held)
+    if code is None:
+        run_after(after)
     if os.getppid() == guard:  # it may stand still
         os.kill(guard, signal.SIGCONT)
 
 
-def guard(supervisor: int, state: Path, grace_s: float) -> None:
+def killed(child: int) -> bool:
+    """Whether a child did not come to its end by itself: it may stand still."""
+    with contextlib.suppress(ChildProcessError):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        return pid == 0 or os.WIFSIGNALED(status)
+    return True
+
+
+def guard(supervisor: int, state: Path, grace_s: float, after: list[str]) -> None:
     """Waits for the end of the supervisor, and ends what it leaves; and waits for the end of the owner."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -202,8 +230,11 @@ def guard(supervisor: int, state: Path, grace_s: float) -> None:
             break
         if 0 in ready and not os.read(0, 4096):
             os.kill(supervisor, signal.SIGCONT)
-            deadline = time.monotonic() + grace_s + SLOW_S
+            deadline = time.monotonic() + grace_s + SLOW_S + (AFTER_S if after else 0.0)
+    lost = killed(supervisor)
     end(grace_s if deadline == float("inf") else 0.0, set())
+    if lost:
+        run_after(after)
     while os.read(0, 4096):
         pass
     remove_state(state)
@@ -212,7 +243,7 @@ def guard(supervisor: int, state: Path, grace_s: float) -> None:
 def main() -> None:
     """Detaches, and becomes the guard; its child becomes the supervisor."""
     state, log = Path(sys.argv[1]), Path(sys.argv[2])
-    grace_s, cores = float(sys.argv[3]), sys.argv[4]
+    grace_s, cores, after = float(sys.argv[3]), sys.argv[4], sys.argv[5].splitlines()
     argv = sys.argv[sys.argv.index("--") + 1 :]
     if os.fork():
         os._exit(0)
@@ -222,9 +253,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.fork()
     if supervisor:
-        guard(supervisor, state, grace_s)
+        guard(supervisor, state, grace_s, after)
     else:
-        supervise(argv, state, log, grace_s, cores)
+        supervise(argv, state, log, grace_s, cores, after)
 
 
 if __name__ == "__main__":

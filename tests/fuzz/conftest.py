@@ -15,7 +15,7 @@ from loadgen.results.report import LoadReport
 from serving.install import environments, models
 from tests.tuner.samples.study import sample_config, sample_study
 from tuner.cli import endpoint, studies
-from tuner.cli import environments as machine
+from tuner.cli.machine import doctor
 from tuner.config.load import save
 from tuner.study.capacity import ClusterError
 
@@ -56,7 +56,7 @@ def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(studies, "Tracker", lambda *_: nullcontext())
         patch.setattr(studies, "run_simulated", _nothing)
         patch.setattr(studies, "mirror", _nothing)
-        patch.setattr(machine, "checks", lambda _: [])
+        patch.setattr(doctor, "checks", lambda *_: [])
         patch.setattr(environments, "install", _refused)
         patch.setattr(models, "fetch", _refused)
         patch.setattr(loadgen_main, "load", _no_load)

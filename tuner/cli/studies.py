@@ -15,6 +15,7 @@ from tuner.cli.endpoint import bench_words, check_endpoint, is_url, with_endpoin
 from tuner.cli.exit_codes import ExitCode, Missing
 from tuner.cli.folders import SIMULATED, find_study, new_folder, save_workers, saved_workers
 from tuner.cli.interrupt import interruptible
+from tuner.cli.machine.prepare import prepare_cluster, prepare_machine
 from tuner.cli.preflight import (
     check_data,
     check_flags,
@@ -169,6 +170,8 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
 
             if not ledger.entries():
                 check_placement(config, capacity)
+            prepare_cluster(config, tell)
+            if not ledger.entries():
                 check_nodes(config)
             if note := limit_layouts(config, ledger, capacity):
                 tell(note)
@@ -211,6 +214,7 @@ def _before_ray(config: StudyConfig, console: Console) -> None:
     check_tracking(config)
     _say_data(config, console)
     check_machine(config)
+    prepare_machine(config, console)
     for line in check_flags(config):
         say(console, line, "yellow", whole=True)
     if config.cluster.kind == "local":  # elsewhere only the nodes may reach it

@@ -9,6 +9,7 @@ from loadgen import Adaptive
 from loadgen.workload.workload import Workload, longest_tokens
 from serving.engines import External
 from tuner.config.checks.memory import ModelTooLarge, memory_problem
+from tuner.config.checks.numerics import prompts_of
 from tuner.config.errors import ConfigError, explain
 from tuner.config.groups.search import Screening, SearchConfig
 from tuner.config.groups.space import ENGINE, Point, Space
@@ -65,7 +66,9 @@ def unscreened(study: StudyConfig) -> StudyConfig:
 def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
     """The trial of a point. Raises ConfigError if there can be no such trial."""
     name = _chosen(study, point)
-    data: dict[str, Any] = study.model_dump(include=set(TrialConfig.model_fields) - {ENGINE})
+    data: dict[str, Any] = study.model_dump(
+        include=set(TrialConfig.model_fields) - {ENGINE, "quality"}
+    )
     data[ENGINE] = {name: study.engine[name].model_dump()}
     data["workload"] = searched_workload(study).model_dump()
     for path, value in point.items():
@@ -77,7 +80,8 @@ def trial_config(study: StudyConfig, point: Point) -> TrialConfig:
     except ValidationError as error:
         raise explain(error, data, TrialConfig) from error
     fits(config)
-    return config
+    asked = prompts_of(study, point, config)
+    return config if asked is None else config.model_copy(update={"quality": asked})
 
 
 def fits(trial: TrialConfig) -> None:

@@ -12,6 +12,7 @@ from tuner.config.groups.cluster import ClusterConfig
 from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Hardware
 from tuner.config.groups.objective import ObjectiveConfig, Slo
+from tuner.config.groups.quality import QualityConfig
 from tuner.config.groups.search import SearchConfig
 from tuner.config.groups.space import Space
 from tuner.config.groups.tracking import TrackingConfig
@@ -39,6 +40,10 @@ class StudyConfig(Strict):
     objective: ObjectiveConfig = Field(description="target metric, and axes of the Pareto front")
     economics: Economics = Field(
         default=Economics(), description="costs of capacity, prices of tokens"
+    )
+    quality: QualityConfig = Field(
+        default=QualityConfig(),
+        description="comparison of answers with the default's, where trials change numerics",
     )
     cluster: ClusterConfig = Field(description="the Ray cluster that the trials run on")
     tracking: TrackingConfig = Field(description="where results are mirrored")

@@ -17,7 +17,9 @@ from serving.topology import Model, Strict, Topology
 from serving.twin.config import TwinConfig
 from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Hardware
+from tuner.config.groups.quality import QualityPrompts
 
+UNMEASURED = ("economics", "power", "quality")  # groups that are not in the fingerprint
 LIMITS = ("limit_w", "sm_clock_mhz")  # of the power group, what is in the fingerprint
 # Keys newer than the first fingerprints: with these values they stay out of it, so that older studies resume.
 ADDED: Mapping[tuple[str, str], Any] = {
@@ -25,6 +27,7 @@ ADDED: Mapping[tuple[str, str], Any] = {
     ("engine", "env_passthrough"): [],
     ("engine", "api_key_env"): None,
     ("engine", "version"): None,
+    ("engine", "container"): None,
     ("engine", "flags"): {},
     ("engine", "speculation"): None,
     ("engine", "cuda_graph_config"): CudaGraphs().model_dump(mode="json"),
@@ -53,6 +56,10 @@ class TrialConfig(Strict):
     economics: Economics = Field(
         default=Economics(), description="costs of capacity, prices of tokens"
     )
+    # In no fingerprint: what is answered after the load changes nothing that is measured under it.
+    quality: QualityPrompts | None = Field(
+        default=None, description="what is answered after the load; unset: nothing"
+    )
 
     @property
     def devices(self) -> int:
@@ -78,7 +85,7 @@ class TrialConfig(Strict):
 
 def fingerprint_of(data: Mapping[str, Any]) -> str:
     """The fingerprint of a trial's configuration as JSON, with the keys of the version that wrote it."""
-    kept = {group: value for group, value in data.items() if group not in ("economics", "power")}
+    kept = {group: value for group, value in data.items() if group not in UNMEASURED}
     power = data.get("power") or {}
     limits = {name: power[name] for name in LIMITS if power.get(name) is not None}
     if limits:

@@ -73,9 +73,12 @@ def show_plan(config: StudyConfig, console: Console) -> None:
 
 
 def _installed(config: StudyConfig) -> dict[str, str | None]:
-    """Engine → the version of it on this machine, where the trials run here."""
-    local = config.hardware.twin is None and config.cluster.kind == "local"
-    return {name: version_here(engine) for name, engine in config.engine.items() if local}
+    """Engine → its version, where the trials run here, or where its image names it."""
+    real, local = config.hardware.twin is None, config.cluster.kind == "local"
+    engines = config.engine.items()
+    return {
+        name: version_here(each) for name, each in engines if real and (local or each.container)
+    }
 
 
 def _busy(config: StudyConfig) -> float:

@@ -231,6 +231,8 @@ def _summary(result: Completed) -> str:
     took = f"{number(result.timings.wall_s)} s"
     if result.pruned:
         took = f"pruned {result.pruned}, {took}"
+    if result.quality is not None and result.quality.rejected:
+        return f"rejected: {result.quality.why}, {took}"
     if not valid:
         why = result.points[0].invalid_because if result.points else ("there is no level",)
         return f"no valid level ({why[0]}), {took}"

@@ -32,6 +32,7 @@ from tuner.report.sections.failures import show_attempts, show_failures, show_qu
 from tuner.report.sections.importance import show_importance
 from tuner.report.sections.payback import show_payback
 from tuner.report.sections.predictions import show_predictions
+from tuner.report.sections.quality import show_quality
 from tuner.report.sections.recommendation import show_recommended
 from tuner.results.ledger import LEDGER, Finished, repeated, searched
 from tuner.results.pareto import pareto_set
@@ -55,6 +56,7 @@ def show_report(folder: Path, study: StudyConfig, console: Console) -> bool:
     show_failures(entries, folder, console)
     show_attempts(lines, console)
     show_quarantined(lines, console)
+    show_quality(study, measured, console)
     ablated = measured_changes(study, lines, by_tier)
     fewest = {tier: each.entry for tier, each in ablated.items() if each.enough}
     feasible, equal = _show_tiers(study, measured, by_tier, fewest, console)

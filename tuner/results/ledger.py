@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,10 +28,11 @@ from tuner.results.entry import (
     trial_folder,
 )
 from tuner.results.lines.encoding import LineEncoder, encoded
-from tuner.results.lines.models import FORMAT, EndedLine, LimitLine
-from tuner.results.lines.scan import LEDGER, Contents, Scanner
+from tuner.results.lines.models import FORMAT, EndedLine, LimitLine, QualityLine
+from tuner.results.lines.scan import LEDGER, Contents, Scanner, with_verdict_of
 from tuner.results.lines.upgrade import RENAMED, labelled_load
 from tuner.results.reader import judged, read, results, why_ended
+from tuner.trial.quality.verdict import QualityVerdict
 from tuner.trial.result import Failed, Measured
 
 __all__ = [
@@ -71,6 +73,7 @@ class Ledger:
         self._finished = {e.number for e in self._entries if isinstance(e, Finished)}
         self._attempts = Counter(e.number for e in self._entries if isinstance(e, Attempt))
         self._searched = searched(self._entries)
+        self._place = {e.number: i for i, e in enumerate(self._entries) if isinstance(e, Finished)}
         self._files: list[tuple[Path, Mapping[str, bytes]]] = []  # not written yet
         self._written = len(self._entries)
         if found.header is None:
@@ -118,6 +121,7 @@ class Ledger:
         folder = trial_folder(self._study, number, fingerprint)
         entry = Finished(number, dict(point), fingerprint, result, folder, now, repeat)
         self._finished.add(number)
+        self._place[number] = len(self._entries)
         if repeat is None:
             self._searched.append(entry)
         self._add(entry, measured.files)
@@ -135,6 +139,18 @@ class Ledger:
         folder = attempt_folder(folder, self._attempts[number])
         entry = Attempt(number, dict(point), fingerprint, failed, folder, now, repeat)
         self._add(entry, measured.files)
+
+    def compared(self, number: int, verdict: QualityVerdict) -> Finished:
+        """Writes what the answers of a finished trial are worth. Returns its line with the verdict."""
+        line = QualityLine(number=number, time=datetime.now(UTC), **asdict(verdict))
+        place = self._place[number]
+        entry = with_verdict_of({number: verdict}, self._entries[place])
+        assert isinstance(entry, Finished)
+        self._entries[place] = entry
+        self._searched = [entry if e.number == number else e for e in self._searched]
+        self._contents.verdicts.append(line)
+        self._write(_compared(line))
+        return entry
 
     def ended(self, why: str) -> None:
         """Writes why the search stopped before its last trial."""
@@ -233,6 +249,7 @@ def whole_ledger(contents: Contents, encoder: LineEncoder | None = None) -> byte
     encoder = encoder or LineEncoder()
     lines = [_header(), *(_limited(each) for each in contents.limits)]
     lines += [encoder.lines(entry) for entry in contents.entries]
+    lines += [_compared(each) for each in contents.verdicts]
     lines += [_ended(each) for each in contents.ended]
     return b"".join([*lines, *([_completed()] if contents.complete else [])])
 
@@ -265,6 +282,10 @@ def _ended(line: EndedLine) -> bytes:
 
 def _limited(line: LimitLine) -> bytes:
     return encoded(line.model_dump(mode="json"))
+
+
+def _compared(line: QualityLine) -> bytes:
+    return encoded(line.model_dump(mode="json", exclude_none=True))
 
 
 def _completed() -> bytes:

@@ -1,10 +1,12 @@
 """Reads a study's ledger: whole, or what was added since the last time. Takes no lock."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from tuner.results.entry import Entry, Finished, LedgerError, searched
-from tuner.results.lines.scan import LEDGER, Contents, Finding, Scanner
+from tuner.results.lines.scan import LEDGER, Contents, Finding, Scanner, with_verdict_of
+from tuner.trial.result import Completed
 
 CHECK = "wattfront ledger check"
 _log = logging.getLogger(__name__)
@@ -37,9 +39,12 @@ class Reader:
     def __init__(self, study: Path) -> None:
         self._study = study
         self._scanner, self._offset, self._inode = Scanner(study), 0, -1
+        self._held: dict[int, Entry] = {}
 
     def new(self, most_bytes: int | None = None) -> list[Entry]:
         """Entries that were added; all of them once the file was replaced. Raises LedgerError.
+
+        A result whose answers are to be compared comes with the verdict on them.
 
         `most_bytes`: about how much of the file to read at most; None: all.
         """
@@ -49,6 +54,7 @@ class Reader:
                 status = path.stat()
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     self._scanner, self._offset = Scanner(self._study), 0
+                    self._held = {}
                     self._inode = status.st_ino
                 file.seek(self._offset)
                 data = file.read(most_bytes)
@@ -60,7 +66,23 @@ class Reader:
             raise LedgerError(f"{path}: cannot read it: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]  # the rest is being written
         self._offset += len(whole)
-        return judged(self._study, self._scanner.read(whole)).entries
+        return list(self._with_verdicts(judged(self._study, self._scanner.read(whole))))
+
+    def _with_verdicts(self, read: Contents) -> Iterator[Entry]:
+        """Results whose answers are not compared yet are held back until they are."""
+        verdicts = {line.number: line.verdict() for line in read.verdicts}
+        for number in [number for number in self._held if number in verdicts]:
+            yield with_verdict_of(verdicts, self._held.pop(number))
+        for entry in read.entries:
+            result = entry.result
+            if (
+                isinstance(entry, Finished)
+                and isinstance(result, Completed)
+                and result.awaits_verdict
+            ):
+                self._held[entry.number] = entry
+            else:
+                yield entry
 
 
 def judged(study: Path, read: Contents) -> Contents:

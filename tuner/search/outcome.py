@@ -6,6 +6,8 @@ from tuner.search.base import Outcome
 from tuner.search.retries import is_transient
 from tuner.trial.result import Failed, TrialResult
 
+QUALITY_REJECTED = "QualityRejected"
+
 
 def outcome_of(config: StudyConfig, result: TrialResult, attempts: int = 0) -> Outcome:
     """What the search learns from a result: nothing of a point that failed all its `attempts` by its nodes."""
@@ -19,6 +21,8 @@ def outcome_of(config: StudyConfig, result: TrialResult, attempts: int = 0) -> O
             unknown=nodes,
             device_s=device_s,
         )
+    if result.quality is not None and result.quality.rejected:
+        return Outcome(None, failure=QUALITY_REJECTED, device_s=device_s)
     values = tier_values(config.slo, config.objective, result)
     # Above the error rate of every tier a level is not part of the curve.
     most_errors = max(tier.error_rate for tier in config.slo.tiers.values())

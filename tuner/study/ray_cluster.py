@@ -51,6 +51,14 @@ def connected(
 
 
 @contextmanager
+def joined(config: ClusterConfig, say: Say = lambda line: None) -> Iterator[list[dict[str, Any]]]:
+    """The nodes of a cluster that runs, to ask them, for the block. Raises ClusterError."""
+    quiet = {key: value for key, value in QUIET.items() if key not in os.environ}
+    with variables(quiet), _joined(config, say):
+        yield alive_nodes()
+
+
+@contextmanager
 def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterator[None]:
     with isolated() as folder:
         import ray

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Protocol
 
 from tuner.analysis.effects.ablation import Remeasurement, max_ablations
 from tuner.config.study import StudyConfig
@@ -16,28 +14,11 @@ from tuner.search.base import ImpossiblePoint
 from tuner.search.factory import SearchSetup
 from tuner.search.outcome import outcome_of
 from tuner.search.retries import Quarantine, elsewhere, in_order, tried_again
-from tuner.study.accounts import Accounts
+from tuner.study.learning.accounts import Accounts
+from tuner.study.learning.quality_gate import QualityGate
+from tuner.study.learning.rounding import rounded
+from tuner.study.observer import Observer
 from tuner.trial.result import Failed, Measured, Timings, TrialResult
-from tuner.trial.rounding import rounded
-
-
-class Observer(Protocol):
-    """Is notified as a study goes on: the progress display, the MLflow tracker."""
-
-    def started(self, proposal: Proposal) -> None:
-        """A trial was handed out."""
-
-    def finished(self, proposal: Proposal, result: TrialResult, folder: Path) -> None:
-        """A trial has a result; `folder` holds its files."""
-
-    def retried(self, proposal: Proposal, result: TrialResult, attempt: int) -> None:
-        """A trial failed for a reason that is not its own, for the `attempt`th time, and runs again."""
-
-    def closing(self) -> None:
-        """The study proposes no more trials; running ones finish."""
-
-    def ended(self, why: str) -> None:
-        """The search stopped before its last trial; the confirmation still follows."""
 
 
 class ResumeError(Exception):
@@ -68,6 +49,8 @@ class Study:
         self._again: list[Proposal] = []
         self._attempts: Counter[int] = Counter()  # trial → its failures after which it ran again
         self._quarantine = Quarantine()
+        self._gate = QualityGate(config, ledger.compared)
+        self._proposals: dict[int, Proposal] = {}  # of trials that the gate holds back
         self._finished = 0
         self._accounts = Accounts(config)
         self.ended = ""  # why the search is over
@@ -93,6 +76,7 @@ class Study:
                 return None
             self._accounts.add(self._ledger.entries()[-1])
         self._live[proposal.number] = proposal
+        self._gate_asked(proposal)
         for observer in self._observers:
             observer.started(proposal)
         return proposal
@@ -117,9 +101,10 @@ class Study:
         with self._writing():
             self._ledger.finished(proposal.number, proposal.point, measured, _repeat(proposal))
         entry = self._ledger.entries()[-1]
-        self._learn(proposal, entry, measured.result)
-        for observer in self._observers:
-            observer.finished(proposal, measured.result, entry.folder)
+        assert isinstance(entry, Finished)
+        for learned, finished in self._through_gate(proposal, entry):
+            for observer in self._observers:
+                observer.finished(learned, finished.result, finished.folder)
 
     @property
     def quarantined(self) -> Collection[str]:
@@ -222,8 +207,26 @@ class Study:
         if not self.closed:
             self._ledger.complete()
 
+    def _gate_asked(self, proposal: Proposal) -> None:
+        if not isinstance(proposal, RepeatProposal):
+            self._gate.asked(proposal.number, proposal.point)
+
+    def _through_gate(
+        self, proposal: Proposal, entry: Finished
+    ) -> Sequence[tuple[Proposal, Finished]]:
+        """Learns what the quality gate lets through: the trial, none, or also those that it held back."""
+        self._proposals[entry.number] = proposal
+        self._accounts.spend(entry)
+        passed = list[tuple[Proposal, Finished]]()
+        with self._writing():
+            for each in self._gate.take(entry):
+                passed.append((self._proposals.pop(each.number), each))
+        for waited, each in passed:
+            self._learn(waited, each, each.result)
+        return passed
+
     def _learn(self, proposal: Proposal, entry: Entry, result: TrialResult) -> None:
-        self._accounts.add(entry)
+        self._accounts.learn(entry)
         self._quarantine.add(result)
         if isinstance(proposal, RepeatProposal):
             assert self._repeats is not None
@@ -250,6 +253,7 @@ class Study:
                 known.add(entry.number)
                 for proposal in self._asked_before(entry, open_trials):
                     lost = proposal.number not in done
+                    self._gate_asked(proposal)
                     open_trials[proposal.number] = (
                         self._accounts.with_baseline(proposal) if lost else proposal
                     )
@@ -261,7 +265,7 @@ class Study:
                 self._quarantine.add(entry.result)
                 open_trials[entry.number] = elsewhere(open_trials[entry.number], entry.result)
             elif isinstance(entry, Finished):
-                self._learn(open_trials.pop(entry.number), entry, entry.result)
+                self._through_gate(open_trials.pop(entry.number), entry)
         self._again = sorted(open_trials.values(), key=lambda each: each.number)
         if self._config.search.stop.on:
             self.ended = self._ledger.why_ended

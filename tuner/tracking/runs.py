@@ -107,6 +107,24 @@ def failure_tags(result: Failed) -> dict[str, str]:
     }
 
 
+def quality_tags(result: Completed) -> dict[str, str]:
+    """What the answers of a trial are worth; empty where they were not compared."""
+    verdict = result.quality
+    if verdict is None:
+        return {}
+    why = {"quality_because": verdict.why[:EVIDENCE_LENGTH]} if verdict.why else {}
+    return {"quality": verdict.kind, **why}
+
+
+def quality_metrics(result: Completed) -> dict[str, float]:
+    """How far the answers of a trial differ from the reference's."""
+    verdict = result.quality
+    if verdict is None or not verdict.positions:
+        return {}
+    drift = {} if verdict.drift_nats is None else {"quality_drift_nats": verdict.drift_nats}
+    return {"quality_disagreement": verdict.disagreement, **drift}
+
+
 def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
     """The run of a trial, child of its study's."""
     result, times = entry.result, entry.result.timings
@@ -125,6 +143,8 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
         metrics |= _in_tiers(study, [result])
         tags |= {"cut_short": result.cut_short[:EVIDENCE_LENGTH]} if result.cut_short else {}
         tags |= {"pruned": result.pruned} if result.pruned else {}
+        tags |= quality_tags(result)
+        metrics |= quality_metrics(result)
     tags |= {
         key: str(value)
         for key, value in result.provenance.items()

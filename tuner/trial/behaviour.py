@@ -101,5 +101,9 @@ def _real(config: TrialConfig) -> dict[str, Any]:
         model.revision,
     )
     environment = plain.environ(launch)
-    other = {"environment": plain.environment, "topology": topology.model_dump(mode="json")}
+    where = {
+        "environment": plain.environment,
+        "container": plain.container and plain.container.model_dump(mode="json"),
+    }
+    other = {**where, "topology": topology.model_dump(mode="json")}
     return {"argv": plain.command(launch), "variables": environment, **other}

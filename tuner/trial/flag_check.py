@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from packaging.version import InvalidVersion, Version
-
 from serving.engines import External, Launch
 from serving.engines.base import BaseEngine
 from serving.engines.flags.check import Finding
+from serving.engines.flags.installed import same_version
 from serving.errors import ServingError
 from serving.launch import HOST
 from tuner.config.errors import ConfigError
@@ -47,11 +46,9 @@ def judge_flags(study: StudyConfig, versions: Mapping[str, str | None]) -> FlagV
 def _other_version(engine: BaseEngine, installed: str | None) -> str:
     if engine.version is None or installed is None:
         return ""
-    try:
-        same = Version(engine.version).public == Version(installed).public
-    except InvalidVersion:
-        same = engine.version == installed
-    return "" if same else f"{engine.version} is configured, and {installed} is installed"
+    if same_version(engine.version, installed):
+        return ""
+    return f"{engine.version} is configured, and {installed} is installed"
 
 
 def _findings(study: StudyConfig, name: str, version: str | None) -> Iterator[Finding]:

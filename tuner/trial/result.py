@@ -6,8 +6,11 @@ from typing import Any, Literal
 
 from serving.errors import DOMAINS, FaultDomain, ServingError
 from tuner.config.trial import TrialConfig
+from tuner.trial.quality.verdict import QualityVerdict
 
 MICROSECONDS = 6  # digits of a time in seconds
+ANSWERED = "quality"  # in a result's provenance: how it answered the fixed prompts
+REJECTED = "rejected by the quality gate"
 VIRTUAL = "virtual"  # in a result's provenance: its timings are simulated seconds
 
 
@@ -56,7 +59,8 @@ class Timings:
 class Completed:
     """A measured curve. `points` are in rising order of load, whatever order they were measured in.
 
-    `pruned`: after how many levels the trial was pruned, and why; not a failure.
+    `pruned`: after how many levels the trial was pruned, and why; not a failure. `quality`: what its answers
+    are worth; None: nobody asked. Points of a rejected trial are not valid.
     """
 
     config: TrialConfig
@@ -67,6 +71,12 @@ class Completed:
     cut_short: str = ""  # what ended the load before its last level
     pruned: str = ""
     status: Literal["completed"] = "completed"
+    quality: QualityVerdict | None = None
+
+    @property
+    def awaits_verdict(self) -> bool:
+        """Whether its answers are not compared yet."""
+        return self.quality is None and ANSWERED in self.provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,19 @@ class Measured:
 
     result: TrialResult
     files: Mapping[str, bytes]
+
+
+def with_verdict(result: Completed, verdict: QualityVerdict) -> Completed:
+    """The same with a verdict on its answers; the points of a rejected trial decide nothing any more."""
+    if not verdict.rejected:
+        return replace(result, quality=verdict)
+    points = tuple(
+        point
+        if REJECTED in point.invalid_because
+        else replace(point, invalid_because=(*point.invalid_because, REJECTED))
+        for point in result.points
+    )
+    return replace(result, quality=verdict, points=points)
 
 
 def with_wall(measured: Measured, wall_s: float) -> Measured:

@@ -3,9 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +27,16 @@ from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
 from tuner.trial.metering import Traces, load_metered, prepared
 from tuner.trial.pruner import PruningBaseline, level_pruner
-from tuner.trial.result import Completed, Failed, Measured, Timings, phase_and_remedy
+from tuner.trial.quality.answers import FILE, to_bytes
+from tuner.trial.quality.collect import NoAnswers, collect
+from tuner.trial.result import (
+    ANSWERED,
+    Completed,
+    Failed,
+    Measured,
+    Timings,
+    phase_and_remedy,
+)
 from tuner.trial.score import cut_short, load_of, score
 from tuner.trial.simulate import assumed, read_flags
 
@@ -73,15 +82,18 @@ def run_trial(
             with (
                 prepared(config.power, gpus) as idle,
                 application.engine(spec) as endpoint,
-                load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
-                engine_metered(
-                    config.engine.metrics_page, endpoint.base_url, endpoint.api_key
-                ) as scraper,
             ):
-                startup_s, command = endpoint.startup_s, shell_command(endpoint)
-                load_began = time.monotonic()
-                report = _load(config, application, endpoint, on_progress, baseline)
-                load_s = time.monotonic() - load_began
+                with (
+                    load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
+                    engine_metered(
+                        config.engine.metrics_page, endpoint.base_url, endpoint.api_key
+                    ) as scraper,
+                ):
+                    startup_s, command = endpoint.startup_s, shell_command(endpoint)
+                    load_began = time.monotonic()
+                    report = _load(config, application, endpoint, on_progress, baseline)
+                    load_s = time.monotonic() - load_began
+                answers = _answers(config, endpoint)
         except (ServingError, loadgen.LoadError) as error:
             timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
@@ -91,14 +103,38 @@ def run_trial(
             return Measured(failed, _files(config, log, None))
         timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
         engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
+        engine |= {"engine_lock": endpoint.engine_lock} if endpoint.engine_lock else {}
+        engine |= {"image_digest": endpoint.image_digest} if endpoint.image_digest else {}
         traces = replace(meters(), engine=scraper.trace())
         metered = {"power": traces.summary(), "engine_metrics": scraper.summary()}
-        prompts = {"prompt_salt": report.prompt_salt}
+        prompts = {"prompt_salt": report.prompt_salt, **answers.facts}
         facts = {**provenance(), **engine, **metered, **prompts, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
         ended = cut_short(report), report.ended_because
         completed = Completed(config, points, timings, command, facts, *ended)
-        return Measured(completed, _files(config, log, report, traces))
+        files = _files(config, log, report, traces)
+        return Measured(completed, {**files, **answers.files})
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a trial says of its answers: facts for its provenance, and their file."""
+
+    facts: Mapping[str, object] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def _answers(config: TrialConfig, endpoint: Endpoint) -> _Answered:
+    """The answers to the fixed prompts. A curve that is measured is not lost with them."""
+    if config.quality is None:
+        return _Answered()
+    began = time.monotonic()
+    try:
+        answers = collect(endpoint, config.quality)
+    except NoAnswers as error:
+        return _Answered({ANSWERED: {"missing": str(error)}})
+    seconds = round(time.monotonic() - began, 3)
+    return _Answered({ANSWERED: {"answers_s": seconds}}, {FILE: to_bytes(answers)})
 
 
 def _load(

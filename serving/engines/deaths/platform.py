@@ -1,9 +1,9 @@
 """The deaths that any engine may die: torch, CUDA, NCCL, the operating system, containers, the model hub."""
 
+from serving.engines.deaths.container import CONTAINER
 from serving.engines.deaths.model import Death
 from serving.errors import (
     BadFlags,
-    ContainerFailed,
     DiskFull,
     DriverMismatch,
     EnvironmentBroken,
@@ -46,7 +46,6 @@ HOST_MEMORY = (
     "the process."
 )
 DISK = "Free space on the disk that the line names, or move the cache of models to a larger one."
-PULL = "Log in to the registry on this node, and check the name of the image: the pull was refused."
 DRIVER_803 = (
     "Use an image whose CUDA version the node's driver supports, or set LD_LIBRARY_PATH to the "
     "libraries of the host's driver."
@@ -78,23 +77,7 @@ COMMON: tuple[Death, ...] = (
         r"Error 804: forward compatibility was attempted",
         *(DriverMismatch, DRIVER_804, "CUDA runtime; vllm#4940", RESEARCH),
     ),
-    # --- containers
-    Death(
-        r'could not select device driver ".*" with capabilities: \[\[gpu\]\]',
-        ContainerFailed,
-        "Install the NVIDIA Container Toolkit on the node, or pass GPUs by CDI (--device nvidia.com/gpu=…).",
-        "docker",
-        RESEARCH,
-    ),
-    Death(
-        r"pull access denied for|repository does not exist or may require 'docker login'",
-        *(ContainerFailed, PULL, "docker", RESEARCH),
-    ),
-    # Go writes the error in lower case, the C library with a capital.
-    Death(
-        r"\bno space left on device",
-        *(ContainerFailed, DISK, "docker", RESEARCH),
-    ),
+    # --- disk
     Death(
         r"\[Errno 28\] No space left on device|No space left on device \(os error 28\)",
         *(DiskFull, DISK, "Linux", RESEARCH),
@@ -198,4 +181,5 @@ COMMON: tuple[Death, ...] = (
         r"Watchdog caught collective operation timeout",
         *(FabricFailed, FABRIC, "torch ProcessGroupNCCL.cpp", RESEARCH),
     ),
+    *CONTAINER,
 )

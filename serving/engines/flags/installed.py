@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, DistributionFinder, MetadataPathFinder
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
+
 SHEBANG_BYTES = 1024
 
 
@@ -22,6 +24,14 @@ def installed_version(executable: str, packages: Sequence[str]) -> str | None:
             if version := _version(distribution):
                 return version
     return None
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two versions differ in their local part at most: 0.32.0 and 0.32.0+cpu are one."""
+    try:
+        return Version(Version(one).public) == Version(Version(other).public)
+    except InvalidVersion:
+        return one == other
 
 
 def package_folders(executable: str) -> list[Path]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serving.process.home import hub_cache
+
 MAX_BYTES = 4 * 2**20
 
 
@@ -25,9 +27,7 @@ def config_file(located: str, revision: str | None = None) -> Mapping[str, Any] 
 
 def _cached(hub_id: str, revision: str | None) -> list[Path]:
     """In the layout of huggingface_hub's cache: models--ORG--NAME/{refs,snapshots}."""
-    cache = os.environ.get("HF_HUB_CACHE")
-    home = os.environ.get("HF_HOME") or str(Path.home() / ".cache/huggingface")
-    folder = Path(cache or f"{home}/hub") / f"models--{hub_id.replace('/', '--')}"
+    folder = hub_cache(os.environ) / f"models--{hub_id.replace('/', '--')}"
     name = revision or "main"
     try:
         commit = (folder / "refs" / name).read_text().strip()

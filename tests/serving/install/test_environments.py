@@ -15,7 +15,9 @@ import pytest
 from serving.engines import ENGINES
 from serving.errors import LaunchError
 from serving.install import environments, models, requirements
-from serving.install.environments import InstallError, Progress, Recipe
+from serving.install.lock import Lock, Pin
+from serving.install.packages.pip import InstallError
+from serving.install.packages.recipes import Job, Recipe, python_of
 from serving.install.wheels import extract, write_metadata_wheel
 
 
@@ -48,13 +50,15 @@ def recipe(extras: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     builds: list[Path] = []
     declare(extras, ["tiny==1.0; extra == 'tiny'"])
 
-    def build(recipe: Recipe, where: Path, pip_args: Sequence[str], say: Progress) -> None:
-        builds.append(where)
-        code = 1 if "break" in pip_args else 0
-        script = where / "bin" / "tiny"
+    def build(job: Job) -> Lock:
+        builds.append(job.where)
+        code = 1 if "break" in job.pip.arguments else 0
+        script = job.where / "bin" / "tiny"
         script.parent.mkdir(parents=True)
         script.write_text(f"#!/bin/sh\necho 'ERROR: tiny is broken' >&2\nexit {code}\n")
         script.chmod(0o755)
+        python_of(job.where).symlink_to(sys.executable)
+        return Lock({"tiny": Pin(job.version, frozenset("a" * 64))})
 
     tiny = Recipe("tiny", "llamacpp", "tiny", build, "a test")
     monkeypatch.setitem(environments.RECIPES, "tiny", tiny)
@@ -79,6 +83,10 @@ def test_an_error_has_the_command_that_installs(home: Path) -> None:
         environments.locate("llamacpp", "llama-server")
     with pytest.raises(LaunchError, match="no environment 'nope': one of llamacpp, vllm-cpu"):
         environments.locate("nope", "x")
+    with pytest.raises(
+        LaunchError, match=r"llamacpp==7 is not .*run `wattfront engines install llamacpp==7`"
+    ):
+        environments.locate("llamacpp", "llama-server", "7")
     with pytest.raises(InstallError, match="no environment 'nope'"):
         environments.install("nope")
 
@@ -94,12 +102,14 @@ def test_an_installed_llama_server_is_that_of_this_version(home: Path) -> None:
     assert "LLAMA_API_KEY" in script.read_text()
     assert script.stat().st_mode & 0o111
     assert list(script.parent.iterdir()) == [script]
+    assert environments.environment_of(str(script)) == environments.find("llamacpp")
 
 
 @pytest.mark.process
 def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
+    said: list[str] = []
     with ThreadPoolExecutor(2) as pool:
-        folders = set(pool.map(lambda _: environments.install("tiny"), range(2)))
+        folders = set(pool.map(lambda _: environments.install("tiny", said.append), range(2)))
     assert folders == {environments.folder("tiny")}
     assert len(recipe) == 1
     assert environments.installed()["tiny"] == environments.folder("tiny")
@@ -109,7 +119,7 @@ def test_two_concurrent_installs_build_once(recipe: list[Path]) -> None:
 
 @pytest.mark.process
 def test_a_broken_install_is_incomplete_and_can_be_repeated(recipe: list[Path]) -> None:
-    with pytest.raises(InstallError, match=r"tiny: `.*` failed: ERROR: tiny is broken"):
+    with pytest.raises(InstallError, match=r"^tiny 1.0: `.*` failed: ERROR: tiny is broken"):
         environments.install("tiny", pip_args=["break"])
     assert "tiny" not in environments.installed()
     environments.install("tiny")
@@ -118,13 +128,14 @@ def test_a_broken_install_is_incomplete_and_can_be_repeated(recipe: list[Path]) 
 
 
 @pytest.mark.process
-def test_another_version_of_the_extra_is_built_anew(recipe: list[Path], extras: Path) -> None:
+def test_another_version_of_the_extra_is_built_beside(recipe: list[Path], extras: Path) -> None:
     environments.install("tiny")
     assert environments.installed()["tiny"] == environments.folder("tiny")
     declare(extras, ["tiny==1.1; extra == 'tiny'"])
     assert "tiny" not in environments.installed()
     environments.install("tiny")
-    assert len(recipe) == 2
+    assert [where.name for where in recipe] == ["1.0", "1.1"]
+    assert [each.version for each in environments.every()] == ["1.0", "1.1"]
 
 
 def test_packages_and_versions_are_those_of_the_extra(extras: Path) -> None:

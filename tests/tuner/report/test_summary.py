@@ -116,7 +116,8 @@ def test_each_tier_gets_one_command_that_can_be_copied(study: Path) -> None:
     lines = report_text(study, precise(), terminal=False).splitlines()
     at = lines.index("Recommended for bulk, standard")
     assert lines[at + 1].startswith("trial 2, llamacpp: parallel=8")
-    assert lines[at + 2] == "llamacpp-serve --model '/models/SmolLM2 135M.gguf' --number 2"
+    assert lines[at + 2].startswith("Its answers were not compared with the default's: ")
+    assert lines[at + 3] == "llamacpp-serve --model '/models/SmolLM2 135M.gguf' --number 2"
     assert sum(line.startswith("Recommended for ") for line in lines) == 2  # the other: premium
 
 

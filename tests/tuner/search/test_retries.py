@@ -9,7 +9,7 @@ import pytest
 
 from serving.errors import DOMAINS
 from tests.tuner.samples.landscape import landscape, measured, result_of
-from tests.tuner.study.budget.test_budget import Watched
+from tests.tuner.study.learning.test_budget import Watched
 from tuner.config.groups.search import Budget, ConfirmConfig, SearchConfig
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Attempt, Finished, Ledger, read, results
@@ -22,7 +22,7 @@ from tuner.search.retries import (
     is_transient,
     tried_again,
 )
-from tuner.study.budget import spent
+from tuner.study.learning.budget import spent
 from tuner.study.study import Study
 from tuner.trial.result import (
     Completed,

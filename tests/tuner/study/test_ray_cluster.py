@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from serving.topology import Topology
+from serving.engines.vllm import Vllm
+from serving.install.doctor import checks
+from serving.install.hub.cache import ModelCache
+from serving.topology import Model, Topology
+from tests.serving.install.hub.fake_hub import COMMIT, FakeHub
+from tests.serving.install.hub.fixtures import fake
 from tuner.config.groups.cluster import ClusterConfig
 from tuner.study.capacity import Capacity, ClusterError
-from tuner.study.joining.nodes import alive_nodes, missing_files
+from tuner.study.joining.nodes import alive_nodes, ask_each, missing_files
+from tuner.study.joining.prepare import prepare_nodes
 from tuner.study.local_cluster import local_capacity
 from tuner.study.ray_cluster import connected
 
+__all__ = ["fake"]
 TP8, CORES = Topology(tensor_parallel=8), Topology(cpus=4)
 
 
@@ -50,10 +57,24 @@ def test_a_local_cluster_counts_the_cores_that_ray_gets() -> None:
 
 
 @pytest.mark.process
-def test_files_that_a_node_lacks(tmp_path: Path) -> None:
+def test_what_a_node_lacks(tmp_path: Path, fake: FakeHub) -> None:
+    """Files are named, models are fetched, and a node that can't is named."""
     here, gone = tmp_path / "a.csv", tmp_path / "b.csv"
     here.touch()
+    model = Model(name="m", source="org/tiny-1B", context_tokens=64, vocabulary=100)
+    none = model.model_copy(update={"source": "org/none"})
+    said: list[str] = []
     with connected(ClusterConfig(cpus=1, gpus=0)):
-        assert missing_files([here], alive_nodes()) == []
-        (line,) = missing_files([here, gone], alive_nodes())
+        nodes = alive_nodes()
+        assert missing_files([here], nodes) == []
+        (found,) = ask_each(checks, ["vllm"], nodes=nodes).values()
+        (line,) = missing_files([here, gone], nodes)
+        prepare_nodes([Vllm()], model, nodes, cpus=True, say=said.append)
+        with pytest.raises(ClusterError, match=r"^node \S+: there is no model org/none at "):
+            prepare_nodes([Vllm()], none, nodes, cpus=True, say=said.append)
     assert line.startswith(f"{gone} on ")
+    assert {"python", "disk", "vllm"} <= {check.name for check in found}
+    assert ModelCache("org/tiny-1B").complete(None) == COMMIT
+    assert said[0].startswith(
+        f"preparing nodes: 0 of 1 ready; {nodes[0]['NodeManagerHostname']}: org/tiny-1B at"
+    )

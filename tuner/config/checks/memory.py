@@ -84,6 +84,11 @@ def _text(engine: Engine, knob: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def forget_models() -> None:
+    """Reads the config.json of models anew: some may have arrived."""
+    _model.cache_clear()
+
+
 @cache
 def _model(
     source: str, revision: str | None, kind: Any, dtype: str | None, quantization: str | None

@@ -18,19 +18,7 @@ IPMI_SECRETS = {"ipmitool": ("-P", "-k", "-y"), "ipmi-dcmi": ("-p", "-k", "--pas
 def stored_secrets(data: Mapping[Any, Any]) -> Iterator[str]:
     """One line for each secret in a study, as composed or as saved: where it is, and what would be right."""
     for kind, engine in _items(data.get("engine")):
-        for name, value in _items(engine.get("env") if isinstance(engine, Mapping) else None):
-            if _is_stored_secret(name, value):
-                yield (
-                    f"engine.{kind}.env.{name}: its value would be stored with the study: remove it, set "
-                    f"{name} in the environment, and pass it on: engine.{kind}.env_passthrough=[{name}]"
-                )
-        for key in ARGUMENTS:
-            words = _words(engine.get(key) if isinstance(engine, Mapping) else None)
-            if option := secret_option(words):
-                yield (
-                    f"engine.{kind}.{key}: the value of {option} would be stored with the study, and seen in "
-                    f"the process list: use the variable that stands for it (engine.{kind}.env_passthrough)"
-                )
+        yield from _of_engine(kind, engine)
     for name, source in _items(_inside(data, "power", "sources")):
         command = _words(source.get("command") if isinstance(source, Mapping) else None)
         if option := _ipmi_secret(command):
@@ -46,6 +34,36 @@ def stored_secrets(data: Mapping[Any, Any]) -> Iterator[str]:
                 if path == "tracking.uri"
                 else (f"{path}: the password in this URL would be stored with the study: {where}")
             )
+
+
+def _of_engine(kind: str, engine: Any) -> Iterator[str]:
+    for name, value in _items(engine.get("env") if isinstance(engine, Mapping) else None):
+        if _is_stored_secret(name, value):
+            yield (
+                f"engine.{kind}.env.{name}: its value would be stored with the study: remove it, set "
+                f"{name} in the environment, and pass it on: engine.{kind}.env_passthrough=[{name}]"
+            )
+    for key in ARGUMENTS:
+        words = _words(engine.get(key) if isinstance(engine, Mapping) else None)
+        if option := secret_option(words):
+            yield (
+                f"engine.{kind}.{key}: the value of {option} would be stored with the study, and seen in "
+                f"the process list: use the variable that stands for it (engine.{kind}.env_passthrough)"
+            )
+    for name in _container_secrets(engine):
+        yield (
+            f"engine.{kind}.container.args: the value of {name} would be stored with the study, and seen "
+            f"in the process list: set {name} in the environment, and pass it on: "
+            f"engine.{kind}.env_passthrough=[{name}]"
+        )
+
+
+def _container_secrets(engine: Any) -> Iterator[str]:
+    """The secret variables to which the arguments of a container's runtime give a value: `--env HF_TOKEN=…`."""
+    for word in _words(_inside(engine, "container", "args")):
+        name, _, value = word.removeprefix("--env=").removeprefix("-e").partition("=")
+        if value and names_secret(name.strip()):
+            yield name.strip()
 
 
 def _is_stored_secret(name: str, value: Any) -> bool:

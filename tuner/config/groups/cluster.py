@@ -43,6 +43,12 @@ class ClusterConfig(Strict):
         description="seconds that a trial waits for devices which other work on the cluster holds, or for a "
         "node that was lost; then the study stops (exit code 4), or goes on without such layouts",
     )
+    prepare: bool = Field(
+        default=True,
+        description="before the first trial, fetch models of a hub into the cache of each node that lacks them "
+        "and, on an existing cluster, install the environments that engines name; false: engines fetch models "
+        "themselves, and a missing environment ends the study",
+    )
     trials_at_once: Positive | None = Field(
         default=None,
         description="most trials that run at the same time; null: as many as the devices allow",

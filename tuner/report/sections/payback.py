@@ -12,7 +12,7 @@ from tuner.metrics.catalogue import CATALOGUE
 from tuner.metrics.notation import UNKNOWN, counted, duration, number, usd
 from tuner.report.console import say, show, table, words
 from tuner.results.ledger import Entry, Finished, searched
-from tuner.study.budget import Spent, exhausted, spent
+from tuner.study.learning.budget import Spent, exhausted, spent
 
 NEGLIGIBLE = 0.001  # share of devices saved, below which no pay-back is shown
 ONCE = "one run each"  # in place of a gain

@@ -17,6 +17,7 @@ from tuner.metrics.notation import stated
 from tuner.report.command_line import command_lines
 from tuner.report.console import say
 from tuner.report.points import trial_name
+from tuner.report.sections.quality import unchecked
 from tuner.results.ledger import Finished
 from tuner.results.tiers import Winner
 
@@ -43,17 +44,17 @@ def show_recommended(
     for place in places:
         tiers = [tier for tier, chosen in chosen_of.items() if chosen == place]
         say(console, f"Recommended for {', '.join(tiers)}", "bold")
-        _say_command(measured[place], "", console)
+        _say_command(study, measured[place], "", console)
         few = {fewest[tier].number: fewest[tier] for tier in tiers if tier in fewest}
         for trial in few.values():
             say(console, "The same with the fewest changes, confirmed", "bold")
-            _say_command(trial, "", console)
+            _say_command(study, trial, "", console)
     shares = shares_of_best(study, measured, winners, remeasured)
     chosen = compromise(shares) if len(places) > 1 else None
     if chosen is not None:
         shown = ", ".join(f"{tier} {share:.0%}" for tier, share in shares[chosen].items())
         say(console, "One configuration for all tiers", "bold")
-        _say_command(measured[chosen], f" ({shown} of the best)", console)
+        _say_command(study, measured[chosen], f" ({shown} of the best)", console)
     elif len(places) > 1:
         none = f"No configuration keeps {COMPROMISE:.0%} of the best in every tier"
         say(console, f"{none}: run one for each.")
@@ -73,7 +74,9 @@ def _no_better_text(study: StudyConfig, tiers: Sequence[NoBetter]) -> str:
     return f"{text}, of one start each that may be off by {noise} (search.confirm.noise)."
 
 
-def _say_command(entry: Finished, detail: str, console: Console) -> None:
+def _say_command(study: StudyConfig, entry: Finished, detail: str, console: Console) -> None:
     say(console, f"trial {trial_name(entry)}, {entry.engine}: {entry.knobs}{detail}")
+    if why := unchecked(study, entry):
+        say(console, f"Its answers were not compared with the default's: {why}.", "bold yellow")
     say(console, command_lines(entry.result.command), "cyan", whole=True)
     console.print()

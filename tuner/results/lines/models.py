@@ -13,12 +13,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, T
 
 from tuner.config.groups.space import Scalar
 from tuner.results.entry import Role
+from tuner.trial.quality.verdict import Kind, QualityVerdict
 
 FORMAT = 2
 ENDED = "ended"  # the status of the line that says why a search stopped early
 ATTEMPT = "attempt"  # the status of a failure after which the trial ran again
 
 Number = Annotated[int, Field(ge=0, le=10_000_000)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Fingerprint = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 BaseId = Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
 Values = (
@@ -97,6 +99,30 @@ class LimitLine(_Line):
     cpus: int = Field(ge=0)
 
 
+class QualityLine(_Line):
+    """What the answers of a finished trial are worth: the fields of a `QualityVerdict`."""
+
+    status: Literal["quality"] = "quality"
+    number: Number
+    time: AwareDatetime
+    kind: Kind
+    reference: Number | None = None
+    why: str = ""
+    positions: Number = 0
+    disagreement: Share = 0.0
+    low: Share = 0.0
+    high: Share = 1.0
+    own: Share = 0.0
+    repeat: Share = 0.0
+    drift_nats: FiniteFloat | None = None
+    own_drift_nats: FiniteFloat | None = None
+    margin_nats: FiniteFloat | None = None
+
+    def verdict(self) -> QualityVerdict:
+        """Without trial and time."""
+        return QualityVerdict(**self.model_dump(exclude={"status", "number", "time"}))
+
+
 class CompleteLine(_Line):
     """The study ran to its end."""
 
@@ -104,7 +130,16 @@ class CompleteLine(_Line):
     time: AwareDatetime
 
 
-AnyLine = HeaderLine | BaseLine | AskedLine | ResultLine | EndedLine | LimitLine | CompleteLine
+AnyLine = (
+    HeaderLine
+    | BaseLine
+    | AskedLine
+    | ResultLine
+    | QualityLine
+    | EndedLine
+    | LimitLine
+    | CompleteLine
+)
 LINE: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="status")])
 
 

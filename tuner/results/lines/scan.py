@@ -1,8 +1,8 @@
 """Reads the bytes of a ledger, line by line: entries, and what is wrong with which line."""
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,11 @@ from tuner.results.lines.models import (
     EndedLine,
     HeaderLine,
     LimitLine,
+    QualityLine,
     ResultLine,
 )
+from tuner.trial.quality.verdict import QualityVerdict
+from tuner.trial.result import Completed, with_verdict
 
 MAX_LINE_BYTES = 1 << 24
 _START = re.compile(rb'\{"status": ?"')  # of a line of ours, also where it follows a torn one
@@ -51,6 +54,7 @@ class Contents:
     entries: list[Entry] = field(default_factory=list)
     ended: list[EndedLine] = field(default_factory=list)
     limits: list[LimitLine] = field(default_factory=list)
+    verdicts: list[QualityLine] = field(default_factory=list)
     complete: bool = False
     findings: list[Finding] = field(default_factory=list)
     header: HeaderLine | None = None
@@ -59,6 +63,22 @@ class Contents:
     def why_ended(self) -> str:
         """Why the search stopped early by its own rule; empty if it did not."""
         return self.ended[-1].why if self.ended else ""
+
+    def apply_verdicts(self) -> None:
+        """Gives each result the last verdict on its answers."""
+        last = {line.number: line.verdict() for line in self.verdicts}
+        if last:
+            self.entries = [with_verdict_of(last, entry) for entry in self.entries]
+
+
+def with_verdict_of(verdicts: Mapping[int, QualityVerdict], entry: Entry) -> Entry:
+    """An entry with the verdict on its trial's answers, if there is one."""
+    verdict = verdicts.get(entry.number)
+    if verdict is None or not isinstance(entry, Finished):
+        return entry
+    if not isinstance(entry.result, Completed):
+        return entry
+    return replace(entry, result=with_verdict(entry.result, verdict))
 
 
 class Scanner:
@@ -89,6 +109,7 @@ class Scanner:
         for number, raw, line in parsed:
             if not isinstance(line, BaseLine):
                 self._take(line, number, raw, contents)
+        contents.apply_verdicts()
         contents.findings.sort(key=lambda each: each.line)
         return contents
 
@@ -111,6 +132,8 @@ class Scanner:
                 contents.ended.append(line)
             case LimitLine():
                 contents.limits.append(line)
+            case QualityLine():
+                contents.verdicts.append(line)
             case CompleteLine():
                 contents.complete = True
             case AskedLine() | ResultLine():

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from serving.engines import Engine
 from serving.engines.base import check_passed
-from serving.errors import LaunchError
+from serving.errors import ContainerFailed, LaunchError
 from serving.install import models
-from serving.launch import executable, version_here
+from serving.launch import check_container, executable, version_here
 from serving.topology import Model
 from tuner.study.capacity import ClusterError
 
@@ -176,11 +176,12 @@ def missing_engines(
             for needed, arguments in (
                 (check_passed, (engine.kind, engine.env_passthrough)),
                 (executable, (engine,)),
+                (check_container, (engine,)),
                 (models.locate, (model.source, engine.model_format)),
             ):
                 try:
                     needed(*arguments)
-                except LaunchError as error:
+                except (LaunchError, ContainerFailed) as error:
                     lacking[error.evidence] = None
         return list(lacking)
 

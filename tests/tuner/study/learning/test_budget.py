@@ -14,7 +14,7 @@ from tuner.config.load import load
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Entry, Finished, Ledger, read, why_ended
 from tuner.search import Proposal
-from tuner.study.budget import Spent, exhausted, spent, trial_hours
+from tuner.study.learning.budget import Spent, exhausted, spent, trial_hours
 from tuner.study.study import Study
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)

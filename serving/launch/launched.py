@@ -1,10 +1,7 @@
 """`launched(spec)`: an engine for the length of a with block, verified to be the one that was started."""
 
 import os
-import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,19 +12,20 @@ from pathlib import Path
 from serving import probe
 from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch, base
-from serving.engines.access import Access, granted, shown
-from serving.engines.base import PORT, check_passed
-from serving.engines.flags.installed import installed_version
+from serving.engines.access import Access, granted
+from serving.engines.base import check_passed
 from serving.engines.ready import Start, check_running, wait_ready
 from serving.errors import BadFlags, LaunchError, PortTaken, Unhealthy
 from serving.install import environments, models
+from serving.install.hub.needed import pinned_revision
+from serving.launch.contained import Command, EnginePlace, commanded, image_on_node
+from serving.launch.located import located
+from serving.launch.shown import HOST, twin_argv
 from serving.process.process import supervised
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
-HOST = probe.LOOPBACK
 PORT_ATTEMPTS = 3
-INLINE = "<("  # a file whose contents are in the command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +79,24 @@ def launched(
         granted(engine, log, apart=spec.apart, emulated=spec.twin is not None) as access,
         ExitStack() as stack,
     ):
+        image = image_on_node(engine, log) if spec.twin is None else None
+        place = EnginePlace(image, devices, cores)
         for attempt in range(PORT_ATTEMPTS):
             try:
                 began = time.monotonic()
                 start = _start(spec, devices, host, access)
-                own = stack.enter_context(_own_sockets(engine))
+                command = stack.enter_context(
+                    commanded(engine, start, access, place, spec.mark, log)
+                )
                 process = stack.enter_context(
                     supervised(
-                        (*start.argv, *access.argv),
-                        {**own, **start.environ, **access.environ},
+                        command.argv,
+                        command.environ,
                         log,
                         grace_s=engine.stop_grace_s,
                         cores=cores,
-                        inherits=start.inherits,
-                        mark=spec.mark,
+                        inherits=command.inherits,
+                        identity=command.identity,
                     )
                 )
                 listeners = wait_ready(engine, process, start, log)
@@ -104,31 +106,35 @@ def launched(
                 if attempt + 1 == PORT_ATTEMPTS:
                     raise
                 log.unlink(missing_ok=True)
-        endpoint = Endpoint(
-            base_url=start.url,
-            model=start.served_model,
+        startup_s = time.monotonic() - began
+        endpoint = replace(
+            _endpoint(spec, start, command, place),
             generation=process.generation,
-            pid=process.engine,
-            devices=devices or tuple(f"cpu:{core}" for core in cores),
-            startup_s=time.monotonic() - began,
-            argv=(*start.shown_argv, *access.shown_argv),
-            environ=tuple(sorted({**start.environ, **access.shown_environ}.items())),
-            engine_version=_version(engine, start),
-            api_key=access.api_key,
-            modelled=None if spec.twin is None else _modelled(start),
+            pid=process.outside() or process.engine,
+            startup_s=startup_s,
         )
         check = partial(check_running, engine, process, start, listeners, log)
         yield Running(endpoint, check, partial(check, canary=True))
 
 
-@contextmanager
-def _own_sockets(engine: base.BaseEngine) -> Iterator[dict[str, str]]:
-    """A private folder for the sockets between the engine's processes, which leave them if they are killed."""
-    if not engine.sockets_variable:
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix="wattfront-ipc-") as folder:
-        yield {engine.sockets_variable: folder}
+def _endpoint(spec: LaunchSpec, start: Start, command: Command, place: EnginePlace) -> Endpoint:
+    """What answers there, as it says itself; which process that is, is left out."""
+    twin, access = spec.twin is not None, start.access
+    return Endpoint(
+        base_url=start.url,
+        model=start.served_model,
+        generation="",
+        pid=0,
+        devices=place.devices or tuple(f"cpu:{core}" for core in place.cores),
+        startup_s=0.0,
+        argv=command.shown_argv,
+        environ=tuple(sorted(command.shown_environ.items())),
+        engine_version=_version(spec.engine, start),
+        engine_lock="" if twin or place.image else environments.started(start.argv[0]),
+        image_digest="" if place.image is None else place.image.digest or "",
+        api_key=access.api_key,
+        modelled=_modelled(start) if twin else None,
+    )
 
 
 def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access) -> Start:
@@ -136,7 +142,7 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
     check_passed(engine.kind, engine.env_passthrough)
     find = models.locate if twin is None else models.locate_or_name
     port = probe.free_port(host)
-    path = executable(engine) if twin is None else engine.default_executable
+    path, version = located(engine) if twin is None else (engine.default_executable, None)
     launch = Launch(
         executable=path,
         model_path=find(model.source, engine.model_format),
@@ -146,8 +152,8 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
         topology=spec.topology,
         context_tokens=model.context_tokens,
         devices=devices,
-        revision=model.revision,
-        version=None if twin is not None else installed_version(path, engine.packages),
+        revision=model.revision if twin else pinned_revision(engine, model, os.environ),
+        version=version,
     )
     if twin is None:
         _check(engine, launch)
@@ -158,7 +164,12 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
     downloads = twin is None and not Path(launch.model_path).exists()
     inherits = engine.passed(downloads=downloads)
     served = engine.served_name(launch)
-    return Start(argv, shown_argv, environ, inherits, host, port, served, access)
+    return Start(
+        *(argv, shown_argv, environ, inherits, host, port, served, access),
+        reads=(launch.model_path, *engine.further_models),
+        files=(launch.options_path,) if launch.options_path else (),
+        contained=twin is None and engine.container is not None,
+    )
 
 
 def _check(engine: base.BaseEngine, launch: Launch) -> None:
@@ -181,91 +192,6 @@ def _with_options(engine: base.BaseEngine, launch: Launch, log: Path) -> Launch:
     return replace(launch, options_path=str(path))
 
 
-def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
-    """Precedes an engine's own command line where an emulation takes its place."""
-    settings = twin.model_dump_json(exclude_defaults=True, exclude={"system"})
-    config = () if settings == "{}" else ("--config", settings)
-    return (python, "-m", "serving.twin", "--system", twin.system, *config, "--")
-
-
-def executable(engine: Engine) -> str:
-    """The path of the engine's command. Raises LaunchError with what to do."""
-    if engine.executable is not None:
-        found = shutil.which(engine.executable)
-        if found is None:
-            raise LaunchError(
-                f"no executable {engine.executable} (engine.{engine.kind}.executable)"
-            )
-        return found
-    if engine.environment is not None:
-        return str(environments.locate(engine.environment, engine.default_executable))
-    found = shutil.which(engine.default_executable)
-    if found is None:
-        raise LaunchError(
-            f"{engine.default_executable} is not on PATH: install it, or name its path in "
-            f"engine.{engine.kind}.executable"
-        )
-    return found
-
-
-def shell_command(endpoint: Endpoint) -> str:
-    """As typed in a shell: the variables that are set, then the command."""
-    settings = [f"{key}={shlex.quote(value)}" for key, value in endpoint.environ]
-    return " ".join([*settings, *map(_quoted, endpoint.argv)])
-
-
-def plan_command(
-    engine: Engine,
-    model: Model,
-    topology: Topology,
-    twin: TwinConfig | None = None,
-    *,
-    apart: bool = False,
-) -> str:
-    """As `shell_command`, without starting or needing anything; the port reads `$PORT`.
-
-    `apart`: as an engine that other hosts reach; its address reads `$HOST`. Raises LaunchError where the
-    engine has no command for this model.
-    """
-    launch = Launch(
-        executable=engine.executable or engine.default_executable,
-        model_path=models.locate_or_name(model.source, engine.model_format),
-        served_model=model.name,
-        host=base.HOST if apart else HOST,
-        port=PORT,
-        topology=topology,
-        context_tokens=model.context_tokens,
-        devices=tuple(str(index) for index in range(topology.gpus)),
-        revision=model.revision,
-        version=None if twin is not None else version_here(engine),
-    )
-    if why := engine.refuses(topology, model.name):
-        raise LaunchError(why)
-    before = () if twin is None else twin_argv(twin, "python")
-    more, hidden = shown(engine, emulated=twin is not None) if apart else ((), {})
-    settings = sorted({**engine.environ(launch), **hidden}.items())
-    return " ".join(
-        [f"{key}={_quoted(value)}" for key, value in settings]
-        + [_quoted(part) for part in (*before, *engine.command(launch), *more)]
-    )
-
-
-def version_here(engine: Engine) -> str | None:
-    """The version of the engine that this machine has; None: it has none, or one that can't be told."""
-    if not engine.packages:
-        return None
-    try:
-        return installed_version(executable(engine), engine.packages)
-    except LaunchError:
-        return None
-
-
-def _quoted(word: str) -> str:
-    """For a shell, which is to expand `$PORT`, `$HOST` and the file of options, and nothing else."""
-    shell = word in (PORT, base.HOST) or word.startswith(INLINE)
-    return word if shell else shlex.quote(word)
-
-
 def _version(engine: Engine, start: Start) -> str | None:
     """The version that the engine reports, else that of its environment."""
     path, key = engine.version_at
@@ -273,9 +199,8 @@ def _version(engine: Engine, start: Start) -> str | None:
     reported = str(data[key]) if isinstance(data, dict) and key in data else None
     if reported is not None and "unknown" not in reported:
         return reported
-    if engine.executable is None and engine.environment in environments.RECIPES:
-        return environments.RECIPES[engine.environment].version
-    return reported
+    found = environments.environment_of(start.argv[0])
+    return reported if found is None else found.version
 
 
 def _modelled(start: Start) -> str:

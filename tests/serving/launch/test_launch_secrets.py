@@ -9,7 +9,7 @@ import pytest
 from serving.engines import LlamaCpp
 from serving.errors import EngineExited, LaunchError
 from serving.topology import Model
-from tests.serving.test_launch import model, script, started, stub
+from tests.serving.launch.test_launched import model, script, started, stub
 
 __all__ = ["model"]
 pytestmark = pytest.mark.process

@@ -9,7 +9,7 @@ from tuner.results.ledger import Entry, Finished
 from tuner.search import Proposal
 from tuner.search.pruning_baseline import PruningHistory
 from tuner.search.stopping import GainMonitor, low_gain
-from tuner.study.budget import Spending, Spent, exhausted, trial_hours
+from tuner.study.learning.budget import Spending, Spent, exhausted, trial_hours
 from tuner.trial.result import Completed
 
 
@@ -25,10 +25,17 @@ class Accounts:
 
     def add(self, entry: Entry) -> None:
         """The next line of the ledger. Repeats are not of the search, and left out."""
-        if entry.repeat is not None:
-            return
-        self._spending.add(entry)
-        if not isinstance(entry, Finished):
+        self.spend(entry)
+        self.learn(entry)
+
+    def spend(self, entry: Entry) -> None:
+        """What a line costs."""
+        if entry.repeat is None:
+            self._spending.add(entry)
+
+    def learn(self, entry: Entry) -> None:
+        """What a line says of later trials."""
+        if entry.repeat is not None or not isinstance(entry, Finished):
             return
         if isinstance(entry.result, Completed):
             self._wall_s += entry.result.timings.wall_s

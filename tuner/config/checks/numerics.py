@@ -1,0 +1,81 @@
+"""Which settings can change what a model answers, and which trials therefore answer the fixed prompts. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from serving.engines import Engine
+from tuner.config.groups.quality import QualityPrompts
+from tuner.config.groups.space import ENGINE, Point, Space
+from tuner.config.study import StudyConfig
+from tuner.config.trial import TrialConfig
+
+# Settings of every engine that say how it is started, reached and stopped.
+WITHOUT_EFFECT = frozenset(
+    {"kind", "env_passthrough", "start_timeout_s", "stop_grace_s", "api_key_env"}
+)
+DEPTH = "speculation.depth"  # how many tokens are drafted does not change which are accepted
+
+
+def prompts_of(study: StudyConfig, point: Point, trial: TrialConfig) -> QualityPrompts | None:
+    """What a trial answers after its load; None: nothing, as its numerics are those of the default.
+
+    The default of the first engine answers wherever another trial may: it is the reference. Emulated engines
+    answer nothing.
+    """
+    quality = study.quality
+    if quality.check == "off" or trial.hardware.twin is not None:
+        return None
+    first = next(iter(study.engine))
+    if quality.check == "all":
+        return quality.asked()
+    if is_default(point) and point.get(ENGINE, first) == first:
+        return quality.asked() if numerics_vary(study) else None
+    return quality.asked() if differs(study, trial) else None
+
+
+def differs(study: StudyConfig, trial: TrialConfig) -> bool:
+    """Whether a trial may answer otherwise than the first engine as configured."""
+    first = next(iter(study.engine.values()))
+    return study.model != trial.model or changes_numerics(first, trial.engine)
+
+
+def is_default(point: Point) -> bool:
+    """Whether a point chooses nothing but the engine."""
+    return not set(point) - {ENGINE}
+
+
+def numerics_vary(study: StudyConfig) -> bool:
+    """Whether a trial of the study may answer otherwise than its first engine as configured."""
+    first, *others = study.engine.values()
+    return any(changes_numerics(first, other) for other in others) or any(
+        numeric(path, study.space, study.engine) for path in study.space.parameters
+    )
+
+
+def numeric(path: str, space: Space, engines: Mapping[str, Engine]) -> bool:
+    """Whether a parameter of a space may change what is answered."""
+    group, _, rest = path.partition(".")
+    if group != ENGINE or "." not in rest:
+        return group == "model"
+    name, _, setting = rest.partition(".")
+    known = engines.get(name)
+    if known is None or setting == DEPTH:
+        return False
+    return setting.split(".")[0] not in WITHOUT_EFFECT | known.same_numerics
+
+
+def changes_numerics(engine: Engine, other: Engine) -> bool:
+    """Whether one may answer otherwise than the other."""
+    return engine.kind != other.kind or _numerics(engine) != _numerics(other)
+
+
+def _numerics(engine: Engine) -> dict[str, Any]:
+    """The settings that count, without those that repeat a default. Of speculation only the method counts."""
+    ignored = WITHOUT_EFFECT | engine.same_numerics
+    said = {
+        name: value
+        for name, value in engine.canonical()
+        if name not in ignored and value not in (None, {}, ())
+    }
+    drafts = said.get("speculation")
+    return said if drafts is None else {**said, "speculation": drafts.method}

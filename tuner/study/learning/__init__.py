@@ -1,0 +1,1 @@
+"""What a study learns of its results, when, and what they cost."""

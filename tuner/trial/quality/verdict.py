@@ -1,0 +1,109 @@
+"""Whether the answers of a configuration are close enough to the reference's. Pure."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tuner.config.groups.quality import MIN_POSITIONS, QualityConfig
+from tuner.trial.quality.answers import Answers
+from tuner.trial.quality.comparison import Comparison, compare
+
+Kind = Literal["reference", "passed", "rejected", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityVerdict:
+    """`reference`: the trial whose answers are the reference. `unknown`: `why` there is no comparison.
+
+    Shares of tokens: `disagreement` with the interval `low` to `high`; `own`: of the reference when it answers
+    again; `repeat`: of the trial itself when it answers again, which decides nothing. In nats: `drift_nats`,
+    `own_drift_nats`, `margin_nats` (`comparison.Comparison`).
+    """
+
+    kind: Kind
+    reference: int | None = None
+    why: str = ""
+    positions: int = 0
+    disagreement: float = 0.0
+    low: float = 0.0
+    high: float = 1.0
+    own: float = 0.0
+    repeat: float = 0.0
+    drift_nats: float | None = None
+    own_drift_nats: float | None = None
+    margin_nats: float | None = None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether its trial is off the front."""
+        return self.kind == "rejected"
+
+
+def of_reference(number: int, answers: Answers) -> QualityVerdict:
+    """The reference's own repeatability: its first answers against its second ones."""
+    own = compare(answers.first, answers.again)
+    share = own.disagreement
+    figures = _figures("reference", number, own)
+    return replace(figures, own=share, repeat=share, own_drift_nats=own.drift_nats)
+
+
+def judge(
+    config: QualityConfig, number: int, reference: Answers, answers: Answers
+) -> QualityVerdict:
+    """The verdict on answers by those of trial `number`.
+
+    Rejected: the share of differing tokens is above the limit plus the reference's own share; likewise the
+    drift, where a limit is set.
+    """
+    if reference.prompts != answers.prompts or len(reference.first) != len(answers.first):
+        return QualityVerdict("unknown", number, "its prompts are not those of the reference")
+    own, found = compare(reference.first, reference.again), compare(reference.first, answers.first)
+    if found.positions < MIN_POSITIONS:
+        why = f"only {found.positions} tokens to compare, {MIN_POSITIONS} are needed: raise quality.prompts"
+        return QualityVerdict("unknown", number, why, found.positions)
+    limit = config.max_disagreement + own.disagreement
+    verdict = replace(
+        _figures("passed", number, found),
+        own=own.disagreement,
+        repeat=compare(answers.first, answers.again).disagreement,
+        own_drift_nats=own.drift_nats,
+    )
+    if found.disagreement > limit:
+        return replace(verdict, kind="rejected", why=_too_many(found, number, limit))
+    return _by_drift(config, verdict)
+
+
+def _by_drift(config: QualityConfig, passed: QualityVerdict) -> QualityVerdict:
+    if config.max_drift_nats is None:
+        return passed
+    if passed.drift_nats is None:
+        why = "its server reports no log-probabilities, and quality.max_drift_nats is set"
+        return replace(passed, kind="unknown", why=why)
+    most = config.max_drift_nats + (passed.own_drift_nats or 0.0)
+    if passed.drift_nats <= most:
+        return passed
+    said = (
+        f"log-probabilities differ from trial {passed.reference}'s by {passed.drift_nats:.3g} nats"
+    )
+    return replace(passed, kind="rejected", why=f"{said} (limit {most:.3g})")
+
+
+def _too_many(found: Comparison, number: int, limit: float) -> str:
+    low, high = found.interval
+    return (
+        f"{found.disagreement:.1%} of greedy tokens differ from trial {number}'s "
+        f"(95 %: {low:.1%} to {high:.1%}; limit {limit:.1%})"
+    )
+
+
+def _figures(kind: Kind, number: int, found: Comparison) -> QualityVerdict:
+    low, high = found.interval
+    return QualityVerdict(
+        kind,
+        number,
+        positions=found.positions,
+        disagreement=found.disagreement,
+        low=low,
+        high=high,
+        drift_nats=found.drift_nats,
+        margin_nats=found.margin_nats,
+    )
