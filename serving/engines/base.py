@@ -110,8 +110,8 @@ class BaseEngine(Strict):
     )
     version: str | None = Field(
         default=None,
-        description="version of the engine, whose flags are checked; unset: the installed one, else the newest "
-        "known (docs/engines.md)",
+        description="version of the engine: chooses among those installed (docs/environments.md), and its flags "
+        "are checked; unset: the installed one, else the newest known (docs/engines.md)",
     )
     flags: dict[str, FlagValue] = Field(
         default_factory=dict,

@@ -289,6 +289,8 @@ def remove(name: str, version: str | None = None) -> Path:
     with _alone(folder(name, wanted), f"{name} {wanted}", lambda _: None):
         (found.folder / MARKER).unlink(missing_ok=True)  # from here on it is not complete
         for each in found.folder.iterdir():
+            if each.suffix == ".lock":  # of a version in it, which may be installed at this moment
+                continue
             if each.is_symlink() or not each.is_dir():
                 each.unlink()
             elif not ((each / MARKER).exists() or (each / "pyvenv.cfg").exists()):

@@ -29,6 +29,7 @@ from serving.process.leftovers import new_mark
 from serving.process.process import Identity
 
 RC = '#!/bin/sh\nexec "$@"\n'  # in place of an image's entrypoint, for enroot
+SHOWN_RC = "<(echo 'exec \"$@\"')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +137,6 @@ def _contained(
         Path(folder).mkdir(parents=True, exist_ok=True)
     files = mounts.once([*seen, *mounts.of_paths((*start.files, *access.argv))])
     node = covered(os.environ, engine.inside(downloads=bool(cache)))
-    given = {**cache, **start.environ, **access.environ}
-    variables = inside(node, given, files, container, place.devices)
-    run = replace(
-        _run(engine, container, place, variables),
-        client=client,
-        image=place.image.name,
-        command=(*start.argv, *access.argv),
-        mounts=files,
-    )
     shown_argv, shown_environ = shown_in_container(
         engine,
         (*start.shown_argv, *access.shown_argv),
@@ -153,17 +145,26 @@ def _contained(
         place,
     )
     with ExitStack() as stack:
-        identity, rc = Identity(mark), ""
+        given = {**cache, **start.environ, **access.environ}
+        if container.runtime == "apptainer":  # its temporary folder is that of the node
+            given |= stack.enter_context(_own_sockets(engine))
+        variables = inside(node, given, files, container, place.devices)
+        run = replace(
+            _run(engine, container, place, variables),
+            client=client,
+            image=place.image.name,
+            command=(*start.argv, *access.argv),
+            mounts=files,
+        )
+        identity = Identity(mark)
         if container.runtime in LABELLED:
             mine = stack.enter_context(owned(container.runtime, client, mark, log))
             identity = Identity(mark, mine.root, mine.after)
-            argv = run_argv(replace(run, labels=mine.labels, cidfile=str(mine.cidfile)))
-        else:
-            if container.runtime == "enroot" and not container.keep_entrypoint:
-                rc = str(_rc_file(log))
-            argv = run_argv(replace(run, rc=rc))
+            run = replace(run, labels=mine.labels, cidfile=str(mine.cidfile))
+        elif run.rc:
+            run = replace(run, rc=str(_rc_file(log)))
         environ = client_environ(container, variables)
-        yield Command(argv, environ, CLIENT, shown_argv, shown_environ, identity)
+        yield Command(run_argv(run), environ, CLIENT, shown_argv, shown_environ, identity)
 
 
 def shown_in_container(
@@ -189,17 +190,21 @@ def shown_in_container(
 
 
 def _run(engine: Engine, container: Container, place: EnginePlace, names: Iterable[str]) -> Run:
-    """Of the engine's image, as configured."""
+    """Of the engine's image, as its runtime takes it."""
+    labelled = container.runtime in LABELLED
+    by_image = engine.starts_by_image and engine.executable is None
+    replaced = container.runtime == "enroot" and not (by_image or container.keep_entrypoint)
     return Run(
         container,
         container.runtime,
-        container.image,
+        container.image if labelled else str(images.local_path(container)),
         (),
         names=tuple(sorted(names)),
         gpus=place.devices,
         cores=place.cores,
         locks_memory=mounts.may_lock_memory(container.runtime),
-        by_image=engine.starts_by_image and engine.executable is None,
+        by_image=by_image,
+        rc=SHOWN_RC if replaced else "",
     )
 
 

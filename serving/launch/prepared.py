@@ -29,6 +29,8 @@ def missing_environments(engines: Sequence[Engine], *, cpus: bool) -> list[tuple
     for engine in engines:
         if isinstance(engine, External) or engine.container is not None:
             continue
+        if engine.executable not in (None, engine.default_executable):
+            continue
         name = engine.environment or _by_version(engine, cpus=cpus)
         if name in RECIPES and environments.find(name, engine.version) is None:
             lacking[name, engine.version] = None
@@ -37,7 +39,7 @@ def missing_environments(engines: Sequence[Engine], *, cpus: bool) -> list[tuple
 
 def _by_version(engine: Engine, *, cpus: bool) -> str:
     """The environment for an engine that names its version alone, and is not here; else empty."""
-    if engine.version is None or engine.executable not in (None, engine.default_executable):
+    if engine.version is None:
         return ""
     try:
         executable(engine)

@@ -144,14 +144,17 @@ def reap() -> None:
             pass
 
 
-def end(grace_s: float, held: set[str]) -> None:
-    """SIGTERM to the whole tree, and after `grace_s` SIGKILL to what is left of it; then its shared memory."""
+def end(grace_s: float, held: set[str], client: int | None = None) -> None:
+    """SIGTERM to the whole tree, and after `grace_s` SIGKILL to what is left of it; then its shared memory.
+
+    `client`: the process that passes SIGTERM on to the others, and alone gets it.
+    """
     held |= mapped(descendants(os.getpid()))
-    stop(grace_s)
+    stop(grace_s, client)
     remove_shared_memory(held)
 
 
-def stop(grace_s: float) -> None:
+def stop(grace_s: float, client: int | None) -> None:
     """Returns when no process of the tree is left, or none of them ends."""
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_S)):
         deadline = time.monotonic() + patience_s
@@ -162,6 +165,8 @@ def stop(grace_s: float) -> None:
             if not left:
                 return
             for pid in left:
+                if number == signal.SIGTERM and client not in (None, pid):
+                    continue
                 if pid not in signalled or number == signal.SIGKILL:
                     signalled.add(pid)
                     with contextlib.suppress(ProcessLookupError):
@@ -202,7 +207,7 @@ def supervise(
     if code is not None:
         run_after(after)
         write(state.with_name(state.name + ".exit"), str(code))
-    end(grace_s, held)
+    end(grace_s, held, engine if after and code is None else None)
     if code is None:
         run_after(after)
     if os.getppid() == guard:  # it may stand still

@@ -11,6 +11,7 @@ from tuner.config.load import SAVED
 from tuner.report import fleet
 from tuner.report.plots import pareto, zone
 from tuner.results.ledger import LEDGER, RENAMED, TRIALS
+from tuner.trial.quality.answers import FILE as ANSWERS
 
 INTRO = """A study is a folder, `OUTPUT_DIR/NAME-DATE-TIME`. The ledger is the source of truth: it is only
 ever appended to, and reports, plots and MLflow runs are made again from it."""
@@ -25,6 +26,7 @@ FOLDER = {
     f"{TRIAL}/engine.log": "the end of the engine's log",
     f"{TRIAL}/records.parquet": "every request",
     f"{TRIAL}/{power_file.FILE}": "every reading of power",
+    f"{TRIAL}/{ANSWERS}": "answers to the prompts of the quality gate: tokens and log-probabilities",
     f"{TRIAL}/{engine_file.FILE}": "every reading of the engine's metrics page",
     pareto.HTML: "the Pareto front, interactive",
     pareto.PNG: "the Pareto front",
@@ -55,12 +57,15 @@ lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().spli
 
 bases = {line["id"]: line for line in lines if line["status"] == "base"}
 
+# Trials whose answers differ too far from the default's: none of their points is valid.
+verdicts = {line["number"]: line["kind"] for line in lines if line["status"] == "quality"}
+
 # A row per valid operating point: the trial, its knobs, the load, every metric.
 rows = [
     {"number": line["number"], **line["point"], "load": point["load"]}
     | dict(zip(bases[line["result"]["base"]]["metrics"], point["metrics"]))
     for line in lines
-    if line["status"] == "completed"
+    if line["status"] == "completed" and verdicts.get(line["number"]) != "rejected"
     for point in line["result"]["points"]
     if "invalid_because" not in point
 ]

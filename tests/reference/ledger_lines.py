@@ -13,6 +13,7 @@ from tests.reference.markdown import code, table
 from tuner.config.fields import type_text
 from tuner.results.ledger import Finished, Ledger, Repeat, results
 from tuner.results.lines.models import PackedPoint, PackedResult, PackedTimings
+from tuner.trial.quality.verdict import QualityVerdict
 from tuner.trial.result import Failed, Measured
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "studies_0.1.0"
@@ -21,9 +22,9 @@ CONFIRMED = GOLDEN / "confirm"  # one whose best trials were measured again
 
 LINE: Mapping[str, str] = {
     "status": "`header`: the first line; `base`: what results share; `asked`: the search proposed a trial; "
-    "`completed`, `failed`: its result; `attempt`: a failure after which it ran again; `ended`: the search "
-    "stopped before its last trial; `limit`: the largest node from a trial on; `complete`: the study ran to "
-    "its end",
+    "`completed`, `failed`: its result; `attempt`: a failure after which it ran again; `quality`: the verdict "
+    "of the quality gate on its answers; `ended`: the search stopped before its last trial; `limit`: the "
+    "largest node from a trial on; `complete`: the study ran to its end",
     "format": "version of the format; 0.1.0 wrote format 1, without a header, and is still read",
     "wattfront": "version of Wattfront",
     "time": "when the line was written: ISO 8601, UTC",
@@ -44,7 +45,19 @@ LINE: Mapping[str, str] = {
     "since": "the first trial that a limit holds for",
     "gpus": "GPUs of the largest node",
     "cpus": "CPU cores of the largest node",
-    "why": "why the search ended",
+    "why": "why the search ended; of a verdict: why it is rejected or unknown",
+    "kind": "verdict: `reference`: others are compared with it; `passed`; `rejected`: no point of the trial is "
+    "valid; `unknown`: not compared",
+    "reference": "number of the trial whose answers are the reference",
+    "positions": "tokens that were chosen after the same context",
+    "disagreement": "share of them that differ",
+    "low": "lower end of its 95 % interval",
+    "high": "upper end of its 95 % interval",
+    "own": "the same share between the reference's first and second answers",
+    "repeat": "the same share between the trial's own first and second answers",
+    "drift_nats": "mean absolute difference of the log-probabilities of equal tokens; missing: not reported",
+    "own_drift_nats": "the same between the reference's first and second answers",
+    "margin_nats": "median lead of the reference's token over its second best, where tokens differ",
 }
 RESULT: Mapping[Any, Mapping[str, str]] = {
     PackedResult: {
@@ -78,6 +91,7 @@ RESULT: Mapping[Any, Mapping[str, str]] = {
         "startup_s": "start of the engine until it answered, s",
         "load_s": "load, s",
         "weight_load_s": "of the start: loading the weights, s; missing: the engine's log does not say",
+        "answers_s": "answers to the prompts of the quality gate, s; missing: none were asked for",
         "engine_warmup_s": "of the start: warm-up, graphs and compilation, s; missing: the log does not say",
     },
 }
@@ -111,7 +125,14 @@ PROVENANCE: Mapping[str, tuple[str, str]] = {
     "clock": ("string", "`virtual` where the trial was simulated"),
 }
 HEADER = ("key", "type", "meaning")
-JSON_TYPES = {str: "string", int: "int", dict: "mapping", list: "list", NoneType: "null"}
+JSON_TYPES = {
+    str: "string",
+    int: "int",
+    float: "float",
+    dict: "mapping",
+    list: "list",
+    NoneType: "null",
+}
 
 
 def line_table() -> str:
@@ -175,6 +196,8 @@ def written() -> tuple[dict[str, Any], ...]:
         ledger.limited(4, 8, 64)
         ledger.attempted(4, entry.point, Measured(failed(entry), {}))
         ledger.limited(4, 8, 96)
+        figures = {"positions": 9, "drift_nats": 0.1, "own_drift_nats": 0.1, "margin_nats": 0.1}
+        ledger.compared(0, QualityVerdict("rejected", 1, "its answers differ", **figures))
         ledger.ended("the next trial is expected to add less than 1 % to the front")
         ledger.complete()
         text = next(Path(folder).glob("*.jsonl")).read_text()

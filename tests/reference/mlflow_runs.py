@@ -23,7 +23,8 @@ from tuner.tracking.runs import (
     trial_run,
     verdicts,
 )
-from tuner.trial.result import Completed
+from tuner.trial.quality.verdict import QualityVerdict
+from tuner.trial.result import Completed, with_verdict
 
 KINDS = ("study", "trial", "repeat", "point")
 TAGS: Mapping[str, str] = {
@@ -52,12 +53,15 @@ TAGS: Mapping[str, str] = {
     "cpu": "its processor",
     "driver": "version of NVIDIA's driver",
     "engine_version": "version that the engine reports",
+    "engine_lock": "SHA-256 of the lock of its environment",
     "wattfront": "version of Wattfront",
     "of": "number of the trial that is measured again, or `default`",
     "round": "round of the re-measurement, from 0",
     "level": "place in the ladder, in the order of measurement, from 0",
     "load": "the load, as in the ledger",
     "invalid_because": "why the point decides nothing",
+    "quality": "verdict of the quality gate: `reference`, `passed`, `rejected`, `unknown`",
+    "quality_because": "why it is rejected or unknown",
     "limited_by": "what limits or flatters the point, by the metrics of its engine",
     "pareto": "`yes`: on the front; `no`",
     "tier_best": "tiers that the point is the best of, separated by commas; `none`",
@@ -87,9 +91,12 @@ METRICS: Mapping[str, str] = {
     "startup_s": "start of the engine, s",
     "weight_load_s": "of the start: loading the weights, s; where the engine's log says",
     "engine_warmup_s": "of the start: warm-up, CUDA graphs and compilation, s; where the engine's log says",
+    "answers_s": "answers to the prompts of the quality gate, s; where they were asked for",
+    "quality_disagreement": "share of greedy tokens unlike those of the quality gate's reference",
+    "quality_drift_nats": "mean difference of the log-probabilities of equal tokens from the reference's, nats",
     "load_s": "load, s",
     "wall_s": "whole trial, s",
-    "overhead_s": "wall − start − load, s",
+    "overhead_s": "wall − start − load − answers, s",
     "METRIC": "every metric of [metrics.md](metrics.md) that is available",
     "predicted/METRIC": "what the study's prior predicted before the trial",
 }
@@ -175,8 +182,10 @@ def _variants(entry: Finished) -> Iterable[Finished]:
     facts = dict.fromkeys(PROVENANCE_TAGS, "x")
     full = replace(entry.result, provenance=facts)
     if isinstance(full, Completed):
-        times = replace(full.timings, weight_load_s=1.0, engine_warmup_s=1.0)
+        times = replace(full.timings, weight_load_s=1.0, engine_warmup_s=1.0, answers_s=1.0)
         full = replace(full, cut_short="x", pruned="x", timings=times)
+        figures = {"positions": 1, "drift_nats": 0.0}
+        full = with_verdict(full, QualityVerdict("rejected", why="x", **figures))
     return (entry, replace(entry, result=full), replace(entry, result=failed(entry)))
 
 

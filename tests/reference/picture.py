@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Iterator
 from html import escape
 
-from tests.test_architecture import ROOMS, SOURCES
+from tests.modules import SOURCES
+from tests.test_architecture import ROOMS
 
 WIDTH, GAP, HEAD, LINE, PAD = 372, 26, 62, 15, 9
 LETTERS = 53  # of a line of description

@@ -19,11 +19,11 @@ from loadgen.results.records import Records, RequestRecord, to_parquet_bytes
 from serving.telemetry import power_file
 from serving.telemetry.base import Device, Reading
 from serving.telemetry.trace import PowerTrace, device_trace
+from tests.modules import ROOT, SOURCES, TESTS
 from tests.reference import __main__ as reference
 from tests.reference import commands, configuration, files, metrics
 from tests.reference.ledger_lines import EXAMPLE
 from tests.reference.markdown import slug
-from tests.test_architecture import ROOT, SOURCES, TESTS
 from tests.tuner.samples.loaded import load
 from tuner.cli.endpoint import bench_words
 from tuner.cli.exit_codes import MEANINGS, ExitCode

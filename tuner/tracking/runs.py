@@ -20,7 +20,7 @@ from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult, f
 
 ENGINE_DEFAULT = "default"  # of a knob that nobody set
 EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
-PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "wattfront")
+PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "engine_lock", "wattfront")
 NO_VERDICT: Mapping[str, str] = {"pareto": "no", "tier_best": "none"}
 HOW_TO_COMPARE = """[All operating points of this study, best first]({page})
 
@@ -136,6 +136,7 @@ def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
         "overhead_s": times.overhead_s,
     }
     parts = {"weight_load_s": times.weight_load_s, "engine_warmup_s": times.engine_warmup_s}
+    parts |= {"answers_s": times.answers_s}
     metrics |= {name: seconds for name, seconds in parts.items() if seconds is not None}
     if isinstance(result, Failed):
         tags |= failure_tags(result)

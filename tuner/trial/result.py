@@ -38,9 +38,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. `overhead_s` = wall − engine start-up − load.
+    """Seconds. `overhead_s` = wall − engine start-up − load − answers to the quality gate's prompts.
 
     `weight_load_s`, `engine_warmup_s`: of the start-up, by the engine's log; None where it does not say.
+    `answers_s`: None where none were asked for.
     """
 
     wall_s: float
@@ -48,11 +49,13 @@ class Timings:
     load_s: float
     weight_load_s: float | None = None
     engine_warmup_s: float | None = None
+    answers_s: float | None = None
 
     @property
     def overhead_s(self) -> float:
         """Ray, Serve, hand-over and teardown."""
-        return max(0.0, round(self.wall_s - self.startup_s - self.load_s, MICROSECONDS))
+        known_s = self.startup_s + self.load_s + (self.answers_s or 0.0)
+        return max(0.0, round(self.wall_s - known_s, MICROSECONDS))
 
 
 @dataclass(frozen=True, slots=True)

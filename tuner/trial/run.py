@@ -102,6 +102,7 @@ def run_trial(
             failed = Failed(config, *said, *phase_and_remedy(error))
             return Measured(failed, _files(config, log, None))
         timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
+        timings = replace(timings, answers_s=answers.seconds)
         engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
         engine |= {"engine_lock": endpoint.engine_lock} if endpoint.engine_lock else {}
         engine |= {"image_digest": endpoint.image_digest} if endpoint.image_digest else {}
@@ -122,6 +123,7 @@ class _Answered:
 
     facts: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 def _answers(config: TrialConfig, endpoint: Endpoint) -> _Answered:
@@ -132,9 +134,9 @@ def _answers(config: TrialConfig, endpoint: Endpoint) -> _Answered:
     try:
         answers = collect(endpoint, config.quality)
     except NoAnswers as error:
-        return _Answered({ANSWERED: {"missing": str(error)}})
-    seconds = round(time.monotonic() - began, 3)
-    return _Answered({ANSWERED: {"answers_s": seconds}}, {FILE: to_bytes(answers)})
+        return _Answered({ANSWERED: {"missing": str(error)}}, {}, time.monotonic() - began)
+    facts = {ANSWERED: {"prompts": len(answers.first)}}
+    return _Answered(facts, {FILE: to_bytes(answers)}, time.monotonic() - began)
 
 
 def _load(

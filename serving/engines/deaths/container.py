@@ -79,13 +79,20 @@ CONTAINER: tuple[Death, ...] = (
         phase="start",
     ),
     Death(
-        r"\(catatonit:\d+\): failed to exec pid1: |\[FATAL tini \(\d+\)\] exec \S+ failed: ",
+        r"\(catatonit:\d+\): failed to exec pid1: |^exec \S+ failed: (No such file|Permission)",
         *(EnvironmentBroken, COMMAND, "catatonit 0.1.7 by podman, run 2026-11-30; tini", "0.1.7"),
         phase="start",
     ),
     Death(
         r"setrlimit `?\w+`?: Operation not permitted|error setting rlimit",
         *(ContainerFailed, LIMITS, "crun 1.8.1, runc 1.1.5 by podman, run 2026-11-30", "1.8.1"),
+    ),
+    Death(
+        r"container-init binary not found on the host",
+        ContainerFailed,
+        "Install the runtime's init on this node (catatonit for podman, tini for docker).",
+        PODMAN,
+        "4.3.1",
     ),
     Death(
         r"container name \"[^\"]+\" is already in use",

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from serving.install.hub.client import COMMIT, ModelFile
+from serving.install.hub.client import COMMIT, FetchError, ModelFile
 from serving.process import home
 
 OWN = ".wattfront"
@@ -89,10 +89,18 @@ class ModelCache:
         if COMMIT.fullmatch(name):
             return name
         try:
-            found = (self.folder / "refs" / name).read_text().strip()
+            found = self._ref(name).read_text().strip()
         except (OSError, ValueError):
             return None
         return found if COMMIT.fullmatch(found) else None
+
+    def _ref(self, revision: str) -> Path:
+        path = PurePosixPath(revision)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise FetchError(
+                f"{self.model}: {revision!r} is no revision: a branch, a tag or a commit"
+            )
+        return self.folder / "refs" / path
 
     def commits(self) -> list[str]:
         """Those that have a folder here, whole or not."""
@@ -103,7 +111,7 @@ class ModelCache:
     def resolve(self, revision: str | None, commit: str) -> None:
         """Notes the commit of a revision."""
         name = revision or DEFAULT_REVISION
-        path = self.folder / "refs" / name
+        path = self._ref(name)
         if not COMMIT.fullmatch(name) and self.commit(revision) != commit:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -2,17 +2,15 @@
 
 import fcntl
 import http.client
-import json
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 from serving.install.hub import client
@@ -26,20 +24,12 @@ from serving.install.hub.cache import (
     read_by_engines,
 )
 from serving.install.hub.client import FetchError, Hub, Listing, ModelFile, Unreachable
+from serving.install.hub.found import Fetched, found, found_offline
 
 Say = Callable[[str], None]
 AT_ONCE = 8  # files
 SAY_EVERY_S = 5.0
 GB = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """`path`: the model's folder at `commit`."""
-
-    commit: str
-    path: Path
-    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -51,6 +41,7 @@ class _Progress:
     total: int
     done: int = 0
     fetched: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
     _began_s: float = field(default_factory=time.monotonic)
     _said_s: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,7 +75,7 @@ def fetch(
     environ = os.environ if environ is None else environ
     cache = ModelCache(model, environ)
     if is_offline(environ):
-        return _offline(cache, revision, weights=weights)
+        return found_offline(cache, revision, weights=weights)
     hub = Hub(environ)
     with _alone(cache, say):
         try:
@@ -95,10 +86,10 @@ def fetch(
             if commit is None:
                 raise
             say(f"{model}: the hub is out of reach; {commit[:12]} is in the cache")
-            return _here(cache, commit, weights=weights)
+            return found(cache, commit, weights=weights)
         _fill(cache, hub, listing, say, weights=weights)
         cache.resolve(revision, listing.sha)
-    return _here(cache, listing.sha, weights=weights)
+    return found(cache, listing.sha, weights=weights)
 
 
 def verify(
@@ -123,12 +114,6 @@ def verify(
         if fault:
             lines.append(f"{each.name}: {fault}")
     return lines
-
-
-def _here(cache: ModelCache, commit: str, *, weights: bool) -> Fetched:
-    checked = cache.checked(commit)
-    files = () if checked is None else read_by_engines(checked.files, weights=weights)
-    return Fetched(commit, cache.snapshot(commit), sum(each.size for each in files))
 
 
 @contextmanager
@@ -158,11 +143,16 @@ def _fill(cache: ModelCache, hub: Hub, listing: Listing, say: Say, *, weights: b
     if missing:
         size = sum(each.size for each in missing)
         say(f"{title}: fetching {size / GB:.2f} GB, {len(missing)} files, into {cache.root}")
+    # The largest first: a small one is no tail.
+    missing.sort(key=lambda each: -each.size)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        # The largest first: a small one is no tail.
-        missing.sort(key=lambda each: -each.size)
-        for _ in pool.map(partial(_get, cache, hub, listing.sha, progress), missing):
-            pass
+        get = partial(_get, cache, hub, listing.sha, progress)
+        try:
+            for future in as_completed([pool.submit(get, each) for each in missing]):
+                future.result()
+        finally:  # also after ctrl-C: what has begun ends at its next block
+            progress.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
     for each in files:
         cache.link(each, listing.sha)
         known[each.etag] = cache.stamp(each) or (0, 0)
@@ -233,7 +223,7 @@ def _get(cache: ModelCache, hub: Hub, commit: str, progress: _Progress, file: Mo
                     f"{cache.model}: {file.name} came to {got:,} of {file.size:,} bytes: {error}: start it "
                     "again, it goes on from there"
                 ) from error
-            time.sleep(client.WAIT_S * 2 ** max(tries - 1, 0))
+            progress.stop.wait(client.WAIT_S * 2 ** max(tries - 1, 0))
             continue
         break
     _finish(cache, file)
@@ -247,6 +237,8 @@ def _read(cache: ModelCache, hub: Hub, commit: str, progress: _Progress, file: M
             progress.add(-had)
         with part.open("ab" if start else "wb") as to:
             while block := _block(answer):
+                if progress.stop.is_set():
+                    raise FetchError(f"{cache.model}: stopped")
                 to.write(block)
                 progress.add(len(block))
                 if to.tell() > file.size:
@@ -280,40 +272,3 @@ def _finish(cache: ModelCache, file: ModelFile) -> None:
     raise FetchError(
         f"{cache.model}: {file.name} arrived with {what}; it was removed: fetch it again"
     )
-
-
-def _offline(cache: ModelCache, revision: str | None, *, weights: bool) -> Fetched:
-    """What is in the cache. Raises FetchError with what is missing there."""
-    named = f"{cache.model} at {revision or 'its default branch'}"
-    commit = cache.commit(revision)
-    if commit is None or not cache.snapshot(commit).is_dir():
-        raise FetchError(
-            f"{named} is not in {cache.root}, and HF_HUB_OFFLINE forbids to fetch it: unset that, or copy "
-            f"{cache.folder.name} there from a node that has it"
-        )
-    if lacking := _lacking(cache, commit, weights=weights):
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        raise FetchError(
-            f"{named} in {cache.root} lacks {', '.join(lacking[:3])}{more}, and HF_HUB_OFFLINE forbids to "
-            "fetch them"
-        )
-    return _here(cache, commit, weights=weights)
-
-
-def _lacking(cache: ModelCache, commit: str, *, weights: bool) -> list[str]:
-    """By the hub's list of files, if it was kept; else by the model's own list of its weights."""
-    folder, checked = cache.snapshot(commit), cache.checked(commit)
-    if checked is not None:
-        wanted = [each.name for each in read_by_engines(checked.files, weights=weights)]
-    else:
-        wanted = ["config.json", *(_shards(folder) if weights else ())]
-    return [name for name in wanted if not (folder / name).is_file()]
-
-
-def _shards(folder: Path) -> list[str]:
-    try:
-        index = json.loads((folder / "model.safetensors.index.json").read_bytes())
-        return sorted({str(name) for name in index["weight_map"].values()})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        found = any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-        return [] if found else ["model.safetensors"]

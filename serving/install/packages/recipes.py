@@ -83,7 +83,8 @@ def _packages(job: Job) -> Lock:
         # Adds what the lock leaves out, and checks that all fit together.
         return known.over(pip.resolved(required, dry=False))
     lock = _lock(job)
-    job.tell(f"installing {len(lock.pins)} packages by hash ({recipe.about})")
+    count = f"{len(lock.pins)} package{'s'[: len(lock.pins) > 1]}"
+    job.tell(f"installing {count} by hash ({recipe.about})")
     pip.locked(lock)
     return lock
 

@@ -71,7 +71,7 @@ def download(
             # pip chooses for another machine only where it would not install for this one.
             elsewhere = ["--target", scratch, *target.pip_args] if target.pip_args else []
             lock = own.resolved(required, *more, *elsewhere, known=known)
-    say(f"{title}: fetching {len(lock.pins)} packages")
+    say(f"{title}: fetching {len(lock.pins)} package{'s'[: len(lock.pins) > 1]}")
     to.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "lock.txt")

@@ -2,11 +2,13 @@
 
 import ctypes.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from serving.engines import ENGINES
+from serving.install import environments
 from serving.install.doctor import checks
 from serving.telemetry.nvml import device_count, driver
 from serving.telemetry.provenance import provenance
@@ -43,6 +45,37 @@ def test_an_executable_on_path_is_found_with_its_version(bare: Path) -> None:
     [check] = [check for check in checks(["llamacpp"]) if check.name == "llamacpp"]
     assert check.state == "ok"
     assert check.found == f"{engine}: version: 7"
+
+
+def test_every_environment_of_an_engine_is_listed(bare: Path) -> None:
+    whole, broken, cut = (environments.folder("vllm", f"0.3{each}.0") for each in (1, 2, 3))
+    for each in (whole, broken, cut):
+        (each / "bin").mkdir(parents=True)
+        (each / "pyvenv.cfg").touch()
+        (each / "bin/python").symlink_to(sys.executable if each != broken else "/gone/python3")
+        (each / "bin/vllm").touch(0o755)
+    for each in (whole, broken):
+        (each / environments.MARKER).write_text(each.name)
+    found = {c.found: c for c in checks(["vllm"]) if c.name == "vllm"}
+    assert found[f"vllm 0.31.0 at {whole}"].state == "ok"
+    (line,) = [each for each in found if each.startswith("vllm 0.32.0")]
+    assert f"broken, there is no {broken}/bin/python (a link to /gone/python3)" in line
+    assert "`wattfront engines remove vllm==0.32.0`" in found[line].fix
+    assert found[f"vllm 0.33.0 at {cut}: not complete"].fix == (
+        "run `wattfront engines install vllm==0.33.0`"
+    )
+    assert not any(each.state == "missing" for each in found.values())
+
+
+def test_the_cache_of_a_hub_is_shown_without_the_token(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "hub/models--org--tiny").mkdir(parents=True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(bare / "hub"))
+    monkeypatch.setenv("HF_TOKEN", "hf_a-secret-of-nobody")
+    (check,) = [check for check in checks([]) if check.name == "models"]
+    assert check.found.startswith(f"1 of a hub in {bare}/hub, ")
+    assert check.found.endswith("HF_TOKEN is set")
 
 
 @pytest.mark.process

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving import probe
+from serving.engines import Nim, Vllm
 from serving.errors import (
     ContainerFailed,
     EngineExited,
@@ -16,10 +17,10 @@ from serving.errors import (
     LaunchError,
     ServingError,
 )
-from serving.launch import LaunchSpec, launched, shell_command
+from serving.launch import LaunchSpec, launched, plan_command, shell_command
 from serving.process.containers import finish
 from serving.process.containers.config import Container
-from serving.topology import Model
+from serving.topology import Model, Topology
 from tests.serving.conftest import STUB, wait_for
 from tests.serving.launch.contained import cid_files, impatient, spec_of, stub
 from tests.serving.launch.test_launched import check_until_it_raises, model
@@ -57,6 +58,48 @@ def test_it_answers_from_its_container_and_leaves_nothing(
     assert leftovers(0) == []
     assert cid_files(tmp_path) == []
     assert "listening" in (tmp_path / "log").read_text()
+
+
+CHILD = """#!/bin/sh
+# Starts what follows the image, as a child without a daemon; by the variables that this runtime would pass.
+echo "$@" >> {calls}
+while [ "$1" != {image} ]; do [ "$1" = --rc ] && cat "$2" >> {calls}; shift; done; shift
+for each in $(env | grep ^APPTAINERENV_); do export "${{each#APPTAINERENV_}}"; done
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("kind", ["apptainer", "enroot"])
+def test_a_runtime_without_a_daemon_starts_an_ordinary_child(
+    kind: str,
+    model: Model,
+    pids: Path,
+    leftovers: Leftovers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image, calls, client = tmp_path / "image.sqsh", tmp_path / "calls", tmp_path / "bin" / kind
+    image.touch()
+    client.parent.mkdir()
+    client.write_text(CHILD.format(calls=calls, image=image))
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SITE_TOKEN", "s3cret-token")
+    container = Container.model_validate({"runtime": kind, "image": str(image)})
+    update = {"container": container, "env_passthrough": ("SITE_TOKEN",)}
+    engine = stub(pids).model_copy(update=update)
+    with launched(spec_of(engine, model, tmp_path)) as running:
+        running.check()
+        assert running.endpoint.pid in wait_for(pids, 2)
+        environ = Path(f"/proc/{running.endpoint.pid}/environ").read_text().split("\0")
+        shown = shell_command(running.endpoint)
+    assert "SITE_TOKEN=s3cret-token" in environ
+    said = calls.read_text()
+    assert ('exec "$@"' in said) == (kind == "enroot")  # in place of the image's entrypoint
+    assert f"{image} {STUB} --model {model.source}" in said
+    assert f"{kind} {'exec --cleanenv' if kind == 'apptainer' else 'start --rw'}" in shown
+    assert "s3cret" not in said + shown + (tmp_path / "log").read_text()
+    assert leftovers(0) == []
 
 
 def test_the_command_that_is_shown_has_names_and_no_marks(
@@ -145,6 +188,53 @@ def test_the_engines_own_death_stays_its_own(
     with pytest.raises(EngineExited, match="killed by signal 9") as death:
         killed(spec_of(stub(pids), model, tmp_path))
     assert type(death.value) is EngineExited
+
+
+def test_a_container_of_another_user_holds_its_port_by_that_user(
+    runtime: FakeRuntime,
+    model: Model,
+    pids: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its sockets can't be read; who listens can."""
+    monkeypatch.setattr(probe, "_sockets", lambda _: set())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with launched(spec_of(stub(pids), model, tmp_path)) as running:
+        running.check()
+        port = int(running.endpoint.base_url.rsplit(":", 1)[1])
+        assert probe.listens_as(os.getuid(), port)
+        assert not probe.listens_as(os.getuid() + 1, port)
+    assert not probe.listens_as(os.getuid(), port)
+
+
+def test_a_model_of_the_hub_brings_its_token_by_name_and_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "s3cret-token")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("NGC_API_KEY", "s3cret-key")
+    hub = Model(name="m", source="org/model", context_tokens=64, vocabulary=1000)
+    image = Container(image=IMAGE)
+    plan = plan_command(Vllm(container=image), hub, Topology(tensor_parallel=2))
+    assert "--env HF_TOKEN" in plan
+    assert f"--volume {tmp_path}/hub:{tmp_path}/hub " in plan
+    assert not (tmp_path / "hub").exists()  # a plan makes nothing
+    nim = plan_command(Nim(container=image), hub, Topology())
+    assert "--env NGC_API_KEY" in nim
+    assert nim.endswith(f" {IMAGE}")  # which starts its server by itself
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert f"{tmp_path}/hub:ro" in plan_command(Vllm(container=image), hub, Topology())
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "weights").touch()
+    (folder / "model.safetensors").symlink_to("../blobs/weights")
+    local = hub.model_copy(update={"source": str(folder)})
+    plan = plan_command(Vllm(container=image), local, Topology())
+    assert f"--volume {folder}:{folder}:ro --volume {tmp_path}/blobs:{tmp_path}/blobs:ro" in plan
+    assert "HF_TOKEN" not in plan
+    assert "s3cret" not in plan + nim
 
 
 def test_a_container_killed_for_lack_of_memory(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import SOURCES, none_of, parsed
+from tests.modules import SOURCES, parsed
+from tests.test_architecture import none_of
 from tests.tuner.samples.study import sample_config, sample_study
 from tuner.cli.exit_codes import ExitCode
 from tuner.cli.parser import main

@@ -23,7 +23,7 @@ def prompts_of(study: StudyConfig, point: Point, trial: TrialConfig) -> QualityP
     answer nothing.
     """
     quality = study.quality
-    if quality.check == "off" or trial.hardware.twin is not None:
+    if quality.check == "none" or trial.hardware.twin is not None:
         return None
     first = next(iter(study.engine))
     if quality.check == "all":

@@ -27,17 +27,17 @@ class QualityPrompts(Strict):
 class QualityConfig(QualityPrompts):
     """Compares answers of configurations that change numerics with those of the study's default."""
 
-    check: Literal["numerics", "all", "off"] = Field(
+    check: Literal["numerics", "all", "none"] = Field(
         default="numerics",
         description="numerics: trials whose precision, KV cache type, speculative method, kernels or model "
-        "differ from the default's; all: every trial; off: none",
+        "differ from the default's; all: every trial; none: no trial",
     )
     max_disagreement: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.05,
         description="largest share of greedy tokens that may differ from the reference's after the same "
         "context, on top of the share that differs when the reference answers again",
     )
-    max_drift_nats: Annotated[float, Field(gt=0)] | None = Field(
+    max_drift_nats: Annotated[float, Field(gt=0, le=100)] | None = Field(
         default=None,
         description="largest mean absolute difference of the log-probabilities of equal tokens, in nats, on "
         "top of the reference's own; unset: reported, decides nothing",

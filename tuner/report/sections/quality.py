@@ -63,7 +63,7 @@ def unchecked(study: StudyConfig, entry: Finished) -> str:
 def _why_not(study: StudyConfig) -> str:
     if study.hardware.twin is not None:
         return EMULATED
-    return OFF if study.quality.check == "off" else OLDER
+    return OFF if study.quality.check == "none" else OLDER
 
 
 def _verdict(entry: Finished) -> QualityVerdict | None:

@@ -162,6 +162,7 @@ class PackedTimings(_Line):
     load_s: Annotated[FiniteFloat, Field(ge=0)]
     weight_load_s: Annotated[FiniteFloat, Field(ge=0)] | None = None
     engine_warmup_s: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    answers_s: Annotated[FiniteFloat, Field(ge=0)] | None = None
 
 
 class PackedResult(_Line):

@@ -18,6 +18,7 @@ def rounded(measured: Measured) -> Measured:
         _round(times.load_s),
         None if times.weight_load_s is None else _round(times.weight_load_s),
         None if times.engine_warmup_s is None else _round(times.engine_warmup_s),
+        None if times.answers_s is None else _round(times.answers_s),
     )
     if isinstance(result, Completed):
         points = tuple(_point(point) for point in result.points)

@@ -36,6 +36,7 @@ class FakeHub:
     token: str = ""
     cuts: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)  # of the large files that were asked for
+    ranges: bool = True
     broken: int = 0  # listings that are answered by 503
     hold: threading.Event | None = None  # files wait for it
     asked: list[str] = field(default_factory=list)
@@ -147,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.state.hold.wait()
         content = self.server.state.models[f"{org}/{model}"][revision][name]
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        start = start if self.server.state.ranges else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()

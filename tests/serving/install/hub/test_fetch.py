@@ -86,7 +86,13 @@ def test_a_file_goes_on_where_it_was_cut(fake: FakeHub, monkeypatch: pytest.Monk
     assert names(fetch(ONE).path) == ["config.json", "model.safetensors"]
     assert fake.starts == [0, 1000, 1000, 6000]
     assert verify(ONE) == []
+    # A hub that knows no ranges sends it all again.
+    shutil.rmtree(ModelCache(ONE).folder)
+    fake.cuts, fake.ranges = [1000], False
+    fetch(ONE)
+    assert verify(ONE) == []
     # What one process got is kept for the next.
+    fake.ranges = True
     shutil.rmtree(ModelCache(ONE).folder)
     monkeypatch.setattr(client, "ATTEMPTS", 1)
     fake.cuts, fake.starts = [5000, 0], []
@@ -135,6 +141,31 @@ def test_files_of_another_hash_never_arrive(fake: FakeHub) -> None:
     finally:
         client.Hub.listing = kept  # type: ignore[method-assign]
     assert not list(ModelCache(MODEL).folder.glob("snapshots/*"))
+
+
+def test_the_first_failure_ends_the_others(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.add(ONE, {"config.json": b"{}", "model.safetensors": WEIGHTS})
+    get, block = fetching._get, fetching._block
+    begun, stop = threading.Event(), list[threading.Event]()
+
+    def one(*arguments: Any) -> None:
+        if arguments[-1].name == "config.json":
+            begun.wait()
+            raise FetchError("refused")
+        stop.append(arguments[3].stop)
+        get(*arguments)
+
+    def after_the_other(answer: Any) -> bytes:
+        begun.set()
+        stop[0].wait(60)
+        return block(answer)
+
+    monkeypatch.setattr(fetching, "_get", one)
+    monkeypatch.setattr(fetching, "_block", after_the_other)
+    with pytest.raises(FetchError, match="refused"):
+        fetch(ONE)
+    assert [each.name for each in ModelCache(ONE).folder.glob("blobs/*.wattfront-incomplete")]
+    assert len(list(ModelCache(ONE).folder.glob("blobs/*"))) == 1
 
 
 def test_two_at_once_fetch_once(fake: FakeHub) -> None:
@@ -262,6 +293,13 @@ def test_a_hub_names_no_file_outside(fake: FakeHub, name: str) -> None:
     fake.add("org/evil", {name: b"x"})
     with pytest.raises(FetchError, match=r"outside of the model's folder$"):
         fetch("org/evil")
+
+
+@pytest.mark.parametrize("revision", ["../../../x", "/etc/passwd", "a/../../b"])
+def test_a_revision_is_no_path(fake: FakeHub, revision: str) -> None:
+    fake.models[MODEL][revision] = fake.models[MODEL]["main"]
+    with pytest.raises(FetchError, match=r"is no revision: a branch, a tag or a commit$"):
+        fetch(MODEL, revision)
 
 
 def test_what_is_no_hub_is_said(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,12 @@ def test_a_node_gets_the_environments_that_engines_name(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     path = Model(name="m", source=str(wheels), context_tokens=8, vocabulary=8)
-    engines = [Vllm(environment="tiny"), Vllm(version="1.1"), Vllm(executable="/opt/vllm"), Vllm()]
+    engines = [
+        Vllm(environment="tiny"),
+        Vllm(version="1.1"),
+        Vllm(executable="/v", environment="tiny", version="2.0"),
+        Vllm(),
+    ]
     assert missing_environments(engines, cpus=False) == [("tiny", None), ("tiny", "1.1")]
     said: list[str] = []
     assert prepare_node(engines, path, cpus=False, say=said.append) == {}

@@ -104,12 +104,12 @@ def test_who_answers() -> None:
     found = trial_config(asked_all, {"engine.llamacpp.parallel": 4}).quality
     assert found is not None
     assert (found.prompts, type(found).__name__) == (9, "QualityPrompts")
-    off = one_engine(CACHE, check="off")
+    off = one_engine(CACHE, check="none")
     assert trial_config(off, {"engine.llamacpp.cache_type_k": "q8_0"}).quality is None
 
 
 def test_what_is_answered_is_in_no_fingerprint() -> None:
-    with_it, without = one_engine(CACHE), one_engine(CACHE, check="off")
+    with_it, without = one_engine(CACHE), one_engine(CACHE, check="none")
     point = {"engine.llamacpp.cache_type_k": "q8_0"}
     one, other = trial_config(with_it, point), trial_config(without, point)
     assert one.quality != other.quality

@@ -18,7 +18,7 @@ CASES = {
     f"+engine.vllm.extra_args=[--api-key,{VALUE}]": "engine.vllm.extra_args: the value of --api-key",
     f"tracking.uri=http://me:{VALUE}@host:5000": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "tracking.uri=postgresql://me:${oc.env:CANARY}@db/mlflow": "tracking.uri: its password",
-    f"+engine.vllm.container={{image:x,args:[--env,HF_TOKEN={VALUE}]}}": (
+    f"+engine.vllm.container={{image:x,args:[--env,'HF_TOKEN={VALUE}']}}": (
         "engine.vllm.container.args: the value of HF_TOKEN"
     ),
     "tracking.uri=${oc.env:CANARY_URI}": "tracking.uri: its password",

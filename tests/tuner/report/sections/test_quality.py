@@ -52,7 +52,7 @@ def test_a_trial_that_passed_is_recommended_without_a_word(tmp_path: Path) -> No
 
 def test_what_was_not_compared_is_said_where_it_is_recommended(tmp_path: Path) -> None:
     config = study_config()
-    off = config.model_copy(update={"quality": config.quality.model_copy(update={"check": "off"})})
+    off = config.model_copy(update={"quality": config.quality.model_copy(update={"check": "none"})})
     run(tmp_path, off, ORDER)
     text = told(tmp_path, off)
     why = "the quality gate was off (quality.check)"

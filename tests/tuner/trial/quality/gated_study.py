@@ -37,7 +37,7 @@ def measured(config: StudyConfig, proposal: Proposal, share: float) -> Measured:
         return Measured(result, {})
     chance = share if proposal.config.engine.cache_type_k == "q8_0" else 0.0
     told = to_bytes(answered(flipped(TRUTH, chance, proposal.number)))
-    facts = {ANSWERED: {"answers_s": 1.0}}
+    facts = {ANSWERED: {"prompts": 64}}
     return Measured(
         Completed(proposal.config, result.points, result.timings, "serve", facts), {FILE: told}
     )

@@ -31,7 +31,7 @@ OPTIONS = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name != "fleet"  # no part of a study: `wattfront fleet` composes it
 )
-TRACE = Path(__file__).parent / "trace.jsonl"
+TRACE = Path(__file__).parents[2] / "loadgen" / "prompts" / "trace.jsonl"
 # What an option needs besides itself.
 NEEDS = {
     "workload/mooncake": [f"workload.dataset.path={TRACE}"],
