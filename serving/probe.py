@@ -106,6 +106,12 @@ def completes(base_url: str, model: str, api_key: str | None, timeout_s: float) 
     return None if answer is None else answer[0]
 
 
+def posted(url: str, api_key: str | None = None, timeout_s: float = TIMEOUT_S) -> int | None:
+    """The status of an empty POST; None if there is no answer in time."""
+    answer = get(url, timeout_s, headers=bearer(api_key), body=b"")
+    return None if answer is None else answer[0]
+
+
 def refuses(url: str) -> bool:
     """Whether the URL asks for an API key."""
     answer = get(url)

@@ -36,6 +36,7 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
     on_progress: OnProgress | None = None,
     stop: Callable[[], bool] | None = None,
     first: float | None = None,
+    before_level: Callable[[], None] | None = None,
     after_level: AfterLevel | None = None,
 ) -> LoadReport:
     """Blocks until the last level is over, or `stop()` is true. Raises a LoadError.
@@ -43,6 +44,7 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
     A level without an answer ends the load, and raises only if it is the first. A level that contradicts others
     is measured again (`measured_levels`). `on_progress` and `stop` are
     called about five times a second. `first`: the load to measure first, in users or requests per second.
+    `before_level` is called while no request is on its way.
     `after_level` returns why the load ends after this level; empty: it continues.
     """
     tls(Target.parse(url, api_key, workload.request))
@@ -60,6 +62,8 @@ def run(  # noqa: PLR0913 (the options of a load, by name)
         workers.set_up(Setup(url, model, workload, vocabulary, api_key, 0, shards, headers))
         while (load := measured.next()) is not None:
             tick = _progress(workload, load, on_progress)
+            if before_level is not None:
+                before_level()
             try:
                 level, numbers = _level(workers, workload, load, used, tick, stop or _never)
             except LoadError as error:

@@ -17,7 +17,7 @@ from serving.engines.flags.schema import Chosen, chosen, default_of
 from serving.errors import LaunchError, Phase, ServingError
 from serving.process.containers.command import CLIENT
 from serving.process.containers.config import Container
-from serving.process.environ import ACCELERATED, PROXIES
+from serving.process.environ import ACCELERATED
 from serving.telemetry.engine_metrics.page import MetricsPage
 from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Pause, Seconds, Strict, Topology
@@ -55,6 +55,14 @@ class Launch:
     options_path: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CacheReset:
+    """How an engine forgets the prefixes that it knows: POST to `path`, where `environ` opens it."""
+
+    path: str
+    environ: tuple[tuple[str, str], ...] = ()
+
+
 class BaseEngine(Strict):
     """Fields are knobs under the engine's own flag names; None leaves the flag out."""
 
@@ -90,6 +98,8 @@ class BaseEngine(Strict):
     memory_knob: ClassVar[str] = ""
     # Whether an image of the engine starts it without a command.
     starts_by_image: ClassVar[bool] = False
+    # How its prefix cache is emptied while it serves nothing; None: it can't be.
+    cache_reset: ClassVar[CacheReset | None] = None
     # Knobs that change no answer, but for the order of sums in a batch. All others count as changing numerics.
     same_numerics: ClassVar[frozenset[str]] = frozenset()
     # Knob → the value that the engine takes where the flag is left out, if it is the same in all versions.
@@ -110,8 +120,8 @@ class BaseEngine(Strict):
     )
     version: str | None = Field(
         default=None,
-        description="version of the engine: chooses among those installed (docs/environments.md), and its flags "
-        "are checked; unset: the installed one, else the newest known (docs/engines.md)",
+        description="version of the engine: chooses among those installed (docs/environments.md), and its "
+        "flags are checked; unset: the installed one, else the newest known (docs/engines.md)",
     )
     flags: dict[str, FlagValue] = Field(
         default_factory=dict,
@@ -246,11 +256,6 @@ class BaseEngine(Strict):
         secrets = self.secrets if downloads else ()
         client = CLIENT if self.container is not None else ()
         return (*ACCELERATED, *self.inherits, *secrets, *self.env_passthrough, *client)
-
-    def inside(self, *, downloads: bool) -> tuple[str, ...]:
-        """Those that it gets in a container."""
-        secrets = self.secrets if downloads else ()
-        return (*PROXIES, *ACCELERATED, *self.inherits, *secrets, *self.env_passthrough)
 
     def knobs(
         self, *, separator: str = "-", negatable: bool = False, without: Collection[str] = ()

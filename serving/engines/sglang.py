@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from serving.engines.base import BaseEngine, Launch, Value, flags
+from serving.engines.base import BaseEngine, CacheReset, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.sglang import SGLANG
 from serving.engines.flags import layouts, speculation
@@ -34,6 +34,7 @@ class SgLang(BaseEngine):
     # Has the scheduler generate a token.
     health_path: ClassVar[str] = "/health_generate"
     metrics_page: ClassVar[MetricsPage] = names.SGLANG
+    cache_reset: ClassVar[CacheReset | None] = CacheReset("/flush_cache")
     startup_lines: ClassVar[StartupLines] = startup.SGLANG
     inherits: ClassVar[tuple[str, ...]] = ("SGLANG_*", "SGL_*", "DEEP_*")
     secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS

@@ -24,7 +24,7 @@ from serving.process.containers.command import (
 from serving.process.containers.config import LABELLED, Container
 from serving.process.containers.images import Image
 from serving.process.containers.owned import client_of, owned
-from serving.process.environ import covered
+from serving.process.environ import ACCELERATED, PROXIES, covered
 from serving.process.leftovers import new_mark
 from serving.process.process import Identity
 
@@ -87,6 +87,13 @@ def _explained(engine: Engine, log: Path, code: int | None) -> ServingError:
     return found
 
 
+def _of_node(engine: Engine, *, downloads: bool) -> dict[str, str]:
+    """The variables of this node that the engine gets in its container. `downloads`: with its secrets."""
+    secrets = engine.secrets if downloads else ()
+    named = (*PROXIES, *ACCELERATED, *engine.inherits, *secrets, *engine.env_passthrough)
+    return covered(os.environ, named)
+
+
 @contextmanager
 def commanded(
     engine: Engine, start: Start, access: Access, place: EnginePlace, mark: str, log: Path
@@ -136,7 +143,7 @@ def _contained(
     for folder in cache.values():  # a daemon would make it in the name of root
         Path(folder).mkdir(parents=True, exist_ok=True)
     files = mounts.once([*seen, *mounts.of_paths((*start.files, *access.argv))])
-    node = covered(os.environ, engine.inside(downloads=bool(cache)))
+    node = _of_node(engine, downloads=bool(cache))
     shown_argv, shown_environ = shown_in_container(
         engine,
         (*start.shown_argv, *access.shown_argv),
@@ -182,7 +189,7 @@ def shown_in_container(
     if container is None:
         return argv, dict(environ)
     seen, cache = _seen(container, tuple(reads))
-    node, given = covered(os.environ, engine.inside(downloads=bool(cache))), {**cache, **environ}
+    node, given = _of_node(engine, downloads=bool(cache)), {**cache, **environ}
     variables = inside(node, given, seen, container, place.devices)
     run = replace(_run(engine, container, place, variables), command=argv, mounts=seen)
     set_here = {k: v for k, v in variables.items() if k not in node or k in given}

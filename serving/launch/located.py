@@ -33,7 +33,7 @@ def executable(engine: Engine) -> str:
     """The path of the engine's command, or of its container's runtime. Raises LaunchError with what to do."""
     if engine.container is not None:
         return client_of(engine.container.runtime, engine.kind)
-    if engine.executable is not None and not _by_name(engine):
+    if engine.executable is not None and not by_name(engine):
         found = shutil.which(engine.executable)
         if found is None:
             raise LaunchError(
@@ -54,7 +54,7 @@ def executable(engine: Engine) -> str:
     return found
 
 
-def _by_name(engine: Engine) -> bool:
+def by_name(engine: Engine) -> bool:
     """Whether it names its command as it is called anyway, and a version: an environment may have it."""
     return engine.executable == engine.default_executable and engine.version is not None
 

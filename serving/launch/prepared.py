@@ -8,7 +8,7 @@ from serving.errors import LaunchError
 from serving.install import environments
 from serving.install.hub.needed import fetch_models
 from serving.install.packages.recipes import RECIPES
-from serving.launch.located import executable
+from serving.launch.located import by_name, executable
 from serving.topology import Model
 
 Say = Callable[[str], None]
@@ -29,7 +29,7 @@ def missing_environments(engines: Sequence[Engine], *, cpus: bool) -> list[tuple
     for engine in engines:
         if isinstance(engine, External) or engine.container is not None:
             continue
-        if engine.executable not in (None, engine.default_executable):
+        if engine.executable is not None and not by_name(engine):
             continue
         name = engine.environment or _by_version(engine, cpus=cpus)
         if name in RECIPES and environments.find(name, engine.version) is None:

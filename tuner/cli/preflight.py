@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 from loadgen.errors import BadWorkload
 from loadgen.prompts.build import judged
 from loadgen.workload.workload import lockstep
-from serving.engines import External
 from serving.engines.base import check_passed
 from serving.errors import ContainerFailed, LaunchError
 from serving.install import models
 from serving.launch import check_container, executable, version_here
 from serving.process.locks import private_folder
 from tuner.cli.exit_codes import Missing
+from tuner.cli.machine.prepare import engines_tried
 from tuner.config.errors import ConfigError, suggestion
 from tuner.config.load import files_of
 from tuner.config.study import StudyConfig
@@ -141,9 +141,7 @@ def check_machine(config: StudyConfig) -> None:
         return
     check_placement(config, local_capacity(config.cluster))
     needs: list[Callable[[], object]] = [private_folder]
-    for engine in config.engine.values():
-        if isinstance(engine, External):
-            continue
+    for engine in engines_tried(config):
         needs.append(partial(check_passed, engine.kind, engine.env_passthrough))
         if config.hardware.twin is None:
             needs.append(partial(executable, engine))
@@ -181,7 +179,7 @@ def check_nodes(config: StudyConfig) -> None:
         return
     nodes, files = alive_nodes(), files_of(config.workload)
     able = nodes_for(nodes, cpus=not config.topology.gpus)
-    engines = [each for each in config.engine.values() if not isinstance(each, External)]
+    engines = engines_tried(config)
     if config.hardware.twin is None and (missing := missing_engines(engines, config.model, able)):
         raise Missing("\n".join(missing))
     if config.hardware.twin is None:

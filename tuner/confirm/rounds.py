@@ -187,7 +187,8 @@ class RepeatProposer:
     def _trial(self, turn: Turn, tried: int) -> TrialConfig:
         whole = trial_config(unscreened(self._config), turn.candidate.point)
         seed = self._config.search.confirm.seed
-        return repeat_config(whole, turn.candidate.loads, seed, turn.round, tried)
+        known = whole.model_copy(update={"quality": None})  # the search's trial has answered
+        return repeat_config(known, turn.candidate.loads, seed, turn.round, tried)
 
     def _proposal(self, number: int, turn: Turn, config: TrialConfig) -> RepeatProposal:
         self._next, self._turns[number] = max(self._next, number + 1), turn

@@ -56,7 +56,10 @@ def _findings(study: StudyConfig, name: str, version: str | None) -> Iterator[Fi
     for point in _points(study, name):
         try:
             config = trial_config(study, point)
-            yield from config.engine.findings(launch_of(config, version))
+            engine = config.engine  # its image or its version may be a value of the space
+            own = engine.container and engine.container.version_of(engine.framework)
+            own = own or (engine.version if engine.version != study.engine[name].version else None)
+            yield from engine.findings(launch_of(config, own or version))
         except (ConfigError, ServingError):
             continue  # impossible for another reason, which is reported where it belongs
 

@@ -29,6 +29,7 @@ from tuner.trial.metering import Traces, load_metered, prepared
 from tuner.trial.pruner import PruningBaseline, level_pruner
 from tuner.trial.quality.answers import FILE, to_bytes
 from tuner.trial.quality.collect import NoAnswers, collect
+from tuner.trial.quality.prefix_cache import PrefixCache, prefix_cache_of
 from tuner.trial.result import (
     ANSWERED,
     Completed,
@@ -67,11 +68,12 @@ def run_trial(
     `baseline`: prunes the trial once its remaining levels can't improve on it; None measures all levels.
     """
     began, startup_s, load_s, command = time.monotonic(), 0.0, 0.0, ""
+    cache = prefix_cache_of(config)
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
             spec = LaunchSpec(
-                config.engine,
+                cache.opened(config.engine),
                 config.model,
                 config.topology,
                 log,
@@ -89,9 +91,9 @@ def run_trial(
                         config.engine.metrics_page, endpoint.base_url, endpoint.api_key
                     ) as scraper,
                 ):
-                    startup_s, command = endpoint.startup_s, shell_command(endpoint)
+                    startup_s, command = endpoint.startup_s, shell_command(cache.closed(endpoint))
                     load_began = time.monotonic()
-                    report = _load(config, application, endpoint, on_progress, baseline)
+                    report = _load(config, application, endpoint, on_progress, baseline, cache)
                     load_s = time.monotonic() - load_began
                 answers = _answers(config, endpoint)
         except (ServingError, loadgen.LoadError) as error:
@@ -108,7 +110,7 @@ def run_trial(
         engine |= {"image_digest": endpoint.image_digest} if endpoint.image_digest else {}
         traces = replace(meters(), engine=scraper.trace())
         metered = {"power": traces.summary(), "engine_metrics": scraper.summary()}
-        prompts = {"prompt_salt": report.prompt_salt, **answers.facts}
+        prompts = {"prompt_salt": report.prompt_salt, **answers.facts, **cache.facts()}
         facts = {**provenance(), **engine, **metered, **prompts, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
         ended = cut_short(report), report.ended_because
@@ -145,6 +147,7 @@ def _load(
     endpoint: Endpoint,
     on_progress: Callable[[Progress], None],
     baseline: PruningBaseline | None,
+    cache: PrefixCache,
 ) -> LoadReport:
     """An engine that died under load is the failure; the client's errors are its symptom."""
     try:
@@ -157,6 +160,7 @@ def _load(
             links=local_links if config.workload.placement == "beside" else links_apart(),
             on_progress=on_progress,
             first=baseline.first_load if baseline else None,
+            before_level=cache.emptied(endpoint),
             # Energy is known only after the load, so it prunes no trial.
             after_level=level_pruner(baseline, config.workload, partial(score, config))
             if baseline

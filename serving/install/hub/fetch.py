@@ -80,13 +80,16 @@ def fetch(
     with _alone(cache, say):
         try:
             listing = hub.listing(model, revision)
-        except Unreachable:
-            # What is here and was checked is enough.
-            commit = cache.complete(revision, weights=weights)
-            if commit is None:
-                raise
-            say(f"{model}: the hub is out of reach; {commit[:12]} is in the cache")
-            return found(cache, commit, weights=weights)
+        except Unreachable as error:
+            # What is here is enough, as it is for the engines.
+            try:
+                here = found_offline(cache, revision, weights=weights)
+            except FetchError:
+                raise error from None
+            unchecked = cache.complete(revision, weights=weights) is None
+            how = "is in the cache, not checked" if unchecked else "is in the cache"
+            say(f"{model}: the hub is out of reach; {here.commit[:12]} {how}")
+            return here
         _fill(cache, hub, listing, say, weights=weights)
         cache.resolve(revision, listing.sha)
     return found(cache, listing.sha, weights=weights)
@@ -138,7 +141,9 @@ def _fill(cache: ModelCache, hub: Hub, listing: Listing, say: Say, *, weights: b
     unique = list({each.etag: each for each in files}.values())
     if any(each for each in unique if cache.stamp(each) not in (None, known.get(each.etag))):
         say(f"{title}: checking files that are in {cache.root}")
-    missing = [each for each in unique if not _kept(cache, each, known, progress)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        kept = list(pool.map(lambda each: _kept(cache, each, known, progress), unique))
+    missing = [each for each, here in zip(unique, kept, strict=True) if not here]
     _check_space(cache, missing)
     if missing:
         size = sum(each.size for each in missing)

@@ -56,6 +56,23 @@ def complete(url: str, **body: Any) -> dict[str, Any]:
         connection.close()
 
 
+def forgets(url: str, engine: Engine) -> None:
+    """Its prefix cache hits, and after a reset does not."""
+    prompt = list(range(500, 596))
+
+    def hits() -> float:
+        complete(url, prompt=prompt)
+        return parse(text_at(f"{url}/metrics").encode(), engine.metrics_page)["prefix_hits"]
+
+    hits()
+    warm = hits()
+    assert warm > 0
+    assert engine.cache_reset is not None
+    assert probe.posted(url + engine.cache_reset.path) == 200
+    assert hits() == warm
+    assert hits() > warm
+
+
 def serve_and_stop(engine: Engine, log: Path) -> float:
     """Returns the seconds that stopping took."""
     with launched(LaunchSpec(engine, MODEL, Topology(cpus=2), log)) as running:
@@ -68,6 +85,8 @@ def serve_and_stop(engine: Engine, log: Path) -> float:
         scraper.sample()
         assert scraper.samples, scraper.absent_because
         assert {"running", "waiting", "prefix_queries"} <= set(scraper.samples[0][1])
+        if engine.cache_reset is not None:
+            forgets(url, engine)
         running.check()
         stopping = time.monotonic()
     assert not probe.taken(int(url.rsplit(":", 1)[1]))
@@ -130,10 +149,11 @@ def test_vllm_serves(tmp_path: Path) -> None:
     engine = Vllm(
         enforce_eager=True,
         max_num_seqs=8,
-        enable_prefix_caching=False,
+        enable_prefix_caching=True,
         enable_chunked_prefill=True,
         async_scheduling=False,
         block_size=32,
+        env=dict(Vllm.cache_reset.environ if Vllm.cache_reset else ()),
         **VLLM,
     )
     assert serve_and_stop(engine, tmp_path / "log") < 15
@@ -170,7 +190,7 @@ def test_sglang_serves_and_its_death_is_seen(tmp_path: Path) -> None:
         log = (tmp_path / "log").read_text()
         assert (startup_times(log, SgLang.startup_lines).weight_load_s or 0) > 0
         assert re.search(r"#cached-token: [1-9]", (tmp_path / "log").read_text())
-        assert "flushed" in text_at(f"{url}/flush_cache")
+        forgets(url, spec.engine)
         running.check()
         children = psutil.Process(running.endpoint.pid).children(recursive=True)
         (scheduler,) = [each for each in children if "scheduler" in each.name()]

@@ -52,7 +52,8 @@ def store(tmp_path: Path, run: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     limits = (
         f'default_ulimits = ["nofile={min(files, 1024)}:{min(files, 1024)}", "nproc=1024:1024"]'
     )
-    engine = f'runtime = "{runtimes[0]}"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"'
+    chosen = f'runtime = "{runtimes[0]}"\n' if runtimes else ""
+    engine = f'{chosen}cgroup_manager = "cgroupfs"\nevents_logger = "none"'
     config.write_text(f"[engine]\n{engine}\n[containers]\n{limits}\n")
     roots = f'graphroot = "{tmp_path / "store"}"\nrunroot = "{run}"'
     storage.write_text(f'[storage]\ndriver = "vfs"\n{roots}\n')

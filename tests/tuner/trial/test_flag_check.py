@@ -72,6 +72,14 @@ def test_another_version_than_the_configured_one_is_an_error() -> None:
     )
 
 
+def test_versions_of_a_space_have_their_own_flags() -> None:
+    versions = "space.parameters.engine.vllm.version={type: categorical, choices: [0.32.0, 0.33.0]}"
+    only_new = "engine.vllm.extra_args=[--monokernel]"
+    assert verdict(only_new, vllm="0.33.0").errors == ()
+    (line,) = verdict(only_new, versions, vllm="0.33.0").errors
+    assert line.startswith("engine.vllm: vLLM 0.32.0 has no --monokernel")
+
+
 def test_an_unknown_version_is_said() -> None:
     assert "engine.vllm: vLLM 0.40.0: flags of 0.33.0, the nearest older one known" in (
         verdict(vllm="0.40.0").used

@@ -11,6 +11,7 @@ from serving.install.hub.needed import fetch_models
 from tuner.cli.exit_codes import Missing
 from tuner.cli.machine.shown import progress
 from tuner.config.checks.memory import forget_models
+from tuner.config.groups.space import ENGINE, values_to_try
 from tuner.config.study import StudyConfig
 from tuner.config.validate import validate
 from tuner.study.joining.nodes import alive_nodes, nodes_for
@@ -23,7 +24,7 @@ def prepare_machine(config: StudyConfig, console: Console) -> None:
         return
     try:
         with progress(console, f"fetching {config.model.source}") as report:
-            engines = _engines(config)
+            engines = engines_tried(config)
             if fetch_models(engines, config.model, os.environ, report, weights=False):
                 # With their config.json it shows whether they fit, before hours of download.
                 forget_models()
@@ -40,12 +41,23 @@ def prepare_cluster(config: StudyConfig, say: Callable[[str], None]) -> None:
     if config.cluster.kind == "local" or not _prepared(config):
         return
     nodes = nodes_for(alive_nodes(), cpus=not config.topology.gpus)
-    prepare_nodes(_engines(config), config.model, nodes, cpus=not config.topology.gpus, say=say)
+    prepare_nodes(
+        engines_tried(config), config.model, nodes, cpus=not config.topology.gpus, say=say
+    )
 
 
 def _prepared(config: StudyConfig) -> bool:
-    return config.cluster.prepare and config.hardware.twin is None and bool(_engines(config))
+    return config.cluster.prepare and config.hardware.twin is None and bool(engines_tried(config))
 
 
-def _engines(config: StudyConfig) -> list[Engine]:
-    return [each for each in config.engine.values() if not isinstance(each, External)]
+def engines_tried(config: StudyConfig) -> list[Engine]:
+    """The engines of a study that nodes need: as configured, and with each version that its space tries."""
+    tried = list[Engine]()
+    for name, engine in config.engine.items():
+        if isinstance(engine, External):
+            continue
+        parameter = config.space.parameters.get(f"{ENGINE}.{name}.version")
+        values = [] if parameter is None else values_to_try(parameter)
+        versions = [engine.model_copy(update={"version": str(each)}) for each in values]
+        tried += versions or [engine]
+    return tried

@@ -11,6 +11,7 @@ from tuner.metrics.notation import counted
 from tuner.report.console import say, show, table, words
 from tuner.report.points import trial_name
 from tuner.results.ledger import Finished
+from tuner.trial.quality.prefix_cache import PREFIX_CACHE, RESET
 from tuner.trial.quality.verdict import QualityVerdict
 from tuner.trial.result import Completed
 
@@ -23,7 +24,11 @@ OFF = "the quality gate was off (quality.check)"
 
 
 def show_quality(study: StudyConfig, measured: Sequence[Finished], console: Console) -> None:
-    """A row per compared trial, rejected ones first; what the reference differs from itself by."""
+    """A row per compared trial, rejected ones first; what the reference differs from itself by.
+
+    Before it, whose prefix cache was kept between levels.
+    """
+    _say_kept(measured, console)
     judged = [(entry, verdict) for entry in measured if (verdict := _verdict(entry)) is not None]
     compared = [each for each in judged if each[1].kind != "reference"]
     if not compared:
@@ -47,6 +52,19 @@ def show_quality(study: StudyConfig, measured: Sequence[Finished], console: Cons
     for line in _footnotes(study, reference, [verdict for _, verdict in compared]):
         say(console, line)
     console.print()
+
+
+def _say_kept(measured: Sequence[Finished], console: Console) -> None:
+    """Engines whose later levels find prefixes of earlier ones, while others start each level without."""
+    kept = dict[str, list[str]]()
+    for entry in measured:
+        said = str(entry.result.provenance.get(PREFIX_CACHE) or "")
+        if said and said != RESET:
+            kept.setdefault(said, []).append(entry.engine)
+    for said, engines in kept.items():
+        names = ", ".join(dict.fromkeys(engines))
+        text = f"{names}: prefix cache {said}. Later levels find prefixes of earlier ones.\n"
+        say(console, text, "yellow")
 
 
 def unchecked(study: StudyConfig, entry: Finished) -> str:

@@ -1,1 +1,1 @@
-"""The quality gate: whether a configuration that changes numerics still answers like the study's reference."""
+"""Fair and sound: prefix caches emptied between levels, and answers compared with the reference's."""

@@ -286,6 +286,11 @@ def test_offline_takes_what_other_tools_fetched(
         fetch(MODEL)
     (folder / "model-2.safetensors").touch()
     assert fetch(MODEL).path == folder
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    fake.broken = client.LISTING_ATTEMPTS
+    said: list[str] = []
+    assert fetch(MODEL, None, said.append).path == folder
+    assert said == [f"{MODEL}: the hub is out of reach; {COMMIT[:12]} is in the cache, not checked"]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "a/../../b"])

@@ -11,7 +11,7 @@ from tests.serving.gpu.memory.samples import LLAMA_70B
 from tests.serving.install.hub.fake_hub import COMMIT, FakeHub
 from tests.serving.install.hub.fixtures import FILES, MODEL, fake
 from tuner.cli.exit_codes import Missing
-from tuner.cli.machine.prepare import prepare_machine
+from tuner.cli.machine.prepare import engines_tried, prepare_machine
 from tuner.config.errors import ConfigError
 from tuner.config.load import load
 from tuner.config.study import StudyConfig
@@ -54,3 +54,9 @@ def test_a_refusal_ends_the_study_before_it_starts(fake: FakeHub) -> None:
     prepare_machine(study("hardware=b300_twin"), Console())
     prepare_machine(study(cluster="existing"), Console())
     assert fake.asked == []
+
+
+def test_versions_that_a_space_tries_are_needed() -> None:
+    words = "space.parameters.engine.vllm.version={type: categorical, choices: [0.32.0, 0.33.0]}"
+    assert [each.version for each in engines_tried(study(words))] == ["0.32.0", "0.33.0"]
+    assert [each.version for each in engines_tried(study())] == [None]

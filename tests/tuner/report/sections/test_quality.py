@@ -1,15 +1,20 @@
 """The report says whose answers were compared, who is rejected, and what nobody knows."""
 
+import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.tuner.report.test_summary import report_text
 from tests.tuner.trial.quality.gated_study import run, study_config
 from tuner.config.study import StudyConfig
+from tuner.report.sections.quality import show_quality
 from tuner.results.ledger import results
 from tuner.tracking.runs import point_run, trial_run
+from tuner.trial.quality.prefix_cache import PREFIX_CACHE, RESET
 
 ORDER = (1, 2, 3, 0)
 
@@ -69,3 +74,16 @@ def test_the_table_fits_a_terminal(tmp_path: Path, width: int) -> None:
     text = report_text(tmp_path, config, width=width)
     part = text[text.index("Quality gate") : text.index("differs: share")]
     assert max(map(len, part.splitlines())) <= width
+
+
+def test_a_prefix_cache_that_was_kept_is_said_once(tmp_path: Path) -> None:
+    config, console = study_config(), Console(width=200, file=io.StringIO())
+    run(tmp_path, config, ORDER)
+    why = "kept between levels: llamacpp can't empty it"
+    entries = [
+        replace(e, result=replace(e.result, provenance={**e.result.provenance, PREFIX_CACHE: said}))
+        for e, said in zip(results(tmp_path), (why, RESET, why, why), strict=True)
+    ]
+    show_quality(config, entries, console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(f"llamacpp: prefix cache {why}.") == 1

@@ -7,7 +7,8 @@ import pytest
 
 from tests.tuner.samples.landscape import landscape
 from tests.tuner.trial.quality.gated_study import POINTS, Watcher, measured, run, study_config
-from tuner.config.groups.search import SearchConfig
+from tuner.config.groups.search import ConfirmConfig, SearchConfig
+from tuner.confirm.repeat import RepeatProposal
 from tuner.results.ledger import LEDGER, Finished, Ledger, results
 from tuner.results.pareto import pareto_set
 from tuner.results.reader import Reader
@@ -156,3 +157,18 @@ def test_a_reader_gets_a_trial_once_with_its_verdict(tmp_path: Path) -> None:
     assert sorted(each.number for each in seen) == [0, 1, 2, 3]
     by_number = {each.number: each for each in results(tmp_path)}
     assert all(by_number[each.number] == each for each in seen)
+
+
+def test_repeats_are_not_asked_again(tmp_path: Path) -> None:
+    confirm = ConfirmConfig(candidates=2, repeats_min=2, repeats_max=2)
+    search = SearchConfig(kind="list", trials=4, points=POINTS, confirm=confirm)
+    config, asked = landscape(search), dict[bool, list[bool]]()
+    with Ledger.open(tmp_path) as ledger:
+        study = Study(config, ledger, [])
+        while proposal := study.ask():
+            repeats = isinstance(proposal, RepeatProposal)
+            asked.setdefault(repeats, []).append(proposal.config.quality is not None)
+            study.finished(proposal.number, measured(config, proposal, 0.0))
+    assert sum(asked[False]) == 3
+    assert len(asked[True]) >= 2
+    assert not any(asked[True])

@@ -39,7 +39,8 @@ def serving(reply: Reply) -> Iterator[tuple[Endpoint, list[dict[str, Any]]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.loads(raw or b"{}")
             seen.append({**body, "key": self.headers["Authorization"], "path": self.path})
             status, text = reply(body)
             self.send_response(status)
