@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.conftest import Wattfront
 from tuner.results.ledger import results
+from tuner.trial.quality.answers import Answers, read_answers
 from tuner.trial.result import Completed
 
 pytestmark = [
@@ -32,10 +33,12 @@ def loads(trial: Completed) -> list[str]:
 
 
 def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
-    code, output = wattfront.run("tune", "experiment=smoke", *LENGTHS)
+    asked = ("quality=quick", "quality.check=all")
+    code, output = wattfront.run("tune", "experiment=smoke", *LENGTHS, *asked)
     assert code in (0, 3), output
     trials = completed(wattfront)
     assert len(trials) == 2
+    assert "Quality gate: greedy answers against trial 0's" in output
     for trial in trials:
         assert loads(trial) == ["closed 1", "closed 2"]
         for point in trial.points:
@@ -53,10 +56,22 @@ def test_llama_cpp_and_mlflow(wattfront: Wattfront) -> None:
         assert stat.S_IMODE(samples.stat().st_mode) == 0o600
         running = pq.read_table(samples)["running"].to_pylist()
         assert max(running) >= 1
+        answers = read_answers(entry.folder)
+        assert isinstance(answers, Answers), answers
+        assert isinstance(entry.result, Completed)
+        verdict = entry.result.quality
+        assert verdict is not None
+        # That it answers alike is no fact of a batch's order of sums: a small model often stands between two.
+        kinds = {"reference"} if entry.number == 0 else {"passed", "rejected", "unknown"}
+        assert verdict.kind in kinds
+        assert 20 <= verdict.positions <= 200
+        assert verdict.drift_nats is not None
     client = mlflow.MlflowClient(f"sqlite:///{wattfront.folder}/studies/mlflow.db")
     experiment = client.get_experiment_by_name("wattfront")
     runs = client.search_runs([experiment.experiment_id], max_results=100)
     kinds = sorted(run.data.tags["kind"] for run in runs)
+    judged = {run.data.tags.get("quality") for run in runs if run.data.tags["kind"] == "trial"}
+    assert "reference" in judged
     assert (
         kinds == ["point"] * sum(len(trial.points) for trial in trials) + ["study"] + ["trial"] * 2
     )

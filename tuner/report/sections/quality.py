@@ -111,6 +111,11 @@ def _footnotes(
             f"limit {limit} above the reference's own {reference.own:.1%} when it answers again. nats: mean "
             "difference of log-probabilities."
         )
+    if reference is not None and reference.own > study.quality.max_disagreement:
+        lines.append(
+            "The reference itself does not repeat its answers: only what differs much more than it does is "
+            "rejected."
+        )
     if rejected := sum(verdict.rejected for verdict in verdicts):
         are = "is" if rejected == 1 else "are"
         lines.append(f"{counted(rejected, 'rejected trial')} {are} on no front and in no tier.")

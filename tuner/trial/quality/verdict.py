@@ -57,9 +57,6 @@ def judge(
     if reference.prompts != answers.prompts or len(reference.first) != len(answers.first):
         return QualityVerdict("unknown", number, "its prompts are not those of the reference")
     own, found = compare(reference.first, reference.again), compare(reference.first, answers.first)
-    if found.positions < MIN_POSITIONS:
-        why = f"only {found.positions} tokens to compare, {MIN_POSITIONS} are needed: raise quality.prompts"
-        return QualityVerdict("unknown", number, why, found.positions)
     limit = config.max_disagreement + own.disagreement
     verdict = replace(
         _figures("passed", number, found),
@@ -67,8 +64,13 @@ def judge(
         repeat=compare(answers.first, answers.again).disagreement,
         own_drift_nats=own.drift_nats,
     )
-    if found.disagreement > limit:
+    known = found.positions >= MIN_POSITIONS
+    # Answers that differ at once give few tokens to compare, and no doubt.
+    if found.disagreement > limit and (known or verdict.low > limit):
         return replace(verdict, kind="rejected", why=_too_many(found, number, limit))
+    if not known and verdict.high > limit:
+        why = f"only {found.positions} tokens to compare, {MIN_POSITIONS} are needed: raise quality.prompts"
+        return replace(verdict, kind="unknown", why=why)
     return _by_drift(config, verdict)
 
 

@@ -77,3 +77,10 @@ def test_what_can_not_be_compared_is_unknown() -> None:
     assert judge(CONFIG, 0, few, few).why == (
         "only 40 tokens to compare, 100 are needed: raise quality.prompts"
     )
+
+
+def test_answers_that_differ_at_once_are_rejected_however_few_their_tokens() -> None:
+    """Garbage differs at the first token: as many tokens to compare as prompts."""
+    truth = reference(10, 32)
+    verdict = judge(CONFIG, 0, answered(truth), answered(flipped(truth, 1.0, 1)))
+    assert (verdict.positions, verdict.disagreement, verdict.kind) == (10, 1.0, "rejected")
