@@ -91,7 +91,7 @@ def _verdict(entry: Finished) -> QualityVerdict | None:
 def _row(
     study: StudyConfig, entry: Finished, verdict: QualityVerdict
 ) -> tuple[str, str, Text, str, str, str]:
-    known = bool(verdict.positions) and verdict.kind != "unknown"
+    known = bool(verdict.positions)
     share = f"{verdict.disagreement:.1%}\n[{verdict.low:.1%}, {verdict.high:.1%}]" if known else "?"
     nats = f"{verdict.drift_nats:.2g}" if known and verdict.drift_nats is not None else "?"
     seen = known and verdict.disagreement > study.quality.max_disagreement + verdict.own
