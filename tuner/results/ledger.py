@@ -73,6 +73,7 @@ class Ledger:
         self._finished = {e.number for e in self._entries if isinstance(e, Finished)}
         self._attempts = Counter(e.number for e in self._entries if isinstance(e, Attempt))
         self._searched = searched(self._entries)
+        self._search_place = {e.number: place for place, e in enumerate(self._searched)}
         self._place = {e.number: i for i, e in enumerate(self._entries) if isinstance(e, Finished)}
         self._files: list[tuple[Path, Mapping[str, bytes]]] = []  # not written yet
         self._written = len(self._entries)
@@ -123,6 +124,7 @@ class Ledger:
         self._finished.add(number)
         self._place[number] = len(self._entries)
         if repeat is None:
+            self._search_place[number] = len(self._searched)
             self._searched.append(entry)
         self._add(entry, measured.files)
         return folder
@@ -147,7 +149,8 @@ class Ledger:
         entry = with_verdict_of({number: verdict}, self._entries[place])
         assert isinstance(entry, Finished)
         self._entries[place] = entry
-        self._searched = [entry if e.number == number else e for e in self._searched]
+        if (of_search := self._search_place.get(number)) is not None:
+            self._searched[of_search] = entry
         self._contents.verdicts.append(line)
         self._write(_compared(line))
         return entry
