@@ -66,7 +66,14 @@ class Reader:
             raise LedgerError(f"{path}: cannot read it: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]  # the rest is being written
         self._offset += len(whole)
-        return list(self._with_verdicts(judged(self._study, self._scanner.read(whole))))
+        found = list(self._with_verdicts(judged(self._study, self._scanner.read(whole))))
+        # Nothing but what is held back: empty stands for the end of the file.
+        return found if found or not whole else self.new(most_bytes)
+
+    def undecided(self) -> list[Entry]:
+        """Results that were held back, once each: no verdict is to be expected any more."""
+        held, self._held = list(self._held.values()), {}
+        return held
 
     def _with_verdicts(self, read: Contents) -> Iterator[Entry]:
         """Results whose answers are not compared yet are held back until they are."""

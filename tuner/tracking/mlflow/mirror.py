@@ -81,6 +81,9 @@ class Mirror:
     def conclude(self, status: str = "FINISHED") -> None:
         """Catches up, then closes the study's run with its metrics, plots, ledger and configuration."""
         self.catch_up()
+        if status != "RUNNING":
+            self._waiting.extend(self._reader.undecided())
+            self.catch_up()
         with reported():
             lines = read(self._folder)
             entries = searched(lines)

@@ -159,6 +159,18 @@ def test_a_reader_gets_a_trial_once_with_its_verdict(tmp_path: Path) -> None:
     assert all(by_number[each.number] == each for each in seen)
 
 
+def test_a_study_that_ended_before_its_reference_is_read_whole(tmp_path: Path) -> None:
+    config, reader = study_config(), Reader(tmp_path)
+    with Ledger.open(tmp_path) as ledger:
+        study = Study(config, ledger, [])
+        proposals = [p for _ in range(4) if (p := study.ask())]
+        for number in (1, 2):
+            study.finished(number, measured(config, proposals[number], 0.3))
+    assert [e.number for e in reader.new() if isinstance(e, Finished)] == [2]
+    assert [each.number for each in reader.undecided()] == [1]
+    assert reader.undecided() == []
+
+
 def test_repeats_are_not_asked_again(tmp_path: Path) -> None:
     confirm = ConfirmConfig(candidates=2, repeats_min=2, repeats_max=2)
     search = SearchConfig(kind="list", trials=4, points=POINTS, confirm=confirm)
