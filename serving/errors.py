@@ -12,6 +12,7 @@ ServingError
 │   │   ├── OutOfMemory          ... for lack of memory
 │   │   │   └── KvCacheTooSmall  ... as no request of full length fits into the KV cache
 │   │   └── Unsupported          ... as this GPU or build lacks the architecture, precision or kernel
+│   ├── GpusUnused               it runs on fewer GPUs than its layout reserves
 │   ├── EngineHung               it runs, but makes no progress
 │   ├── Unhealthy                it runs, but answers errors
 │   └── PowerCapDenied           a GPU's power limit or clocks could not be set
@@ -124,6 +125,10 @@ class KvCacheTooSmall(OutOfMemory):
 
 class Unsupported(EngineExited):
     """This GPU or this build lacks the model's architecture, its precision or a kernel."""
+
+
+class GpusUnused(ConfigurationFault):
+    """The engine runs on fewer GPUs than its layout reserves: figures per GPU would be wrong."""
 
 
 class EngineHung(ConfigurationFault):

@@ -39,3 +39,17 @@ def started_s(generation: str) -> float:
     """Seconds from boot to the start in a generation; infinite where it has none."""
     _, _, ticks = generation.partition("-")
     return int(ticks) / os.sysconf("SC_CLK_TCK") if ticks.isdigit() else math.inf
+
+
+def descends(pid: int, root: int | None) -> bool | None:
+    """Whether a process is `root` or below it. None: unknown, as it is not here, or dead."""
+    if not Path(f"/proc/{pid}").exists():
+        return None
+    while pid > 1:
+        if pid == root:
+            return True
+        above = parent(pid)
+        if above is None:
+            return None
+        pid = above
+    return False

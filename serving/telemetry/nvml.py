@@ -70,6 +70,16 @@ def handle(nvml: Any, name: str) -> Any:
     return nvml.nvmlDeviceGetHandleByUUID(name)
 
 
+def processes(nvml: Any, device: Any) -> Any:
+    """The compute processes on a device; drivers before 510 know the function only by its older version."""
+    try:
+        return nvml.nvmlDeviceGetComputeRunningProcesses_v3(device)
+    except nvml.NVMLError as error:
+        if error.value != nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            raise
+        return nvml.nvmlDeviceGetComputeRunningProcesses_v2(device)
+
+
 def _gpu(nvml: Any, index: int) -> Gpu:
     device = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(device)

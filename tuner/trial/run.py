@@ -18,6 +18,7 @@ from loadgen.worker.ray_link import links_apart
 from serving.endpoint import Endpoint
 from serving.engines import External
 from serving.errors import ServingError
+from serving.gpu.used import check_used
 from serving.launch import LaunchSpec, shell_command
 from serving.process.environ import redacted, secret_values
 from serving.telemetry import engine_file, power_file
@@ -72,19 +73,14 @@ def run_trial(
     with tempfile.TemporaryDirectory(prefix="wattfront-") as folder:
         log = Path(folder) / "engine.log"
         try:
-            spec = LaunchSpec(
-                cache.opened(config.engine),
-                config.model,
-                config.topology,
-                log,
-                config.twin,
-                apart=config.workload.placement == "apart",
-            )
+            spec = _spec(config, cache, log)
             gpus, twin = _gpus(config, application), config.twin is not None
             with (
                 prepared(config.power, gpus) as idle,
                 application.engine(spec) as endpoint,
             ):
+                if gpus:
+                    check_used(gpus, endpoint.pid)
                 with (
                     load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
                     engine_metered(
@@ -172,6 +168,11 @@ def _load(
     # A measured curve is not put at risk by another request: only a load that ended early asks for one.
     application.confirm(endpoint, canary=report.failure is not None)
     return report
+
+
+def _spec(config: TrialConfig, cache: PrefixCache, log: Path) -> LaunchSpec:
+    engine, apart = cache.opened(config.engine), config.workload.placement == "apart"
+    return LaunchSpec(engine, config.model, config.topology, log, config.twin, apart=apart)
 
 
 def _gpus(config: TrialConfig, application: Application) -> tuple[str, ...]:

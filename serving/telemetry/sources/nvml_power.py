@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serving.process.generation import descends
 from serving.telemetry.base import Device, PowerKind, Reading, Role, SourceError
-from serving.telemetry.nvml import handle, nvml_error, session
+from serving.telemetry.nvml import handle, nvml_error, processes, session
 
 EVERY_S, GAP_S = 0.1, 2.0
 # Values that change slowly, or take longer to query, are read every so many readings.
@@ -139,21 +140,12 @@ class NvmlSource:
             return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
 
     def _foreign(self, name: str, device: Any) -> str | None:
-        found = self._query(name, "processes", lambda: self._processes(device), [])
+        found = self._query(name, "processes", lambda: processes(self._nvml, device), [])
         if found is None:
             return None
         pids = sorted({int(each.pid) for each in found})
-        foreign = [pid for pid in pids if _descends(pid, self._root) is False]
+        foreign = [pid for pid in pids if descends(pid, self._root) is False]
         return ", ".join(f"{pid} {_command(pid)}".rstrip() for pid in foreign)
-
-    def _processes(self, device: Any) -> Any:
-        nvml = self._nvml
-        try:
-            return nvml.nvmlDeviceGetComputeRunningProcesses_v3(device)
-        except nvml.NVMLError as error:
-            if error.value != nvml.NVML_ERROR_FUNCTION_NOT_FOUND:
-                raise
-            return nvml.nvmlDeviceGetComputeRunningProcesses_v2(device)
 
 
 @contextmanager
@@ -176,21 +168,6 @@ def opened(
             for name, each, role in zip(names, found, of_each, strict=True)
         ]
         yield NvmlSource(nvml, boards, root)
-
-
-def _descends(pid: int, root: int | None) -> bool | None:
-    """None: unknown, as there is no such process here: another container's, or already dead."""
-    if not Path(f"/proc/{pid}").exists():
-        return None
-    while pid > 1:
-        if pid == root:
-            return True
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            return None
-        pid = int(stat[stat.rindex(")") + 2 :].split()[1])
-    return False
 
 
 def _command(pid: int) -> str:

@@ -168,6 +168,15 @@ def test_a_power_limit_holds_for_the_trial_and_no_longer(
     assert [gpu.limit_mw for gpu in nvml.gpus[:2]] == [700_000, 700_000]
 
 
+def test_gpus_that_the_engine_does_not_use_fail_the_trial(nvml: State) -> None:
+    """Its figures per GPU would be half of what they are."""
+    nvml.gpus[0].pids[0] = os.getpid()
+    found, _ = measured(trial(idle_s=0), nvml)
+    assert isinstance(found.result, Failed)
+    assert (found.result.failure, found.result.phase) == ("GpusUnused", "start")
+    assert found.result.evidence.startswith("1 of 2 reserved GPUs runs no process of the engine: ")
+
+
 def test_a_power_limit_that_is_denied_is_a_failed_trial(
     nvml: State, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
