@@ -1,7 +1,10 @@
 """Which settings can change what a model answers, and which trials therefore answer the fixed prompts. Pure."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from serving.engines import Engine
 from tuner.config.groups.quality import QualityPrompts
@@ -13,6 +16,7 @@ from tuner.config.trial import TrialConfig
 WITHOUT_EFFECT = frozenset(
     {"kind", "env_passthrough", "start_timeout_s", "stop_grace_s", "api_key_env"}
 )
+_ENGINE: TypeAdapter[Engine] = TypeAdapter(Engine)
 DEPTH = "speculation.depth"  # how many tokens are drafted does not change which are accepted
 
 
@@ -66,11 +70,24 @@ def numeric(path: str, space: Space, engines: Mapping[str, Engine]) -> bool:
 
 def changes_numerics(engine: Engine, other: Engine) -> bool:
     """Whether one may answer otherwise than the other."""
-    return engine.kind != other.kind or _numerics(engine) != _numerics(other)
+    if engine.kind != other.kind:
+        return True
+    one, two = _counting(engine), _counting(other)
+    return one != two and _numerics(one) != _numerics(two)
 
 
-def _numerics(engine: Engine) -> dict[str, Any]:
-    """The settings that count, without those that repeat a default. Of speculation only the method counts."""
+def _counting(engine: Engine) -> str:
+    """The settings that count, as JSON."""
+    return engine.model_dump_json(exclude=set(WITHOUT_EFFECT - {"kind"} | engine.same_numerics))
+
+
+@lru_cache(maxsize=4096)
+def _numerics(settings: str) -> dict[str, Any]:
+    """Those of `_counting` that repeat no default. Of speculation only the method counts.
+
+    Kept, as a search asks it of each candidate: comparing with a version's flags takes milliseconds.
+    """
+    engine = _ENGINE.validate_json(settings)
     ignored = WITHOUT_EFFECT | engine.same_numerics
     said = {
         name: value

@@ -16,6 +16,7 @@ R1 = [
 SIZES = "+space.parameters.topology.tensor_parallel={type: categorical, choices: [1, 2, 4, 8]}"
 
 
+@pytest.mark.thorough
 def test_they_are_counted_and_never_proposed() -> None:
     study = load([*R1, "space=none", SIZES])
     said = too_large(study, SearchSpace.of(study))
