@@ -1,5 +1,7 @@
 """Layouts that can't hold the model are counted, and no trial of them is proposed."""
 
+import pytest
+
 from tuner.config.load import load
 from tuner.search.factory import SearchSetup
 from tuner.search.proposer import Proposer
