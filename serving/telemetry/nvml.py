@@ -71,7 +71,7 @@ def handle(nvml: Any, name: str) -> Any:
 
 
 def processes(nvml: Any, device: Any) -> Any:
-    """The compute processes on a device; drivers before 510 know the function only by its older version."""
+    """The compute processes on a device; older drivers know the function only by its older version."""
     try:
         return nvml.nvmlDeviceGetComputeRunningProcesses_v3(device)
     except nvml.NVMLError as error:

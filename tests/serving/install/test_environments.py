@@ -5,7 +5,6 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -19,6 +18,7 @@ from serving.install.lock import Lock, Pin
 from serving.install.packages.pip import InstallError
 from serving.install.packages.recipes import Job, Recipe, python_of
 from serving.install.wheels import extract, write_metadata_wheel
+from tests.serving.install.packages.fixtures import declare
 
 
 @pytest.fixture(autouse=True)
@@ -33,15 +33,6 @@ def extras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site-packages"
     monkeypatch.syspath_prepend(str(folder))
     return folder
-
-
-def declare(folder: Path, requirements: Sequence[str]) -> None:
-    """Stands for another build of wattfront, with these requirements."""
-    info = folder / "wattfront-9.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    lines = ["Metadata-Version: 2.4", "Name: wattfront", "Version: 9"]
-    lines += [f"Requires-Dist: {each}" for each in requirements]
-    (info / "METADATA").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from serving.topology import Positive, Seconds, Strict
+from serving.topology import Seconds, Strict
 
 
 class QualityPrompts(Strict):
@@ -46,6 +46,3 @@ class QualityConfig(QualityPrompts):
     def asked(self) -> QualityPrompts:
         """The part of it that a trial needs."""
         return QualityPrompts(**{name: getattr(self, name) for name in QualityPrompts.model_fields})
-
-
-MIN_POSITIONS: Positive = 100  # tokens: with fewer, an interval of 5 % is wider than 10 points

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tuner.config.groups.quality import MIN_POSITIONS, QualityConfig
+from tuner.config.groups.quality import QualityConfig
 from tuner.trial.quality.answers import Answers
 from tuner.trial.quality.comparison import Comparison, compare
 
+MIN_POSITIONS = 100  # tokens: the interval of a share of 5 % is then 10 points wide
 Kind = Literal["reference", "passed", "rejected", "unknown"]
 
 
