@@ -1,4 +1,4 @@
-"""`make bench-growth`: what a report, a suggestion and a crowded cluster cost as trials grow.
+"""`make bench-growth`: what a report, a suggestion, a ledger and a crowded cluster cost as trials grow.
 
 Results are invented. Each figure is of a process of its own; CPU seconds, as other work on the machine hardly
 changes them.
@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from tests.benchmarks import growth_ledger
 from tests.benchmarks.tables import put, table
 from tests.tuner.samples.made import OTHER, distinct, made_measured, made_study
 from tests.tuner.samples.virtual_cluster import NODE_GPUS, run, whole_nodes
@@ -31,6 +32,7 @@ from tuner.search.outcome import outcome_of
 MARK = "bench-growth"
 REPORTS = (125, 250, 500, 2_000, 20_000)
 SUGGESTIONS = (60, 220, 500, 2_000, 20_000)
+LEDGERS = (500, 2_000, 20_000)
 CROWDS = ((256, 1_024),)  # nodes, trials
 MAKE = """
 import sys
@@ -88,7 +90,12 @@ def crowd(nodes: int, trials: int) -> dict[str, Any]:
     }
 
 
-MEASURED = {"report": report, "suggestion": suggestion, "crowd": crowd}
+def ledger(trials: int) -> dict[str, Any]:
+    """Its lines, the resume of its study, and MLflow catching up with it; wall time."""
+    return {"rows": [(row.what, row.value, row.unit) for row in growth_ledger.rows(trials)]}
+
+
+MEASURED = {"report": report, "suggestion": suggestion, "ledger": ledger, "crowd": crowd}
 
 
 def measured(kind: str, *of: int) -> dict[str, Any]:
@@ -103,6 +110,7 @@ def measured(kind: str, *of: int) -> dict[str, Any]:
 def document(most: int) -> str:
     reports = [(n, measured("report", n)) for n in REPORTS if n <= most]
     suggestions = [(n, measured("suggestion", n)) for n in SUGGESTIONS if n <= most]
+    ledgers = [(n, measured("ledger", n)["rows"]) for n in LEDGERS if n <= most]
     crowds = [(each, measured("crowd", *each)) for each in CROWDS if each[1] <= most]
     parts = [
         f"*{os.cpu_count()} cores; invented results of seven load levels; CPU seconds.*",
@@ -118,6 +126,13 @@ def document(most: int) -> str:
             [
                 [f"{n:,}", f"{r['cpu_s']:.2f}", f"{r['most_s']:.2f}", f"{r['mb']:.0f}"]
                 for n, r in suggestions
+            ],
+        ),
+        table(
+            ["a study, wall time", *(f"{n:,} trials" for n, _ in ledgers)],
+            [
+                [f"{what}, {unit}", *(f"{rows[i][1]:.3g}" for _, rows in ledgers)]
+                for i, (what, _, unit) in enumerate(ledgers[0][1] if ledgers else [])
             ],
         ),
         table(
