@@ -38,6 +38,7 @@ EVEN_SHARES = (0.0, 0.6)  # of an adaptive search's trials, that it does not cho
 CHOICE = (0.5, 8.0)  # how sharply it chooses: a power of the merit
 MERIT_DEVIATION = 0.1  # of the logarithm of a merit
 RACE_ODDS = (0.6, 1.2)  # of the rounds of a confirmation, from the fewest to the most
+ABLATIONS = 1  # most that a tier's best usually takes, where it is not the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One configuration as far as its duration goes. `idle_s`: metering of idle boards. `engine`: its kind."""
+    """One configuration as far as its duration goes. `idle_s`: metering of idle boards. `engine`: its kind.
+    `answers_s`: of the quality gate's prompts, which follow the load.
+    """
 
     topology: Topology
     devices: int
@@ -65,6 +68,7 @@ class Shape:
     speed: Speed
     merit: Merit
     idle_s: float = 0.0
+    answers_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +144,13 @@ def draw(plan: StudyPlan, makespan: Makespan, seed: int = 0) -> Drawn:
 
 
 class StudyTimes:
-    """Seconds of every configuration in each drawn study: `start_s` (studies,), levels (studies, levels)."""
+    """Seconds of every configuration in each drawn study: `start_s`, `answers_s` (studies,), levels
+    (studies, levels)."""
 
     def __init__(self, plan: StudyPlan, count: int, rng: np.random.Generator) -> None:
         self.overhead_s = plan.overhead_s * np.exp(OVERHEAD_DEVIATION * rng.standard_normal(count))
-        self.start_s, self.search_s, self.repeat_s = ({} for _ in range(3))  # type: ignore[var-annotated]
+        self.start_s, self.answers_s = dict[Shape, Floats](), dict[Shape, Floats]()
+        self.search_s, self.repeat_s = dict[Shape, Floats](), dict[Shape, Floats]()
         precise = rng.random((count, 1))
         common: dict[str, tuple[Floats, Floats]] = {}
         for shape in dict.fromkeys((*plan.known, *plan.others)):
@@ -156,6 +162,7 @@ class StudyTimes:
             self.start_s[shape] = speed.start_s * np.exp(mean + apart * later) + shape.idle_s
             mean, apart = posterior(known.latency, known.studies, speed.deviation)
             factor, rules = np.exp(mean + apart * slower), np.ones_like(slower)
+            self.answers_s[shape] = shape.answers_s * factor[:, 0]
             if known.load is not None and not speed.fails:
                 mean, apart = posterior(known.load, known.studies, LOAD_DEVIATION)
                 factor, rules = np.ones_like(slower), np.exp(mean + apart * slower)
@@ -232,10 +239,12 @@ class _Study:
         apart = TRIAL_DEVIATION * rng.standard_normal(2)
         start_s = float(times.start_s[shape][draw]) * float(np.exp(apart[0]))
         wall_s = float(times.overhead_s[draw]) + start_s + load_s * float(1 + apart[1] / 2)
+        wall_s += float(times.answers_s[shape][draw])
         return Job(shape.topology, shape.devices, wall_s)
 
     def _repeats(self, shapes: Sequence[Shape]) -> list[Job]:
-        """The repeats of a confirmation: candidates by merit in each tier, and the defaults, round by round."""
+        """The repeats of a confirmation, round by round: candidates by merit in each tier, and the defaults;
+        then the ablations of each tier's best."""
         confirm, rng = self._plan.confirm, self._rng
         if not confirm.candidates:
             return []
@@ -253,6 +262,9 @@ class _Study:
             wall_s = self._times.overhead_s[self._draw] + self._times.start_s[shape][self._draw]
             job = Job(shape.topology, shape.devices, float(wall_s + levels.sum()))
             jobs += [job] * max(rounds[i] for i in mine)
+            if number >= self._plan.defaults:
+                best = sum(number == merits[:, i].argmax() for i in mine)
+                jobs += [job] * int(rng.integers(0, ABLATIONS, endpoint=True, size=best).sum())
         return jobs
 
     def _rounds(self, candidates: int) -> int:

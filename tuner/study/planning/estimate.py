@@ -26,10 +26,9 @@ from tuner.search import Proposal
 from tuner.search.even_points import even_points
 from tuner.search.factory import SearchSetup, startup_of
 from tuner.study.capacity import Capacity, ClusterError, size
-from tuner.study.planning.draws import Factors, Job, Shape, StudyPlan, draw
-from tuner.study.planning.merit import merit_of
-from tuner.study.planning.speed import speed_of
-from tuner.trial.duration import OVERHEAD_S, idle_metering_s
+from tuner.study.planning.draws import Factors, Job, StudyPlan, draw
+from tuner.study.planning.shape import shape_of
+from tuner.trial.duration import OVERHEAD_S
 
 Floats = NDArray[np.float64]
 
@@ -251,11 +250,11 @@ def study_plan(
         or [busy]
     )
     busy = max(busy, 1.0)
-    shapes = [_shape(config, each.config, busy, virtual) for each in known]
+    shapes = [shape_of(config, each.config, busy, virtual=virtual) for each in known]
     price = config.hardware.usd_per_device_hour
     return StudyPlan(
         known=shapes,
-        others=[_shape(config, each, busy, virtual) for each in others],
+        others=[shape_of(config, each, busy, virtual=virtual) for each in others],
         trials=(max(first, 1), max(trials, 1)),
         adaptive=search.kind in ADAPTIVE,
         workload=searched_workload(config),
@@ -285,14 +284,6 @@ def sampled_trials(
         if len(found) == SAMPLED:
             break
     return found
-
-
-def _shape(config: StudyConfig, trial: TrialConfig, busy: float, virtual: bool) -> Shape:
-    speed = speed_of(trial, config.search.prior.system, virtual=virtual).slower(busy)
-    idle_s = idle_metering_s(trial.power, trial.topology.gpus if trial.twin is None else 0)
-    tiers = {name: tier.limits() for name, tier in config.slo.tiers.items()}
-    merit = merit_of(measured_workload(config), speed, trial.devices, tiers)
-    return Shape(trial.topology, trial.devices, trial.engine.kind, speed, merit, idle_s)
 
 
 def makespan_s(capacity: Capacity, jobs: Sequence[Job]) -> float:

@@ -95,6 +95,20 @@ def test_one_configuration_is_one_trial_and_its_repeats() -> None:
     assert figures.wall_s.high <= 3 * figures.wall_s.low
 
 
+def test_the_quality_gates_answers_take_time_where_there_are_some() -> None:
+    one = (
+        "experiment=b300_vllm",
+        "search=list",
+        "search.points=[{}]",
+        "search.confirm.candidates=0",
+    )
+    none, few, many = (planned(*one, f"quality={name}") for name in ("none", "quick", "standard"))
+    answers = [each.wall_s.likely - none.wall_s.likely for each in (few, many)]
+    assert answers[0] > 0.2
+    # 2 × 20 answers of 10 tokens, 4 at a time, and 2 × 64 of 32, 8 at a time.
+    assert answers[1] == pytest.approx(answers[0] * (8 * 32) / (5 * 10), rel=0.2)
+
+
 def test_a_small_space_ends_the_search() -> None:
     config = load(["search=tpe", "search.trials=50", "experiment=laptop", "space=none"])
     assert (len(known_trials(config)), unknown_trials(config, known_trials(config))) == (1, 0)
