@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.benchmarks.loadgen.clients import RIVALS, Client, Reported, Scenario, ours
+from tests.benchmarks.loadgen.clients import RIVALS, Client, Reported, Scenario, epoll, ours
 from tests.benchmarks.loadgen.processes import Cost, measured
-from tests.benchmarks.loadgen.truth import Behaviour, Truth, built_mockllm, server
+from tests.benchmarks.loadgen.truth import Behaviour, Truth, built, server
 from tests.benchmarks.tables import Row, Scaling, document, put
 
 CLIENT_CORE, SERVER_CORE = 0, 1
@@ -162,6 +162,8 @@ def sharded(shards: int, mockllm: Path | None) -> Scaling:
 
 def clients_in(folder: Path, names: Sequence[str]) -> list[Client]:
     made = [ours()]
+    limit = built("cclient", folder)
+    made += [] if limit is None else [epoll(limit)]
     for name in names:
         install, make = RIVALS[name]
         install(folder)
@@ -198,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return made
 
     with kept(args.keep) as folder:
-        mockllm = None if args.own_server else built_mockllm(folder)
+        mockllm = None if args.own_server else built("mockllm", folder)
         clients = clients_in(folder, [name for name in args.rivals.split(",") if name])
         os.sched_setaffinity(0, {SERVER_CORE})  # so that sampling does not slow the client
         compared, limits = rows(clients, COMPARED), rows(clients[:1], LIMITS)

@@ -153,6 +153,25 @@ def sglang(folder: Path) -> Client:
     return Client(f"sglang (Rust) {SGLANG}", command, read_result)
 
 
+def epoll(program: Path) -> Client:
+    """A client in C++ that does nothing but send, read and stamp: what the kernel costs."""
+
+    def command(scenario: Scenario, url: str, out: Path) -> list[str]:
+        made = [str(program), "-p", url.rpartition(":")[2], "-n", str(scenario.requests)]
+        made += ["-t", str(scenario.output_tokens)]
+        if scenario.streams is not None:
+            made += ["-c", str(scenario.streams)]
+        else:
+            made += ["-r", str(scenario.rate_per_s), "-c", "64"]
+        return ["sh", "-c", 'out=$1; shift; exec "$@" > "$out"', "-", str(out / "o.json"), *made]
+
+    def read_result(out: Path) -> Reported:
+        result = json.loads((out / "o.json").read_text())
+        return Reported(*(result[f"{m}_{p}"] for m in ("ttft", "itl") for p in ("p50", "p99")))
+
+    return Client("epoll (C++), no parsing", command, read_result)
+
+
 def install_sglang(folder: Path) -> None:
     where = folder / "sglang"
     if where.exists():

@@ -145,11 +145,12 @@ def _await(port: int, process: "subprocess.Popen[str]") -> None:
             return
 
 
-def built_mockllm(folder: Path) -> Path | None:
-    """The calibrated C++ server; None without its source or a compiler."""
-    if not MOCKLLM.exists() or not shutil.which("g++"):
+def built(name: str, folder: Path) -> Path | None:
+    """`mockllm`, the calibrated C++ server, or `cclient`, its client; None without source or compiler."""
+    source = MOCKLLM.with_name(f"{name}.cpp")
+    if not source.exists() or not shutil.which("g++"):
         return None
-    made = folder / "mockllm"
-    command = ["g++", "-O3", "-march=native", "-std=c++20", "-o", str(made), str(MOCKLLM)]
+    made = folder / name
+    command = ["g++", "-O3", "-march=native", "-std=c++20", "-o", str(made), str(source)]
     subprocess.run(command, check=True)
     return made
