@@ -11,6 +11,7 @@ ServingError
 │   ├── EngineExited             it exited by itself, at start or under load
 │   │   ├── OutOfMemory          ... for lack of memory
 │   │   │   └── KvCacheTooSmall  ... as no request of full length fits into the KV cache
+│   │   ├── CudaFailed           ... as a kernel failed on the GPU: illegal access, assertion
 │   │   └── Unsupported          ... as this GPU or build lacks the architecture, precision or kernel
 │   ├── GpusUnused               it runs on fewer GPUs than its layout reserves
 │   ├── EngineHung               it runs, but makes no progress
@@ -22,7 +23,7 @@ ServingError
 │   ├── SharedMemoryExhausted    /dev/shm is too small
 │   ├── DiskFull                 no space left on a disk
 │   ├── PortTaken                another process has the port
-│   ├── DriverMismatch           the driver does not fit the CUDA libraries
+│   ├── DriverMismatch           the driver shows no GPU, or does not fit the CUDA libraries
 │   ├── ContainerFailed          the container could not be started
 │   ├── EnvironmentBroken        a package or library of the engine is missing
 │   ├── WeightsMissing           files of the model are missing
@@ -123,6 +124,10 @@ class KvCacheTooSmall(OutOfMemory):
     """No request of full length fits into the KV cache."""
 
 
+class CudaFailed(EngineExited):
+    """A kernel failed on the GPU: an illegal access, an assertion, a failed launch."""
+
+
 class Unsupported(EngineExited):
     """This GPU or this build lacks the model's architecture, its precision or a kernel."""
 
@@ -164,7 +169,7 @@ class PortTaken(NodeFault):
 
 
 class DriverMismatch(NodeFault):
-    """The GPU driver does not fit the CUDA libraries."""
+    """The GPU driver shows no GPU, or does not fit the CUDA libraries."""
 
 
 class ContainerFailed(NodeFault):

@@ -27,7 +27,8 @@ _POLL_MAX_S = (
 )
 
 TickPhase = Literal["warmup", "measure", "drain"]
-Tick = Callable[[TickPhase, int, float], None]  # phase, completed requests, elapsed s
+# Phase, completed requests, elapsed s, s for which the endpoint has sent nothing while requests wait.
+Tick = Callable[[TickPhase, int, float, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +103,7 @@ class LevelController:
                 return ending
             elapsed_s = self._elapsed_s
             phase: TickPhase = "warmup" if elapsed_s < self._workload.warmup_s else "measure"
-            self._tick(phase, self._stats.completed, elapsed_s)
+            self._tick(phase, self._stats.completed, elapsed_s, self._stats.silent_s)
         return None
 
     def _drain(self, ending: Ending) -> None:
@@ -111,7 +112,7 @@ class LevelController:
         # A worker parses its replies now, in less time than they took to arrive.
         patience_s = self._workload.request_timeout_s + _RESULT_S + self._elapsed_s
         deadline = time.monotonic() + patience_s
-        self._tick("drain", self._stats.completed, self._elapsed_s)
+        self._tick("drain", self._stats.completed, self._elapsed_s, self._stats.silent_s)
         while self._running:
             self._receive()
             if not self._stopped and self._stop():
@@ -119,7 +120,7 @@ class LevelController:
                 self._workers.close_level(drain=False)
             if time.monotonic() > deadline:
                 raise ShardLost("a worker process did not end its level in time")
-            self._tick("drain", self._stats.completed, self._elapsed_s)
+            self._tick("drain", self._stats.completed, self._elapsed_s, self._stats.silent_s)
 
     def _receive(self) -> bool:
         """Whether there was a live update among the new messages."""

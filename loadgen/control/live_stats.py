@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from loadgen.worker.messages import LiveUpdate
 
 Column = NDArray[np.int64]
+SILENCE_MAX_NS = 2_000_000_000  # that one update can show: updates come four times a second
 
 
 class LiveStats:
@@ -17,9 +18,16 @@ class LiveStats:
         self._waiting: list[Column] = [np.zeros(0, np.int64)] * workers
         self._received: list[Column] = [np.zeros((0, 2), np.int64)] * workers
         self._finished: Column = np.zeros((0, 5), np.int64)
+        self._last_ns = [0] * workers
+        self._silent_ns = [0] * workers
 
     def add(self, worker: int, update: LiveUpdate) -> None:
         """Adds one update."""
+        # A worker that was stopped itself has not waited.
+        since_ns = min(update.at_ns - (self._last_ns[worker] or update.at_ns), SILENCE_MAX_NS)
+        quiet = not update.heard and len(update.waiting_ns) > 0
+        self._silent_ns[worker] = self._silent_ns[worker] + since_ns if quiet else 0
+        self._last_ns[worker] = update.at_ns
         self.at_ns = max(self.at_ns, update.at_ns)
         self._new.append(update.finished)
         self._waiting[worker] = update.waiting_ns
@@ -38,6 +46,12 @@ class LiveStats:
     def waiting_ns(self) -> Column:
         """Due times of the requests without an end."""
         return np.concatenate(self._waiting)
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the endpoint has sent nothing to any worker, while requests wait; 0: none wait."""
+        pairs = zip(self._silent_ns, self._waiting, strict=True)
+        return min((silent for silent, waiting in pairs if len(waiting)), default=0) / 1e9
 
     @property
     def completed(self) -> int:

@@ -108,7 +108,7 @@ def _level(
 
 
 def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) -> Tick:
-    def tick(phase: TickPhase, completed: int, elapsed_s: float) -> None:
+    def tick(phase: TickPhase, completed: int, elapsed_s: float, silent_s: float) -> None:
         if on_progress is not None:
             on_progress(
                 Progress(
@@ -119,6 +119,7 @@ def _progress(workload: Workload, load: Load, on_progress: OnProgress | None) ->
                     completed=completed,
                     elapsed_s=elapsed_s,
                     expected_s=workload.warmup_s + workload.level_s,
+                    silent_s=silent_s,
                 )
             )
 

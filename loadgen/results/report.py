@@ -103,3 +103,4 @@ class Progress:
     completed: int
     elapsed_s: float  # of this level
     expected_s: float
+    silent_s: float = 0.0  # for which the endpoint has sent nothing while requests wait

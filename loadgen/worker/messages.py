@@ -88,13 +88,15 @@ class Pong:
 class LiveUpdate:
     """What happened since the worker's last update. Estimates: no reply was parsed yet.
 
-    `finished`: one row per request: due, first output, end (ns), tokens, 1 if it completed.
+    `finished`: one row per request: due, first output, end (ns), tokens, 1 if it completed. `heard`: the
+    endpoint sent something, or ended a request.
     """
 
     at_ns: int
     finished: NDArray[np.int64]
     waiting_ns: NDArray[np.int64]  # due times of all requests without an end
     received: int  # output since the level began, in one unit per level
+    heard: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

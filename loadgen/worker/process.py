@@ -54,6 +54,10 @@ _USAGE = re.compile(rb'"completion_tokens": ?(\d+)')
 _SILENT = re.compile(rb'"role"|"(?:content|text)": ?""')  # an early event without output
 
 
+# Ends of requests that the load generator itself decided.
+OWN_ENDS = (Outcome.TIMED_OUT, Outcome.ABANDONED)
+
+
 class LiveReporter:
     """Sends an update four times a second. In each beat it estimates a few ended requests and packs them."""
 
@@ -63,6 +67,7 @@ class LiveReporter:
         self._beats = 0
         self._seen = 0
         self._received = 0
+        self._ended, self._reported_ns = 0, now_ns()
         self._finished: list[tuple[int, int, int, int, int]] = []
 
     def __call__(self, dispatcher: Dispatcher) -> None:
@@ -85,8 +90,19 @@ class LiveReporter:
         finished = np.array(self._finished, np.int64).reshape(-1, 5)
         self._finished = []
         self._received += int(finished[:, 3].sum())
-        update = LiveUpdate(now_ns(), finished, np.array(waiting, np.int64), self._received)
-        self._pipe.send(update)
+        heard, at_ns = self._heard(dispatcher), now_ns()
+        self._reported_ns = at_ns
+        self._pipe.send(
+            LiveUpdate(at_ns, finished, np.array(waiting, np.int64), self._received, heard)
+        )
+
+    def _heard(self, dispatcher: Dispatcher) -> bool:
+        """Whether the endpoint sent anything since the last update. Under load the first request tells."""
+        ended, self._ended = dispatcher.ended[self._ended :], len(dispatcher.ended)
+        since_ns = self._reported_ns
+        return any(each.outcome not in OWN_ENDS for each in ended) or any(
+            each.stamps_ns and each.stamps_ns[-1] > since_ns for each in dispatcher.active
+        )
 
 
 def estimated_row(exchange: Exchange) -> tuple[int, int, int, int, int]:

@@ -3,12 +3,13 @@
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.engines.base import BaseEngine
+from serving.errors import LaunchError
 
 HIDDEN = "***"
 EMULATED_KEY = "WATTFRONT_TWIN_API_KEY"  # the variable from which an emulated engine reads its key
@@ -80,3 +81,12 @@ def _redacted(log: Path, access: Access) -> Iterator[None]:
             text = log.read_bytes()
             if (key := access.api_key.encode()) in text:
                 log.write_bytes(text.replace(key, HIDDEN.encode()))
+
+
+def check_passed(kind: str, names: Sequence[str]) -> None:
+    """Raises LaunchError if a variable of an engine's `env_passthrough` is not set on this node."""
+    if unset := [name for name in names if name not in os.environ]:
+        raise LaunchError(
+            f"engine.{kind}.env_passthrough: {', '.join(unset)} is not set where the engine "
+            "starts: set it in the environment of `wattfront`, or of the Ray node of a cluster"
+        )

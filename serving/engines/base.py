@@ -1,7 +1,6 @@
 """An engine adapter: a frozen config that builds the command line and classifies failures from the log."""
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -14,6 +13,7 @@ from serving.engines.deaths.model import DeathTable
 from serving.engines.flags.check import Finding, as_text, check, reserved, written
 from serving.engines.flags.layouts import refusal
 from serving.engines.flags.schema import Chosen, chosen, default_of
+from serving.engines.flags.structured import Structured
 from serving.errors import LaunchError, Phase, ServingError
 from serving.process.containers.command import CLIENT
 from serving.process.containers.config import Container
@@ -146,6 +146,11 @@ class BaseEngine(Strict):
         default=600.0,
         description="seconds from starting the process until it must answer; after that the trial fails",
     )
+    hang_after_s: Seconds = Field(
+        default=60.0,
+        description="seconds under load without any output, and without a change of the engine's own metrics, "
+        "while requests wait; after that the trial fails as a hang",
+    )
     stop_grace_s: Pause = Field(
         default=5.0, description="seconds from SIGTERM to SIGKILL when the engine is stopped"
     )
@@ -153,7 +158,8 @@ class BaseEngine(Strict):
     @model_validator(mode="before")
     @classmethod
     def _knobs_among_flags(cls, data: Any) -> Any:
-        """A flag that has a knob of its own is that knob, so that both spellings are one configuration."""
+        """A flag that has a knob of its own is that knob, so that both spellings are one configuration; null is
+        a flag that is left out."""
         if not isinstance(data, Mapping) or not isinstance(data.get("flags"), Mapping):
             return data
         own = {name for name in cls.model_fields if name not in BaseEngine.model_fields} - {"kind"}
@@ -162,9 +168,9 @@ class BaseEngine(Strict):
             knob = str(name).lstrip("-").replace("-", "_")
             if knob in own and data.get(knob) is None:
                 moved[knob] = value
-            else:
+            elif value is not None:
                 rest[name] = value
-        return {**data, **moved, "flags": rest} if moved else data
+        return {**data, **moved, "flags": rest}
 
     def command(self, launch: Launch) -> list[str]:
         """The argv that starts the engine in the foreground. Raises LaunchError where there is none."""
@@ -210,9 +216,7 @@ class BaseEngine(Strict):
                 for name, value in self.flags.items()
                 if not _same(value, default_of(known, name))
             }
-        drafts = getattr(self, "speculation", None)
-        if drafts is not None and not drafts.active:
-            unset["speculation"] = None
+        unset |= {knob: each.canonical() for knob, each in self if isinstance(each, Structured)}
         return self.model_copy(update=unset)
 
     @property
@@ -285,27 +289,19 @@ class BaseEngine(Strict):
         return diagnose(self.deaths, exit_code, log, path, phase)
 
 
-def check_passed(kind: str, names: Sequence[str]) -> None:
-    """Raises LaunchError if a variable of an engine's `env_passthrough` is not set on this node."""
-    if unset := [name for name in names if name not in os.environ]:
-        raise LaunchError(
-            f"engine.{kind}.env_passthrough: {', '.join(unset)} is not set where the engine "
-            "starts: set it in the environment of `wattfront`, or of the Ray node of a cluster"
-        )
-
-
 def _same(value: object, default: object) -> bool:
     """Whether a value is the default; True is no 1."""
     return default is not None and value == default and type(value) is type(default)
 
 
-def flags(pairs: Mapping[str, Value]) -> list[str]:
+def flags(pairs: Mapping[str, Value | tuple[int, ...]]) -> list[str]:
     """`{"--a": 1, "--b": None, "--c": True}` → `["--a", "1", "--c"]`; None and False: left out."""
     argv: list[str] = []
     for name, value in pairs.items():
         if value is None or value is False:
             continue
-        argv += [name] if value is True else [name, as_text(value)]
+        each = value if isinstance(value, tuple) else (value,)
+        argv += [name] if value is True else [name, *map(as_text, each)]
     return argv
 
 

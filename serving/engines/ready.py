@@ -9,8 +9,9 @@ from pathlib import Path
 from serving import probe
 from serving.engines.access import HIDDEN, Access
 from serving.engines.base import BaseEngine
+from serving.engines.deaths.cuda import KERNEL
 from serving.engines.deaths.diagnosis import is_fatal, killed, phase_at
-from serving.engines.deaths.platform import KERNEL, PORT
+from serving.engines.deaths.platform import PORT
 from serving.errors import (
     ContainerFailed,
     EngineExited,

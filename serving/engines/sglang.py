@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serving.engines.base import BaseEngine, CacheReset, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.sglang import SGLANG
-from serving.engines.flags import layouts, speculation
+from serving.engines.flags import compilation, kv_transfer, layouts, speculation
+from serving.engines.flags.compilation import SgLangCompilation
+from serving.engines.flags.kv_transfer import SgLangKvTransfer
 from serving.engines.flags.speculation import SgLangSpeculation
 from serving.errors import LaunchError
 from serving.process.environ import HUB_TOKENS
@@ -19,6 +21,7 @@ from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Positive, Topology
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+APART = ("attn_dp_size", "speculation", "compilation", "kv_transfer")
 
 
 class SgLang(BaseEngine):
@@ -61,6 +64,7 @@ class SgLang(BaseEngine):
             "disable_overlap_schedule",
             "disable_radix_cache",
             "disable_decode_cuda_graph",
+            "kv_transfer",
         }
     )
     # As in 0.5.22 and 0.5.23.
@@ -138,6 +142,21 @@ class SgLang(BaseEngine):
     speculation: SgLangSpeculation | None = Field(
         default=None, description="speculative decoding; unset: none"
     )
+    compilation: SgLangCompilation | None = Field(
+        default=None, description="CUDA graphs; unset: SGLang's defaults"
+    )
+    kv_transfer: SgLangKvTransfer | None = Field(
+        default=None, description="transfer of KV caches out of the engine and into it; unset: none"
+    )
+
+    @model_validator(mode="after")
+    def _one_spelling(self) -> Self:
+        graphs = self.compilation and self.compilation.cudagraph_decode
+        if self.disable_decode_cuda_graph and graphs not in (None, "disabled"):
+            raise ValueError(
+                f"disable_decode_cuda_graph contradicts compilation.cudagraph_decode={graphs}: set one"
+            )
+        return self
 
     @property
     def has_api_key(self) -> bool:
@@ -189,9 +208,11 @@ class SgLang(BaseEngine):
                     "--enable-metrics": True,
                     **layouts.sglang(topology, self.attn_dp_size),
                     **(speculation.sglang(drafts) if drafts else {}),
+                    **compilation.sglang(self.compilation),
+                    **kv_transfer.sglang(self.kv_transfer),
                 }
             ),
-            *self.knobs(without=("attn_dp_size", "speculation")),
+            *self.knobs(without=APART),
             *self.flag_words(launch),
             *self.extra_args,
         ]

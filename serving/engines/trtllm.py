@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.trtllm import TRTLLM
-from serving.engines.flags import layouts, speculation
+from serving.engines.flags import kv_transfer, layouts, speculation
+from serving.engines.flags.kv_transfer import TrtLlmKvTransfer
 from serving.engines.flags.speculation import TrtLlmSpeculation
 from serving.process.environ import HUB_TOKENS
 from serving.telemetry.engine_metrics import names
@@ -24,7 +25,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 GRAPHS = 128  # the largest batch of decodes that is captured by default
 IN_YAML = (
     *("cuda_graph_config", "kv_cache_config", "enable_attention_dp", "speculation"),
-    "llm_options",
+    *("llm_options", "kv_transfer"),
 )
 
 
@@ -82,6 +83,7 @@ class TrtLlm(BaseEngine):
             "num_postprocess_workers",
             "cuda_graph_config",
             "enable_attention_dp",
+            "kv_transfer",
         }
     )
     # As in 1.2 and 1.3.
@@ -128,6 +130,10 @@ class TrtLlm(BaseEngine):
     speculation: TrtLlmSpeculation | None = Field(
         default=None, description="speculative decoding, in the YAML; unset: none"
     )
+    kv_transfer: TrtLlmKvTransfer | None = Field(
+        default=None,
+        description="transfer of KV caches out of the engine and into it, in the YAML; unset: none",
+    )
     llm_options: dict[str, Any] = Field(
         default_factory=dict,
         description="further keys of the YAML of LLM API options, as nested there",
@@ -157,6 +163,7 @@ class TrtLlm(BaseEngine):
             "kv_cache_config": cache,
             "enable_attention_dp": attention_dp or bool(self.enable_attention_dp),
             "speculative_config": drafts and speculation.trtllm(drafts),
+            **kv_transfer.trtllm(self.kv_transfer),
         }
         return {**{key: value for key, value in found.items() if value}, **self.llm_options}
 

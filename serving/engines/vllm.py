@@ -1,14 +1,16 @@
 """vLLM (`vllm serve`), on GPUs or on CPU."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serving.engines.base import BaseEngine, CacheReset, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.vllm import VLLM
-from serving.engines.flags import layouts, speculation
+from serving.engines.flags import compilation, kv_transfer, layouts, speculation
+from serving.engines.flags.compilation import VllmCompilation
+from serving.engines.flags.kv_transfer import VllmKvTransfer
 from serving.engines.flags.speculation import VllmSpeculation
 from serving.process.environ import HUB_TOKENS
 from serving.telemetry.engine_metrics import names, startup
@@ -17,7 +19,9 @@ from serving.telemetry.engine_metrics.startup import StartupLines
 from serving.topology import Positive
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation")
+APART = ("cpu_kvcache_space_gib", "omp_threads", "speculation", "compilation", "kv_transfer")
+# Knobs inside a setting → the flag of the same contents as JSON.
+AS_JSON = {"speculation": "speculative_config", "compilation": "compilation_config"}
 GIB = 2**30
 
 
@@ -59,6 +63,7 @@ class Vllm(BaseEngine):
             "async_scheduling",
             "cpu_kvcache_space_gib",
             "omp_threads",
+            "kv_transfer",
         }
     )
     # As in 0.29 to 0.33.
@@ -100,7 +105,11 @@ class Vllm(BaseEngine):
         default=None, description="all-to-all communication of expert parallelism"
     )
     compilation_config: str | None = Field(
-        default=None, description="torch.compile and CUDA graph options, as JSON"
+        default=None,
+        description="torch.compile and CUDA graph options, as JSON, for what `compilation` lacks",
+    )
+    compilation: VllmCompilation | None = Field(
+        default=None, description="torch.compile and CUDA graphs; unset: vLLM's defaults"
     )
     speculative_config: str | None = Field(
         default=None,
@@ -108,6 +117,9 @@ class Vllm(BaseEngine):
     )
     speculation: VllmSpeculation | None = Field(
         default=None, description="speculative decoding; unset: none"
+    )
+    kv_transfer: VllmKvTransfer | None = Field(
+        default=None, description="transfer of KV caches out of the engine and into it; unset: none"
     )
     stream_interval: Positive | None = Field(
         default=None, description="tokens between two streamed events of a response"
@@ -139,6 +151,14 @@ class Vllm(BaseEngine):
         description="CPU only: compute threads (OMP_NUM_THREADS); unset: topology.cpus",
     )
 
+    @model_validator(mode="after")
+    def _one_spelling(self) -> Self:
+        for knob, as_json in AS_JSON.items():
+            inside = getattr(self, knob)
+            if inside and inside.canonical() and getattr(self, as_json) is not None:
+                raise ValueError(f"{knob} and {as_json} are one option of vLLM: set one of them")
+        return self
+
     def command(self, launch: Launch) -> list[str]:
         """`vllm serve MODEL`."""
         # Asked for where vLLM can't, it is an error; left out, it is on where vLLM can.
@@ -159,6 +179,8 @@ class Vllm(BaseEngine):
                     **layouts.vllm(launch.topology),
                     "--kv-cache-memory-bytes": cpu_gib and cpu_gib * GIB,
                     "--speculative-config": speculation.vllm(drafts) if drafts else None,
+                    **compilation.vllm(self.compilation),
+                    **kv_transfer.vllm(self.kv_transfer),
                 }
             ),
             *self.knobs(negatable=True, without=apart),

@@ -12,8 +12,7 @@ from pathlib import Path
 from serving import probe
 from serving.endpoint import Endpoint
 from serving.engines import Engine, External, Launch, base
-from serving.engines.access import Access, granted
-from serving.engines.base import check_passed
+from serving.engines.access import Access, check_passed, granted
 from serving.engines.ready import Start, check_running, wait_ready
 from serving.errors import BadFlags, LaunchError, PortTaken, Unhealthy
 from serving.install import environments, models

@@ -9,6 +9,7 @@ STUB_TOGETHER   as many engines that say the same have to run at once before any
 LLAMA_API_KEY   as llama-server's: it is asked for, except on /health; it is lower case here
 STUB_SAYS   a line that it logs before it hangs
 STUB_MODE   ok | crash | oom | flags | hang | die (after STUB_AFTER requests) | errors
+            | stall (its streams stop amid their tokens after STUB_AFTER requests; health answers)
             | wedge (answers health, and no completion) | dead (its rank died at the start: 503 for ever)
             | confess (its key: in its log, and as a file in the folder STUB_KEYS)
 Tokens come at 200/s a slot; a grandchild ignores SIGTERM.
@@ -154,6 +155,8 @@ class Server:
         )
         async with self.slots:
             for i in range(tokens):
+                if MODE == "stall" and self.served > AFTER and i:
+                    await asyncio.sleep(3600)
                 await asyncio.sleep(0.005)
                 event = {"choices": [{"index": 0, "text": f" t{i}", "finish_reason": None}]}
                 writer.write(b"data: " + json.dumps(event).encode() + b"\n\n")

@@ -31,7 +31,7 @@ ADDED: frozenset[str] = frozenset({
     "assumes", "cached_tokens", "container", "dead_after_s", "doubt", "env_passthrough", "known_wrong",
     "engine_draft_acceptance", "engine_kv_cache_share_max", "engine_preemptions", "engine_prefix_hit_share",
     "engine_running_max", "engine_running_mean", "engine_waiting_max", "engine_waiting_mean", "limited_by",
-    "answers_s", "engine_warmup_s", "phase", "remedy", "weight_load_s",
+    "answers_s", "engine_warmup_s", "hang_after_s", "phase", "remedy", "weight_load_s",
     "cuda_graph_config", "enable_attention_dp", "flags", "gib_per_device", "kv_cache_config", "llm_options",
     "prepare", "quality", "speculation", "version",
     "levels[].client.missed", "levels[].oddities", "load_value", "oddity", "prompt_salt", "request", "wait_s",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from serving.topology import Topology
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import Point, Scalar
+from tuner.config.groups.space import Point, Value
 from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
@@ -81,7 +81,7 @@ def with_repeats(
 ) -> list[TrialCurve]:
     """The trials, each level the mean (of logarithms) over its repeats; then points that were only repeated."""
     found = {frozenset(trial.point.items()): trial for trial in trials}
-    levels: dict[frozenset[tuple[str, Scalar]], dict[float, list[Floats]]] = {}
+    levels: dict[frozenset[tuple[str, Value]], dict[float, list[Floats]]] = {}
     for entry in repeats:
         curve, key = curve_of(study, entry, outputs), frozenset(entry.point.items())
         if curve is not None:

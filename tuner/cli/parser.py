@@ -149,8 +149,8 @@ def _add_engines(to: Subparsers) -> None:
     sub = _add(to, "engines", engines, text, example)
     sub.add_argument("action", choices=["install", "list", "remove", "download", "schema"])
     more = (
-        "NAME or NAME==VERSION of an environment, or the path of its wheel; for schema a wheel, an "
-        "engine's executable, or a container image that is here"
+        "NAME or NAME==VERSION of an environment, or the path of its wheel; for schema a wheel, a source "
+        "tree, an engine's executable, or a container image that is here"
     )
     sub.add_argument("name", nargs="?", help=more)
     more = "install from this folder of wheels alone, without a network"

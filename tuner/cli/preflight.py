@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from loadgen.errors import BadWorkload
 from loadgen.prompts.build import judged
 from loadgen.workload.workload import lockstep
-from serving.engines.base import check_passed
+from serving.engines.access import check_passed
 from serving.errors import ContainerFailed, LaunchError
 from serving.install import models
 from serving.launch import check_container, executable, version_here
@@ -178,7 +178,7 @@ def check_nodes(config: StudyConfig) -> None:
     if config.cluster.kind == "local":
         return
     nodes, files = alive_nodes(), files_of(config.workload)
-    able = nodes_for(nodes, cpus=not config.topology.gpus)
+    able = nodes_for(nodes, cpus=not config.reserves.gpus)
     engines = engines_tried(config)
     if config.hardware.twin is None and (missing := missing_engines(engines, config.model, able)):
         raise Missing("\n".join(missing))
@@ -213,9 +213,9 @@ def check_placement(config: StudyConfig, capacity: Capacity) -> None:
     setup = SearchSetup(config, capacity.largest)
     for proposal in [*named_trials(config), *known_trials(config, setup)]:
         try:
-            capacity.check(proposal.config.topology)
+            capacity.check(proposal.config.reserves)
             if workload.placement == "apart":
-                capacity.check_apart(proposal.config.topology, workload.shards)
+                capacity.check_apart(proposal.config.reserves, workload.shards)
         except ClusterError as error:
             raise Missing(f"trial {proposal.number}: {error}") from error
 

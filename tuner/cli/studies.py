@@ -164,7 +164,7 @@ def run_study(config: StudyConfig, folder: Path | None = None) -> int:
             # Before the tracker: MLflow needs variables that Ray's processes must not get.
             connected(config.cluster, needed_by_ray(config), tell) as capacity,
             Tracker(config, folder) as tracker,
-            Display(config, capacity.slots(config.topology), console) as display,
+            Display(config, capacity.slots(config.reserves), console) as display,
         ):
             from tuner.study.ray_tune import run_trials
 

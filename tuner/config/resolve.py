@@ -99,7 +99,7 @@ def fits(trial: TrialConfig) -> None:
             f"hardware: {hardware.name} counts per {hardware.device}, but the topology takes "
             f"{runs_on}: choose a pair that matches (hardware=… topology=…)"
         )
-    if topology.gpus > hardware.devices_per_node:
+    if trial.reserves.gpus > hardware.devices_per_node:
         raise ConfigError(
             f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
             f"which has {hardware.devices_per_node}"
@@ -140,16 +140,22 @@ def _chosen(study: StudyConfig, point: Point) -> str:
 
 
 def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    """None leaves the setting out."""
     *parents, last = path.split(".")
     for depth, parent in enumerate(parents):
         # Unset groups of knobs are null, and the free keys of an engine's setting may be missing.
         unset = parent in data or depth >= FREE
+        if value is None and unset and data.get(parent) is None:
+            return
         inner = {} if unset and data.get(parent) is None else data.get(parent)
         if not isinstance(inner, dict):
             raise ConfigError(f"{path}: the trial has no such setting")
         data[parent] = inner
         data = inner
-    data[last] = value
+    if value is None and len(parents) >= FREE:
+        data.pop(last, None)
+    else:
+        data[last] = value
 
 
 def _leaves(data: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from tuner.config.groups.quality import QualityConfig
 from tuner.config.groups.search import SearchConfig
 from tuner.config.groups.space import Space
 from tuner.config.groups.tracking import TrackingConfig
+from tuner.config.trial import reserved
 
 
 class StudyConfig(Strict):
@@ -50,3 +51,8 @@ class StudyConfig(Strict):
     output_dir: str = Field(
         default="studies", description="the folder under which each study has a folder of its own"
     )
+
+    @property
+    def reserves(self) -> Topology:
+        """What Ray reserves for a trial as configured. See `TrialConfig.reserves`."""
+        return reserved(self.topology, self.engine.values())

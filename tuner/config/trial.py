@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from loadgen.workload.request_overrides import RequestOverrides
 from loadgen.workload.workload import Workload
-from serving.engines import Engine
+from serving.engines import Engine, External
 from serving.engines.trtllm import CudaGraphs, KvCache
 from serving.telemetry.sources.config import PowerConfig
 from serving.topology import Model, Strict, Topology
@@ -25,11 +25,14 @@ LIMITS = ("limit_w", "sm_clock_mhz")  # of the power group, what is in the finge
 ADDED: Mapping[tuple[str, str], Any] = {
     ("hardware", "twin"): None,
     ("engine", "env_passthrough"): [],
+    ("engine", "hang_after_s"): 60.0,
     ("engine", "api_key_env"): None,
     ("engine", "version"): None,
     ("engine", "container"): None,
     ("engine", "flags"): {},
     ("engine", "speculation"): None,
+    ("engine", "compilation"): None,
+    ("engine", "kv_transfer"): None,
     ("engine", "cuda_graph_config"): CudaGraphs().model_dump(mode="json"),
     ("engine", "kv_cache_config"): KvCache().model_dump(mode="json"),
     ("engine", "enable_attention_dp"): None,
@@ -70,6 +73,11 @@ class TrialConfig(Strict):
         return twin.pools.devices(self.topology)
 
     @property
+    def reserves(self) -> Topology:
+        """What Ray reserves: its devices; for a server that runs already one core, for the load."""
+        return reserved(self.topology, [self.engine])
+
+    @property
     def twin(self) -> TwinConfig | None:
         """The emulation, with the trial's power limit in it; None on real hardware."""
         twin, limit_w = self.hardware.twin, self.power.limit_w
@@ -81,6 +89,12 @@ class TrialConfig(Strict):
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON."""
         return fingerprint_of(self.model_dump(mode="json"))
+
+
+def reserved(topology: Topology, engines: Iterable[Engine]) -> Topology:
+    """What a trial of one of these engines reserves, laid out so."""
+    elsewhere = all(isinstance(engine, External) for engine in engines)
+    return Topology(cpus=1) if elsewhere else topology
 
 
 def fingerprint_of(data: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from serving.engines.flags.schema import candidates
 from tuner.config.errors import ConfigError, refusal, suggestion
 from tuner.config.fields import field_at, keys_at
 from tuner.config.groups.space import ENGINE, Categorical, Float, Int, Parameter
-from tuner.config.resolve import default_points, trial_config
+from tuner.config.resolve import FREE, default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.metrics.catalogue import CATALOGUE, SIGNED
@@ -146,17 +146,22 @@ def _parameter(study: StudyConfig, path: str, parameter: Parameter) -> Iterator[
             "(hardware=b300_twin)"
         )
         return
-    unknown = list(_unknown(study, path))
-    yield from unknown
-    field = None if unknown else _setting(study, path)
-    if field is None:
-        return
+    yield from _unknown(study, path)
+    for value in _extremes(parameter):
+        yield from _refused(study, path, value)
+
+
+def _refused(study: StudyConfig, path: str, value: object) -> Iterator[str]:
+    """Why a setting that there is can't have a value."""
+    field = _setting(study, path)
+    if field is None or (value is None and path.count(".") >= FREE):
+        return  # keys of an engine's setting can always be left out
     _, name, *setting = path.split(".") if path.startswith(f"{ENGINE}.") else ("", "")
     engine = study.engine.get(name) if setting[:1] == ["flags"] else None
-    for value in _extremes(parameter):
-        why = refusal(field, value) or (engine and _flag_error(engine, setting[1], value))
-        if why:
-            yield f"{value!r} is not possible there: {why[0].lower()}{why[1:]}"
+    why = refusal(field, value) or (engine and _flag_error(engine, setting[1], value))
+    if why:
+        shown = "null" if value is None else repr(value)
+        yield f"{shown} is not possible there: {why[0].lower()}{why[1:]}"
 
 
 def _flag_error(engine: BaseEngine, flag: str, value: object) -> str:
@@ -200,9 +205,12 @@ def _engines(study: StudyConfig) -> Iterator[str]:
 def _search(study: StudyConfig) -> Iterator[str]:
     search = study.search
     for i, point in enumerate(search.points):
-        for path in point:
+        for path, value in point.items():
             if path != ENGINE:
-                yield from (f"search.points.{i}.{path}: {text}" for text in _unknown(study, path))
+                yield from (
+                    f"search.points.{i}.{path}: {text}"
+                    for text in (*_unknown(study, path), *_refused(study, path, value))
+                )
     continuous = [name for name, each in study.space.parameters.items() if each.grid() is None]
     if search.kind == "grid" and continuous:
         yield f"search.kind: a grid needs discrete values: give {continuous[0]} a step"

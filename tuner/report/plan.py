@@ -83,10 +83,10 @@ def _installed(config: StudyConfig) -> dict[str, str | None]:
 
 def _busy(config: StudyConfig) -> float:
     """How many times longer engines on this machine's cores take beside the work that it does now."""
-    if config.cluster.kind != "local" or config.topology.gpus:
+    if config.cluster.kind != "local" or config.reserves.gpus:
         return 1.0
     cores = len(os.sched_getaffinity(0))
-    return max(1.0, (os.getloadavg()[0] + config.topology.cpus) / cores)
+    return max(1.0, (os.getloadavg()[0] + config.reserves.cpus) / cores)
 
 
 def _show_trials(first: Sequence[Proposal], certain: int, console: Console) -> None:
@@ -155,7 +155,7 @@ def _show_estimate(
     console: Console,
 ) -> None:
     device = config.hardware.device
-    at_once = sorted({capacity.slots(proposal.config.topology) for proposal in known})
+    at_once = sorted({capacity.slots(proposal.config.reserves) for proposal in known})
     slots = f"{at_once[0]} to {at_once[-1]}" if len(at_once) > 1 else str(at_once[0])
     trials = round(figures.trials.high)
     counts = f"{count_range(figures.trials)} trial{'s' * (trials != 1)}"

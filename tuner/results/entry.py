@@ -11,6 +11,7 @@ from tuner.config.trial import TrialConfig
 from tuner.trial.result import Failed, TrialResult
 
 TRIALS = "trials"
+UNSET = "unset"  # of a setting that a point leaves to the engine
 Role = Literal["confirm", "ablation"]  # of lines that measure a trial again
 
 
@@ -120,6 +121,8 @@ def attempt_folder(folder: Path, attempt: int) -> Path:
 
 
 def _plain(value: Any) -> str:
+    if value is None:
+        return UNSET
     if isinstance(value, float):
         return f"{value:.12g}"  # a step of 0.05 gives 0.8500000000000001
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tuner.config.groups.search import SearchConfig
-from tuner.config.groups.space import Point
+from tuner.config.groups.space import Point, offers_unset
 from tuner.search.base import Outcome, Suggestion, Values
 from tuner.search.space import SearchSpace
 
@@ -61,7 +61,8 @@ class OptunaSampler:
         """Adds a trial that Optuna did not suggest; a point outside the space is left out."""
         from optuna.trial import FixedTrial, create_trial
 
-        trial = FixedTrial({**self._space.fixed, **point})
+        unset = {path: None for path, each in self._space.parameters.items() if offers_unset(each)}
+        trial = FixedTrial({**unset, **self._space.fixed, **point})
         try:
             self._space.sample(trial)
         except ValueError:

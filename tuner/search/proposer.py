@@ -136,7 +136,7 @@ class Proposer:
                 config = self._resolve(point)
             except ImpossiblePoint:
                 config = None
-        if config and self._largest and not config.topology.fits(*self._largest):
+        if config and self._largest and not config.reserves.fits(*self._largest):
             config = None
         if config is None or self._identity(config) in self._seen:
             if suggestion is not None and self._sampler is not None:

@@ -15,10 +15,11 @@ from tuner.config.groups.space import (
     ENGINE,
     Parameter,
     Point,
-    Scalar,
     Space,
     Suggest,
+    Value,
     condition_met,
+    offers_unset,
     ordered,
 )
 from tuner.config.resolve import fixed_values
@@ -34,17 +35,24 @@ class SearchSpace:
     """A space together with everything else that decides which points it has.
 
     `engines`: their names. `fixed`: path → value of what the study sets and the search leaves alone. `largest`:
-    the most (GPUs, CPU cores) that a node of the cluster has; None: unknown.
+    the most (GPUs, CPU cores) that a node of the cluster has; None: unknown. `order`: the parameters, each after
+    those that its condition names.
     """
 
     space: Space
     engines: tuple[str, ...]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     largest: tuple[int, int] | None = None
+    order: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", tuple(ordered(self.space)))
 
     @classmethod
     def of(cls, study: StudyConfig, largest: tuple[int, int] | None = None) -> "SearchSpace":
         """The space that a study searches."""
+        if study.reserves != study.topology:
+            largest = None  # servers that run elsewhere
         return cls(study.space, tuple(study.engine), fixed_values(study), largest)
 
     @property
@@ -65,20 +73,29 @@ class SearchSpace:
     def active(self, values: Point) -> list[str]:
         """The parameters whose conditions hold, given these values and the fixed ones."""
         engine, known = self.engine_of(values), {**self.fixed, **values}
-        return [name for name in ordered(self.space) if self._is_active(name, engine, known)]
+        return [name for name in self.order if self._is_active(name, engine, known)]
 
-    def only_active(self, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def only_active(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """The values without those of inactive parameters."""
         active = {ENGINE, *self.active(values)}
         return {path: value for path, value in values.items() if path in active}
 
-    def sample(self, suggest: Suggest) -> dict[str, Scalar]:
+    def unset(self, point: Point, path: str) -> bool:
+        """Whether a point leaves a parameter out that offers it: by choosing so, or by not naming it."""
+        if not offers_unset(self.parameters[path]):
+            return False
+        if path in point:
+            return point[path] is None
+        known = {**self.fixed, **point}
+        return path not in known and self._is_active(path, self.engine_of(point), known)
+
+    def sample(self, suggest: Suggest) -> dict[str, Value]:
         """One point, drawn parameter by parameter. It may break constraints: see `violated`."""
-        point: dict[str, Scalar] = {}
+        point: dict[str, Value] = {}
         if len(self.engines) > 1:
             point[ENGINE] = suggest.suggest_categorical(ENGINE, list(self.engines))
         engine = self.engine_of(point)
-        for name in ordered(self.space):
+        for name in self.order:
             if self._is_active(name, engine, {**self.fixed, **point}):
                 point[name] = self.parameters[name].suggest(name, suggest)
         return point
@@ -139,7 +156,7 @@ class SearchSpace:
             f"{gpus} GPUs and {cpus} CPU cores for trials): they are not tried"
         )
 
-    def enumerate_points(self) -> Iterator[dict[str, Scalar]]:
+    def enumerate_points(self) -> Iterator[dict[str, Value]]:
         """Every possible point, engine by engine. Raises ValueError if a parameter is continuous."""
         for name, parameter in self.parameters.items():
             if parameter.grid() is None:
@@ -159,16 +176,15 @@ class SearchSpace:
                 return None
         return points
 
-    def _combinations(self) -> Iterator[dict[str, Scalar]]:
+    def _combinations(self) -> Iterator[dict[str, Value]]:
         """Possible points and others."""
-        order = ordered(self.space)
         for engine in self.engines:
-            start: dict[str, Scalar] = {ENGINE: engine} if len(self.engines) > 1 else {}
-            yield from self._grow(order, engine, start)
+            start: dict[str, Value] = {ENGINE: engine} if len(self.engines) > 1 else {}
+            yield from self._grow(self.order, engine, start)
 
     def _grow(
-        self, rest: Sequence[str], engine: str, point: dict[str, Scalar]
-    ) -> Iterator[dict[str, Scalar]]:
+        self, rest: Sequence[str], engine: str, point: dict[str, Value]
+    ) -> Iterator[dict[str, Value]]:
         if not rest:
             yield point
         elif not self._is_active(rest[0], engine, {**self.fixed, **point}):

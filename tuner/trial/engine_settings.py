@@ -5,7 +5,7 @@ from typing import Any
 
 from serving.engines import ENGINES
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import ENGINE, Point, Scalar, values_to_try
+from tuner.config.groups.space import ENGINE, Point, Value, activating, values_to_try
 from tuner.config.resolve import default_points, fixed_values, trial_config
 from tuner.config.study import StudyConfig
 from tuner.trial.behaviour import behaviour, default_quantities
@@ -28,7 +28,7 @@ class EngineSettings:
         """Whether the engine gets the same settings at both points."""
         return self._behaviour(one) == self._behaviour(other)
 
-    def relevant(self, point: Point) -> dict[str, Scalar]:
+    def relevant(self, point: Point) -> dict[str, Value]:
         """The point without inert knobs."""
         return {path: value for path, value in point.items() if path not in self.inert}
 
@@ -36,10 +36,11 @@ class EngineSettings:
         """Keeps the value that the unset knob has. Returns whether the knob is inert."""
         engine = path.split(".")[1] if path.startswith(f"{ENGINE}.") else None
         defaults = default_points(self._study)
-        default = defaults.get(str(engine), next(iter(defaults.values())))
+        plain = defaults.get(str(engine), next(iter(defaults.values())))
+        default = {**plain, **activating(self._study.space, path)}
         values = values_to_try(self._study.space.parameters[path])
         same = [value for value in values if self.same(default, {**default, path: value})]
-        if engine is None or path in fixed_values(self._study):
+        if None in values or engine is None or path in fixed_values(self._study):
             return len(same) == len(values)
         knob, kind = path.split(".", 2)[2], self._study.engine[engine].kind
         if same:

@@ -10,7 +10,7 @@ from serving.engines.flags.installed import same_version
 from serving.errors import ServingError
 from serving.launch import HOST
 from tuner.config.errors import ConfigError
-from tuner.config.groups.space import ENGINE, Parameter, Point, Scalar, values_to_try
+from tuner.config.groups.space import ENGINE, Point, activating, values_to_try
 from tuner.config.resolve import default_points, trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
@@ -86,12 +86,4 @@ def _points(study: StudyConfig, name: str) -> Iterator[Point]:
     for path, parameter in study.space.parameters.items():
         if path.startswith(f"{ENGINE}.{name}."):
             for value in values_to_try(parameter):
-                yield {**default, **_wanted(parameter), path: value}
-
-
-def _wanted(parameter: Parameter) -> dict[str, Scalar]:
-    """Values for which the parameter is active."""
-    return {
-        path: wanted[0] if isinstance(wanted, tuple) else wanted
-        for path, wanted in parameter.when.items()
-    }
+                yield {**default, **activating(study.space, path), path: value}

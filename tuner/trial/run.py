@@ -17,12 +17,14 @@ from loadgen.worker.group import local_links
 from loadgen.worker.ray_link import links_apart
 from serving.endpoint import Endpoint
 from serving.engines import External
-from serving.errors import ServingError
+from serving.engines.ready import STUCK
+from serving.errors import EngineHung, ServingError
 from serving.gpu.used import check_used
 from serving.launch import LaunchSpec, shell_command
 from serving.process.environ import redacted, secret_values
 from serving.telemetry import engine_file, power_file
 from serving.telemetry.engine_metrics.startup import startup_times
+from serving.telemetry.engine_progress import ProgressWatch
 from serving.telemetry.engine_sampler import engine_metered
 from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
@@ -89,7 +91,9 @@ def run_trial(
                 ):
                     startup_s, command = endpoint.startup_s, shell_command(cache.closed(endpoint))
                     load_began = time.monotonic()
-                    report = _load(config, application, endpoint, on_progress, baseline, cache)
+                    watch = ProgressWatch(config.engine.hang_after_s, scraper)
+                    run = application, endpoint, on_progress, baseline, cache
+                    report = _load(config, watch, *run)
                     load_s = time.monotonic() - load_began
                 answers = _answers(config, endpoint)
         except (ServingError, loadgen.LoadError) as error:
@@ -139,13 +143,22 @@ def _answers(config: TrialConfig, endpoint: Endpoint) -> _Answered:
 
 def _load(
     config: TrialConfig,
+    watch: ProgressWatch,
     application: Application,
     endpoint: Endpoint,
     on_progress: Callable[[Progress], None],
     baseline: PruningBaseline | None,
     cache: PrefixCache,
 ) -> LoadReport:
-    """An engine that died under load is the failure; the client's errors are its symptom."""
+    """An engine that died or hangs under load is the failure; the client's errors are its symptom."""
+    load = ""
+
+    def progressed(progress: Progress) -> None:
+        nonlocal load
+        load = progress.load
+        watch.look(progress.silent_s)
+        on_progress(progress)
+
     try:
         report = loadgen.run(
             endpoint.base_url,
@@ -154,7 +167,8 @@ def _load(
             vocabulary=config.model.vocabulary,
             api_key=endpoint.api_key,
             links=local_links if config.workload.placement == "beside" else links_apart(),
-            on_progress=on_progress,
+            on_progress=progressed,
+            stop=lambda: bool(watch.stuck),
             first=baseline.first_load if baseline else None,
             before_level=cache.emptied(endpoint),
             # Energy is known only after the load, so it prunes no trial.
@@ -165,9 +179,22 @@ def _load(
     except loadgen.LoadError:
         application.confirm(endpoint, canary=True)
         raise
+    if watch.stuck:
+        raise _hung(application, endpoint, f"{load}: {watch.stuck}")
     # A measured curve is not put at risk by another request: only a load that ended early asks for one.
     application.confirm(endpoint, canary=report.failure is not None)
     return report
+
+
+def _hung(application: Application, endpoint: Endpoint, why: str) -> EngineHung:
+    """Of an engine whose load was ended as it hangs. Raises ServingError where its log names another cause."""
+    try:
+        application.confirm(endpoint, canary=True)
+    except EngineHung as hung:
+        evidence = f"{why}; {hung.evidence}"
+        return EngineHung(evidence, hung.log, phase=hung.phase, remedy=hung.remedy)
+    alone = f"{why}; without the load it answers a request of one token"
+    return EngineHung(alone, phase="under load", remedy=STUCK)
 
 
 def _spec(config: TrialConfig, cache: PrefixCache, log: Path) -> LaunchSpec:

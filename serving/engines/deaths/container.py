@@ -41,7 +41,8 @@ CONTAINER: tuple[Death, ...] = (
         *(ContainerFailed, CDI, PODMAN, "4.3.1"),
     ),
     Death(
-        r"nvidia-container-cli: |Auto-detected mode as|Command not found: nvidia-container-cli",
+        r"nvidia-container-cli: |Auto-detected mode as|unknown or invalid runtime name: nvidia|"
+        r"Command not found: nvidia-container-cli",
         *(ContainerFailed, TOOLKIT, "libnvidia-container; enroot hooks/98-nvidia.sh", READ),
     ),
     # --- daemon

@@ -9,6 +9,7 @@ from typing import Literal
 from serving.errors import (
     BadFlags,
     ContainerFailed,
+    CudaFailed,
     DiskFull,
     DriverMismatch,
     EngineExited,
@@ -43,6 +44,7 @@ STRENGTH: tuple[type[ServingError], ...] = (
     Unsupported,
     KvCacheTooSmall,
     OutOfMemory,
+    CudaFailed,
     DiskFull,
     ModelGated,
     WeightsMissing,

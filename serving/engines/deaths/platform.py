@@ -1,14 +1,13 @@
-"""The deaths that any engine may die: torch, CUDA, NCCL, the operating system, containers, the model hub."""
+"""The deaths that any engine may die: GPUs, NCCL, the operating system, containers, the model hub."""
 
 from serving.engines.deaths.container import CONTAINER
+from serving.engines.deaths.cuda import CUDA, KERNEL, MEMORY, RESEARCH
 from serving.engines.deaths.model import Death
 from serving.errors import (
     BadFlags,
     DiskFull,
-    DriverMismatch,
     EnvironmentBroken,
     FabricFailed,
-    GpuFailed,
     HostOutOfMemory,
     ModelGated,
     OutOfMemory,
@@ -19,12 +18,6 @@ from serving.errors import (
     WeightsMissing,
 )
 
-# Before what is read from the kernel rather than from the engine's log.
-KERNEL = "kernel: "
-
-DRAIN = (
-    "Take the GPU out of service and reset it (nvidia-smi -r), or replace it: its hardware failed."
-)
 FLAGS = (
     "Correct the flag that the line names, or leave it out: this version of the engine refuses it."
 )
@@ -39,44 +32,17 @@ SHARED_MEMORY = (
 GATED = (
     "Ask for access to the repository on its page, and set HF_TOKEN of that account on every node."
 )
-MEMORY = "Lower the sequences and tokens per step, or raise topology.tensor_parallel."
 WEIGHTS = "Raise topology.tensor_parallel, or quantize the weights: they do not fit into the GPU's memory."
 HOST_MEMORY = (
     "Run fewer engines at a time on this node (cluster.trials_at_once), or add host memory: the kernel killed "
     "the process."
 )
 DISK = "Free space on the disk that the line names, or move the cache of models to a larger one."
-DRIVER_803 = (
-    "Use an image whose CUDA version the node's driver supports, or set LD_LIBRARY_PATH to the "
-    "libraries of the host's driver."
-)
-DRIVER_804 = (
-    "Update the node's driver, or use an image with an older CUDA version: forward compatibility needs a data "
-    "center GPU."
-)
 PORT = "Stop the process that holds the port, or leave the port out of extra_args: a free one is chosen."
 PACKAGE = "Install the package that the line names into the environment of the engine on this node."
-RESEARCH = "2026-11-29"  # when issue threads and pages were read
 
 COMMON: tuple[Death, ...] = (
-    # --- hardware
-    Death(
-        r"uncorrectable (ECC|NVLink) error",
-        *(GpuFailed, DRAIN, "CUDA runtime; vllm#5222", RESEARCH),
-    ),
-    Death(
-        rf"^{KERNEL}.*NVRM: Xid \([^)]*\): (48|63|64|74|79|94|95)\b",
-        *(GpuFailed, DRAIN, "NVIDIA's driver, in the kernel log; Xid catalogue", RESEARCH),
-    ),
-    # --- driver
-    Death(
-        r"Error 803: system has unsupported display driver",
-        *(DriverMismatch, DRIVER_803, "CUDA runtime; llm-d#706, gpustack#4678", RESEARCH),
-    ),
-    Death(
-        r"Error 804: forward compatibility was attempted",
-        *(DriverMismatch, DRIVER_804, "CUDA runtime; vllm#4940", RESEARCH),
-    ),
+    *CUDA,
     # --- disk
     Death(
         r"\[Errno 28\] No space left on device|No space left on device \(os error 28\)",
@@ -126,11 +92,7 @@ COMMON: tuple[Death, ...] = (
         r"\[Errno 98\]|\baddress already in use|Failed to bind socket to \S+:\d+",
         *(PortTaken, PORT, "uvicorn; TensorRT-LLM", RESEARCH),
     ),
-    # --- GPU memory
-    Death(
-        r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory",
-        *(OutOfMemory, MEMORY, "torch", "2.14"),
-    ),
+    # --- memory
     Death(
         r"^MemoryError\b|\[Errno 12\] Cannot allocate memory",
         *(OutOfMemory, MEMORY, "Python", "3.11"),
@@ -142,11 +104,11 @@ COMMON: tuple[Death, ...] = (
     ),
     # --- architecture
     Death(
-        r"no kernel image is available for execution on the device",
+        r"but Transformers does not recognize this architecture",
         Unsupported,
-        "Use a build of the engine for this GPU architecture, or another attention or quantization backend.",
-        "CUDA runtime; vllm#30855",
-        RESEARCH,
+        "Use a version of the engine, or of transformers in its environment, that knows this architecture.",
+        "transformers models/auto/configuration_auto.py",
+        "5.19.0",
     ),
     # --- flags
     Death(
@@ -174,7 +136,7 @@ COMMON: tuple[Death, ...] = (
         "torch 2.13",
     ),
     Death(
-        r"NCCL error: |nccl(System|Internal|Remote)Error",
+        r"NCCL error: (?!.*unhandled cuda error)|nccl(System|Internal|Remote)Error",
         *(FabricFailed, FABRIC, "torch; vllm#16707", RESEARCH),
     ),
     Death(

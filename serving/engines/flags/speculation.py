@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.topology import Strict
+from serving.engines.flags.structured import Structured
 
 Words = dict[str, str | int | None]
 
@@ -32,8 +32,11 @@ METHODS = (
 DRAFTED = ("eagle", "eagle3", "draft_model")  # these need a model that drafts
 
 
-class Speculation(Strict):
+class Speculation(Structured):
     """Which tokens are drafted ahead, and how many at a time. Each framework has its own methods."""
+
+    # Which drafts are accepted depends on the model that is served alone.
+    same_numerics: ClassVar[frozenset[str]] = frozenset({"depth", "model"})
 
     method: str = "none"
     depth: int = Field(
@@ -53,6 +56,10 @@ class Speculation(Strict):
     def active(self) -> bool:
         """Whether anything is drafted."""
         return self.method != "none"
+
+    def canonical(self) -> Self | None:
+        """None where nothing is drafted."""
+        return self if self.active else None
 
 
 class VllmSpeculation(Speculation):

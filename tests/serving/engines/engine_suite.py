@@ -35,6 +35,8 @@ def knobs(name: str) -> Iterator[tuple[str, Any]]:
     """Every knob that an adapter declares, with a value that its type takes."""
     candidates = [1, 2, 0.5, True, "auto", "on", "f16", "pytorch", ("--x",), "half"]
     candidates += [{"method": "mtp"}, {"max_batch_size": 4}, {"dtype": "fp8"}]
+    candidates += [{"cudagraph_max_size": 8}, {"role": "prefill"}]
+    candidates += [{"role": "prefill", "connector": "NixlConnector"}]
     for field in ENGINES[name].model_fields:
         if field in BaseEngine.model_fields or field in ("kind", "url"):
             continue
@@ -106,7 +108,8 @@ class EngineSuite:
     @pytest.mark.parametrize("name", LOCAL)
     def test_arguments_and_variables_are_text(self, name: str) -> None:
         every = dict(knobs(name))
-        every.pop("extra_llm_api_options", None)  # a whole YAML, in place of the knobs for its keys
+        for whole in ("extra_llm_api_options", "speculative_config", "compilation_config"):
+            every.pop(whole, None)  # in place of the knobs for its keys
         argv, environ = built(build(name, **every))
         assert all(isinstance(part, str) for part in (*argv, *environ, *environ.values()))
         assert "None" not in argv

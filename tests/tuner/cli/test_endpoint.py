@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.topology import Topology
 from tests.loadgen.certificates import certificate
 from tests.tuner.cli.api_server import Answer, Api, as_json, listening, models, serving
 from tests.tuner.cli.fixtures import Captured, bare_machine, one_line
@@ -12,6 +13,7 @@ from tuner.cli.parser import main
 from tuner.config.resolve import trial_config
 from tuner.config.study import StudyConfig
 from tuner.config.trial import fingerprint_of
+from tuner.search.factory import SearchSetup
 from tuner.study.environment import needed_by_ray
 
 __all__ = ["bare_machine"]
@@ -110,6 +112,27 @@ def test_what_is_typed_counts(api: Api, ran: list[StudyConfig]) -> None:
     assert (study.model.name, study.workload.endpoint) == ("b", "chat")
     assert (study.workload.level_s, "premium" in study.slo.tiers) == (31, True)
     assert [path for path, *_ in api.asked] == ["/v1/models"], "text needs no try"
+
+
+def test_the_layout_of_a_server_counts_devices_and_reserves_none(
+    api: Api, ran: list[StudyConfig]
+) -> None:
+    assert (
+        main(["bench", api.url, "topology=tp8", "topology.pipeline_parallel=2", "hardware=b300"])
+        == 0
+    )
+    (study,) = ran
+    trial = trial_config(study, {})
+    assert (trial.devices, study.hardware.device) == (16, "GPU")
+    assert trial.reserves == study.reserves == Topology(cpus=1)
+    assert SearchSetup(study, (0, 2)).space.possible({})
+
+
+def test_a_layout_needs_the_hardware_that_it_counts(api: Api, capsys: Captured) -> None:
+    assert main(["bench", api.url, "topology=tp8"]) == 2
+    assert (
+        "hardware: endpoint counts per host, but the topology takes GPUs" in capsys.readouterr().err
+    )
 
 
 def test_an_experiment_gives_the_load_and_the_slo(api: Api, ran: list[StudyConfig]) -> None:

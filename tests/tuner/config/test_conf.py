@@ -1,24 +1,17 @@
 """Every YAML in conf/ composes and is valid; each engine has its YAML."""
 
-import random
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loadgen.control.load_plan import next_load, plan_of
 from loadgen.prompts.build import build
 from loadgen.workload.workload import lockstep
-from serving.engines import ENGINES, Launch
-from serving.engines.flags.schema import versions
-from serving.topology import Topology
+from serving.engines import ENGINES
 from tests.tuner.samples.loaded import load
 from tuner.cli.fleet import load_fleet
 from tuner.config.compose import compose, conf_dir
-from tuner.config.groups.space import Point
 from tuner.config.resolve import default_points, trial_config
-from tuner.config.study import StudyConfig
 from tuner.metrics.sensitivity import inputs
 from tuner.search.space import SearchSpace
 from tuner.study.capacity import Capacity
@@ -71,7 +64,7 @@ def companions(group: str, option: str) -> list[str]:
         return [f"engine={engine}", *more, *(GPU if option.endswith("_gpu") else [])]
     if group == "hardware" and option not in ("laptop", "endpoint"):
         return ["topology=tp8"]
-    if group == "topology" and "cpu" not in option:
+    if group == "topology" and option != "endpoint" and "cpu" not in option:
         layout = ["engine=vllm", "space=none"] if "ep" in option else []
         return ["hardware=b300", *layout]
     if group == "workload":
@@ -191,77 +184,3 @@ def test_ready_experiments_rest_on_sound_step_times_and_repeat_their_best(option
         trial = trial_config(study, point)
         setup = read_flags(trial, trial.topology).setup
         assert assumed(setup, study.hardware.twin)["known_wrong"] == []
-
-
-class Drawn:
-    """Random values, as `Suggest`."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        return self._random.randrange(low, high + 1, step)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        count = round((high - low) / step) if step else 0
-        return low + self._random.randint(0, count) * (step or 0.0)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._random.choice(list(choices))
-
-
-@pytest.mark.parametrize(
-    ("words", "kinds"),
-    [
-        (["topology=tp8", "space=[vllm_gpu,sglang_gpu,trtllm_gpu]"], ("vllm", "sglang", "trtllm")),
-        (
-            ["topology=tp8", "space=[vllm_gpu,sglang_gpu,trtllm_gpu,speculation]"],
-            ("vllm", "sglang", "trtllm"),
-        ),
-        (
-            ["topology=tp1", "space=[speculation_ngram,moe_layouts]"],
-            ("vllm", "sglang", "trtllm"),
-        ),
-        (["topology=tp8", "space=[sglang_gpu,sglang_moe_layouts]"], ("sglang",)),
-        (["topology=tp8", "space=[power_cap,llama33_70b_precision]"], ("vllm", "sglang", "trtllm")),
-    ],
-)
-def test_every_version_knows_the_flags_of_a_thousand_random_points(
-    words: list[str], kinds: Sequence[str]
-) -> None:
-    """None is refused by the flags of any known version, and each takes the GPUs that it uses."""
-    engines = f"engine=[{','.join(kinds)}]"
-    base = ["experiment=b300_frameworks", "search.prior.kind=none", engines]
-    study = load([*base, "hardware=b300_twin", *words])
-    space, drawn, found = SearchSpace.of(study), Drawn(15), 0
-    while found < 1000:
-        point = space.sample(drawn)
-        if not space.possible(point):
-            continue
-        found += 1
-        engine, topology = _built(study, space, point)
-        for version in versions(engine.kind):
-            target = Launch("x", "/m", "m", "127.0.0.1", 8000, topology, 4096, version=version)
-            assert [f.text for f in engine.findings(target) if f.fatal] == [], (version, point)
-
-
-def _built(study: StudyConfig, space: SearchSpace, point: Point) -> tuple[Any, Topology]:
-    """The engine and the layout of a point, without the rest of its trial."""
-    name = space.engine_of(point)
-    data: dict[str, Any] = {"engine": {name: study.engine[name].model_dump()}}
-    for path, value in point.items():
-        if path == "engine":
-            continue
-        *parents, last = path.split(".")
-        inner = data
-        for parent in parents:
-            inner[parent] = inner.get(parent) or {}
-            inner = inner[parent]
-        inner[last] = value
-    built = type(study.engine[name]).model_validate(data["engine"][name])
-    layout = {**study.topology.model_dump(), **data.get("topology", {})}
-    return built, Topology.model_validate(layout)

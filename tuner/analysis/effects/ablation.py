@@ -20,7 +20,7 @@ from tuner.analysis.effects.reverted import (
 )
 from tuner.analysis.recommendation import beats_default
 from tuner.analysis.surrogate import fit_surrogate
-from tuner.config.groups.space import ENGINE, Scalar
+from tuner.config.groups.space import ENGINE, Value
 from tuner.config.resolve import trial_config, unscreened
 from tuner.config.study import StudyConfig
 from tuner.confirm.candidates import RaceCandidate
@@ -191,7 +191,7 @@ class Ablations:
         return RepeatProposal(number, point, config, repeat=repeat)
 
 
-def _point(target: _Target, space: SearchSpace) -> dict[str, Scalar]:
+def _point(target: _Target, space: SearchSpace) -> dict[str, Value]:
     return target.changes.point(space, [*target.idle, *target.dropped])
 
 

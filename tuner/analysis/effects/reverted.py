@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tuner.analysis.surrogate import LEVEL, MIN_TRIALS, TAILS, Surrogate
-from tuner.config.groups.space import Point, Scalar
+from tuner.config.groups.space import Point, Value
 from tuner.search.space import SearchSpace
 
 # Widenings that are tried. Hyperparameters are taken as certain, so the posterior is never wide enough.
@@ -41,9 +41,9 @@ class Changes:
     """The changes that lead from a default to a configuration. `made`: path → value."""
 
     start: Point
-    made: Mapping[str, Scalar]
+    made: Mapping[str, Value]
 
-    def point(self, space: SearchSpace, without: Sequence[str] = ()) -> dict[str, Scalar]:
+    def point(self, space: SearchSpace, without: Sequence[str] = ()) -> dict[str, Value]:
         """The default with all changes but those, which leaves no inactive parameter."""
         kept = {path: value for path, value in self.made.items() if path not in without}
         return space.only_active({**self.start, **kept})
@@ -75,7 +75,7 @@ def reverted(
     """
     space = surrogate.space
     whole, found = changes.point(space), dict[str, Interval | None]()
-    points: dict[str, dict[str, Scalar]] = {}
+    points: dict[str, dict[str, Value]] = {}
     for path in changes.made:
         point = changes.point(space, [path])
         if surrogate.settings.same(whole, point):

@@ -131,9 +131,11 @@ def _row(one: Environment) -> tuple[str, ...]:
 
 
 def _extract(what: str | None, console: Console) -> None:
-    """Writes the flags of a wheel or an installation where they count as known."""
+    """Writes the flags of a wheel, a tree or an installation where they count as known."""
     if what is None:
-        raise ConfigError("which flags? the path of a wheel, or of an engine's executable")
+        raise ConfigError(
+            "which flags? the path of a wheel, a source tree or an engine's executable"
+        )
     found = extract(source_of(what))
     before = chosen(found.framework, found.version)
     path = own_folder() / f"{found.framework}-{found.version}.json"

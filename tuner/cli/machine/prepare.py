@@ -40,9 +40,9 @@ def prepare_cluster(config: StudyConfig, say: Callable[[str], None]) -> None:
     """Installs and fetches what the nodes of a cluster lack. Raises ClusterError, with the node."""
     if config.cluster.kind == "local" or not _prepared(config):
         return
-    nodes = nodes_for(alive_nodes(), cpus=not config.topology.gpus)
+    nodes = nodes_for(alive_nodes(), cpus=not config.reserves.gpus)
     prepare_nodes(
-        engines_tried(config), config.model, nodes, cpus=not config.topology.gpus, say=say
+        engines_tried(config), config.model, nodes, cpus=not config.reserves.gpus, say=say
     )
 
 

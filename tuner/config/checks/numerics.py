@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from serving.engines import Engine
+from serving.engines.flags.structured import Structured
+from tuner.config.fields import forms, is_model
 from tuner.config.groups.quality import QualityPrompts
 from tuner.config.groups.space import ENGINE, Point, Space
 from tuner.config.study import StudyConfig
@@ -17,7 +19,6 @@ WITHOUT_EFFECT = frozenset(
     {"kind", "env_passthrough", "start_timeout_s", "stop_grace_s", "api_key_env"}
 )
 _ENGINE: TypeAdapter[Engine] = TypeAdapter(Engine)
-DEPTH = "speculation.depth"  # how many tokens are drafted does not change which are accepted
 
 
 def prompts_of(study: StudyConfig, point: Point, trial: TrialConfig) -> QualityPrompts | None:
@@ -63,9 +64,17 @@ def numeric(path: str, space: Space, engines: Mapping[str, Engine]) -> bool:
         return group == "model"
     name, _, setting = rest.partition(".")
     known = engines.get(name)
-    if known is None or setting == DEPTH:
+    if known is None:
         return False
-    return setting.split(".")[0] not in WITHOUT_EFFECT | known.same_numerics
+    knob, _, inner = setting.partition(".")
+    field = type(known).model_fields.get(knob)
+    inside = forms(field.annotation) if field is not None and inner else []
+    same = (
+        each.same_numerics for each in inside if is_model(each) and issubclass(each, Structured)
+    )
+    return knob not in WITHOUT_EFFECT | known.same_numerics and not any(
+        inner in each for each in same
+    )
 
 
 def changes_numerics(engine: Engine, other: Engine) -> bool:
@@ -83,16 +92,15 @@ def _counting(engine: Engine) -> str:
 
 @lru_cache(maxsize=4096)
 def _numerics(settings: str) -> dict[str, Any]:
-    """Those of `_counting` that repeat no default. Of speculation only the method counts.
+    """Those of `_counting` that repeat no default.
 
     Kept, as a search asks it of each candidate: comparing with a version's flags takes milliseconds.
     """
     engine = _ENGINE.validate_json(settings)
     ignored = WITHOUT_EFFECT | engine.same_numerics
     said = {
-        name: value
+        name: value.numeric() if isinstance(value, Structured) else value
         for name, value in engine.canonical()
-        if name not in ignored and value not in (None, {}, ())
+        if name not in ignored
     }
-    drafts = said.get("speculation")
-    return said if drafts is None else {**said, "speculation": drafts.method}
+    return {name: value for name, value in said.items() if value not in (None, {}, ())}

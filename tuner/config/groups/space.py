@@ -16,18 +16,19 @@ from pydantic import Field, field_validator, model_validator
 from serving.topology import Strict
 
 Scalar = bool | int | float | str
+Value = Scalar | None  # None: left out, so that the engine's own default applies
 Whole = Annotated[int, Field(ge=-(10**12), le=10**12)]
 Number = Annotated[float, Field(ge=-1e12, le=1e12)]
 
 
-Point = Mapping[str, Scalar]
+Point = Mapping[str, Value]
 
 
 STEPS_MAX = 100_000  # values of a stepped number, which are listed
 DECIMALS = 12
 
 
-Condition = dict[str, Scalar | tuple[Scalar, ...]]
+Condition = dict[str, Value | tuple[Value, ...]]
 
 
 ENGINE = "engine"
@@ -58,7 +59,7 @@ class _Parameter(Strict):
 
     when: Condition = Field(
         default_factory=dict,
-        description="other path → the value, or list of values, for which this parameter is active",
+        description="other path → the value, or list of values, for which it is active; null: unset",
     )
 
 
@@ -135,10 +136,12 @@ class Float(_Parameter):
 
 
 class Categorical(_Parameter):
-    """Values of a list."""
+    """Values of a list. Null leaves the setting out, as if nobody had set it."""
 
     type: Literal["categorical"] = Field(description="one of a list of values")
-    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)] = Field(description="the values")
+    choices: Annotated[tuple[Value, ...], Field(min_length=1)] = Field(
+        description="the values; null: the setting is left out, so that the engine's own default applies"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -146,12 +149,12 @@ class Categorical(_Parameter):
             raise ValueError("choices must differ from each other")
         return self
 
-    def suggest(self, name: str, suggest: Suggest) -> Scalar:
+    def suggest(self, name: str, suggest: Suggest) -> Value:
         """A value that `suggest` chooses."""
-        chosen: Scalar = suggest.suggest_categorical(name, list(self.choices))
+        chosen: Value = suggest.suggest_categorical(name, list(self.choices))
         return chosen
 
-    def grid(self) -> list[Scalar]:
+    def grid(self) -> list[Value]:
         """Every choice."""
         return list(self.choices)
 
@@ -206,7 +209,7 @@ class Constraint(Strict):
     reason: str = Field(description="why a point that fails it can't run")
     when: Condition = Field(
         default_factory=dict,
-        description="path → the value, or list of values, for which the constraint applies",
+        description="path → the value, or list of values, for which the constraint applies; null: unset",
     )
 
     def paths(self) -> set[str]:
@@ -245,7 +248,21 @@ class Space(Strict):
         return self
 
 
-def values_to_try(parameter: Parameter) -> list[Scalar]:
+def offers_unset(parameter: Parameter) -> bool:
+    """Whether leaving the setting out is one of its values."""
+    return isinstance(parameter, Categorical) and None in parameter.choices
+
+
+def activating(space: Space, path: str) -> dict[str, Value]:
+    """Values of the space's parameters for which a parameter is active."""
+    return {
+        other: wanted[0] if isinstance(wanted, tuple) else wanted
+        for other, wanted in space.parameters[path].when.items()
+        if other in space.parameters
+    }
+
+
+def values_to_try(parameter: Parameter) -> list[Value]:
     """All its values, or an even selection of at most `FINEST`; of a continuous one the ends."""
     if isinstance(parameter, Categorical):
         return list(parameter.choices)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
-from tuner.config.groups.space import Scalar
+from tuner.config.groups.space import Value
 from tuner.results.entry import Role
 from tuner.trial.quality.verdict import Kind, QualityVerdict
 
@@ -61,7 +61,7 @@ class AskedLine(_Line):
     number: Number
     fingerprint: Fingerprint
     time: AwareDatetime
-    point: dict[str, Scalar]
+    point: dict[str, Value]
     role: Role | None = None
     of: Number | None = None
     round: Number | None = None
@@ -74,7 +74,7 @@ class ResultLine(_Line):
     number: Number
     fingerprint: Fingerprint
     time: AwareDatetime
-    point: dict[str, Scalar]
+    point: dict[str, Value]
     role: Role | None = None
     of: Number | None = None
     round: Number | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serving.engines import Engine
-from serving.engines.base import check_passed
+from serving.engines.access import check_passed
 from serving.errors import ContainerFailed, LaunchError
 from serving.install import models
 from serving.launch import check_container, executable, version_here

@@ -113,7 +113,7 @@ def planned_capacity(
 
     `local`: what this machine offers.
     """
-    topologies = [proposal.config.topology for proposal in known] or [config.topology]
+    topologies = [proposal.config.reserves for proposal in known] or [config.reserves]
     largest = (max(each.gpus for each in topologies), max(each.cpus for each in topologies))
     cluster = config.cluster
     if cluster.kind == "existing":
@@ -279,7 +279,7 @@ def sampled_trials(
         with contextlib.suppress(ConfigError, ClusterError):
             if space.possible(point):
                 trial = trial_config(config, point)
-                capacity.check(trial.topology)
+                capacity.check(trial.reserves)
                 found.append(trial)
         if len(found) == SAMPLED:
             break

@@ -16,11 +16,11 @@ from tuner.trial.duration import idle_metering_s
 def shape_of(config: StudyConfig, trial: TrialConfig, busy: float, *, virtual: bool) -> Shape:
     """Of a trial. `busy`, `virtual`: as in `tuner.study.planning.estimate.estimate`."""
     speed = speed_of(trial, config.search.prior.system, virtual=virtual).slower(busy)
-    idle_s = idle_metering_s(trial.power, trial.topology.gpus if trial.twin is None else 0)
+    idle_s = idle_metering_s(trial.power, trial.reserves.gpus if trial.twin is None else 0)
     tiers = {name: tier.limits() for name, tier in config.slo.tiers.items()}
     merit = merit_of(measured_workload(config), speed, trial.devices, tiers)
     answers_s = _answers_s(trial, speed)
-    return Shape(trial.topology, trial.devices, trial.engine.kind, speed, merit, idle_s, answers_s)
+    return Shape(trial.reserves, trial.devices, trial.engine.kind, speed, merit, idle_s, answers_s)
 
 
 def _answers_s(trial: TrialConfig, speed: Speed) -> float:

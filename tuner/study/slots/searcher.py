@@ -91,7 +91,7 @@ class StudySearcher(Unsaved, Searcher):
         """See `save`."""
 
     def _begin(self, trial_id: str, proposal: Proposal, node: str) -> dict[str, Any]:
-        topology = proposal.config.topology
+        topology = proposal.config.reserves
         self._live[trial_id] = node, topology
         self._seen.add(topology)
         self._held, self.note = None, ""
@@ -108,7 +108,7 @@ class StudySearcher(Unsaved, Searcher):
 
     def _waited(self, held: Proposal, running: Sequence[Placed]) -> str | None:
         """The trial has no devices: it waits for our own trials, for others' work, or for a lost node."""
-        topology, now = held.config.topology, time.monotonic()
+        topology, now = held.config.reserves, time.monotonic()
         fits = topology.fits(*self._capacity.largest)
         if running and fits:  # our own trials end, and their load takes cores too
             self._held_since = now
@@ -134,7 +134,7 @@ class StudySearcher(Unsaved, Searcher):
 
     def _place(self, proposal: Proposal, running: Sequence[Placed]) -> str | None:
         """The node for a trial, which waits for one where it has not failed, if any could hold it."""
-        topology, workload = proposal.config.topology, proposal.config.workload
+        topology, workload = proposal.config.reserves, proposal.config.workload
         cores = workload.shards if workload.placement == "apart" else 0
         bad = frozenset(self._source.quarantined)
         for avoided in (bad | proposal.avoid, bad):

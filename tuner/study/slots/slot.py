@@ -51,7 +51,7 @@ class Slot(tune.Trainable):
 
         baseline = from_json(text) if (text := self.config["baseline"]) else None
         try:
-            measured = run_trial(trial, self._application_for(trial.topology), post, baseline)
+            measured = run_trial(trial, self._application_for(trial.reserves), post, baseline)
         finally:
             self._trial = self._progress = None
         return {"done": True, "number": number, MEASURED: Delivery(measured)}

@@ -17,6 +17,7 @@ from serving.engines.flags.extraction.syntax import (
     registrations,
     spelled,
 )
+from serving.engines.flags.extraction.trtllm import trtllm_flags, trtllm_yaml
 from serving.engines.flags.schema import Flag, FlagSchema, chosen
 from serving.errors import LaunchError
 
@@ -26,11 +27,14 @@ SERVER_ARGS = "sglang/srt/server_args.py"
 
 
 def extract(source: SourceTree) -> FlagSchema:
-    """All flags of `vllm serve` or `sglang serve`. Raises LaunchError for an unknown layout of the source."""
-    found = dict(_vllm(source) if source.framework == "vllm" else _sglang(source))
+    """All flags of `vllm serve`, `sglang serve` or `trtllm-serve serve`.
+
+    Raises LaunchError for an unknown layout of the source.
+    """
+    near = chosen(source.framework, source.version)
+    found = _flags(source, near.schema if near else None)
     if not found:
         raise LaunchError(f"{source.origin}: no flags found: it is laid out in an unknown way")
-    near = chosen(source.framework, source.version)
     gone = dict(near.schema.gone) if near else {}
     if near:
         gone |= dict.fromkeys(set(near.schema.flags) - set(found), "")
@@ -41,7 +45,18 @@ def extract(source: SourceTree) -> FlagSchema:
         extracted=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         gone={name: instead for name, instead in sorted(gone.items()) if name not in found},
         flags=dict(sorted(found.items())),
+        yaml=trtllm_yaml(source) if source.framework == "trtllm" else {},
     )
+
+
+def _flags(source: SourceTree, near: FlagSchema | None) -> dict[str, Flag]:
+    match source.framework:
+        case "vllm":
+            return dict(_vllm(source))
+        case "sglang":
+            return dict(_sglang(source))
+        case _:
+            return trtllm_flags(source, near)
 
 
 def _vllm(source: SourceTree) -> Pairs:

@@ -24,7 +24,7 @@ for name, package in packages.items():
     paths = {p.relative_to(root).as_posix(): p for p in root.glob(package + "/**/*.py")}
     wanted = {name: p for name, p in paths.items() if name.startswith(tuple(read[package]))}
     files = {name: p.read_text(errors="replace") for name, p in wanted.items()}
-    print(json.dumps({"framework": package, "version": version, "files": files}))
+    print(json.dumps({"package": package, "version": version, "files": files}))
     break
 """
 
@@ -32,9 +32,9 @@ for name, package in packages.items():
 def read_image(
     image: str, packages: Mapping[str, str], read: Mapping[str, object]
 ) -> tuple[str, str, dict[str, str]] | None:
-    """Framework, version and files; None where no docker or podman of this machine has the image.
+    """Package, version and files; None where no docker or podman of this machine has the image.
 
-    `packages`: names of packages → framework. Raises LaunchError.
+    `packages`: names of distributions → the package in each. Raises LaunchError.
     """
     for runtime in sorted(LABELLED):
         client = shutil.which(runtime)
@@ -74,6 +74,8 @@ def _parsed(image: str, text: str) -> tuple[str, str, dict[str, str]]:
     lines = [line for line in text.splitlines() if line.startswith("{")]
     try:
         found = json.loads(lines[-1])
-        return str(found["framework"]), str(found["version"]), {**found["files"]}
+        return str(found["package"]), str(found["version"]), {**found["files"]}
     except (LookupError, ValueError, TypeError) as error:
-        raise LaunchError(f"{image}: its Python has neither vLLM nor SGLang") from error
+        raise LaunchError(
+            f"{image}: its Python has none of vLLM, SGLang and TensorRT-LLM"
+        ) from error

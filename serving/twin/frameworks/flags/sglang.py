@@ -32,13 +32,15 @@ IGNORED = (
     *("--moe-dense-tp-size", "--ep-num-redundant-experts", "--revision", "--chat-template"),
     *("--speculative-algorithm", "--speculative-draft-model-path", "--load-balance-method"),
     *("--speculative-eagle-topk", "--tokenizer-worker-num", "--watchdog-timeout", "--api-key"),
-    *("--num-continuous-decode-steps", "--kv-cache-metrics"),
+    *("--num-continuous-decode-steps", "--kv-cache-metrics", "--cuda-graph-backend-prefill"),
+    *("--cuda-graph-max-bs-prefill", "--flashinfer-allreduce-fusion-backend"),
 )
 IGNORED_SWITCHES = (
     *("--enable-torch-compile", "--trust-remote-code", "--skip-server-warmup"),
     *("--enable-dp-lm-head", "--enable-two-batch-overlap", "--enable-symm-mem", "--enable-eplb"),
     *("--enable-flashinfer-allreduce-fusion", "--disable-custom-all-reduce", "--log-requests"),
     *("--disable-shared-experts-fusion", "--enable-cache-report", "--disable-chunked-prefix-cache"),
+    *("--disable-cuda-graph-padding", "--enable-single-batch-overlap"),
 )
 UNSUPPORTED = (
     *("--disaggregation-mode", "--nnodes", "--cpu-offload-gb", "--lora-paths", "--dwdp-size"),
@@ -132,6 +134,8 @@ def _parser() -> FlagParser:
     add("--stream-interval", type=positive, default=1)
     add("--scheduler-recv-interval", type=positive, default=1)
     add("--cuda-graph-max-bs", "--cuda-graph-max-bs-decode", type=positive)
+    add("--cuda-graph-bs-decode", type=positive, nargs="+")
+    add("--cuda-graph-backend-decode", choices=("full", "breakable", "disabled"))
     add("--speculative-num-steps", type=positive)
     add("--speculative-num-draft-tokens", type=positive)
     add("--enable-metrics", action="store_true")  # the emulator always has /metrics
@@ -169,8 +173,10 @@ def _failed(line: str) -> EngineExit:
 
 def _graphs(args: argparse.Namespace, memory_mib: float) -> int:
     """The largest decode batch with a CUDA graph; 0 without graphs."""
-    if args.disable_cuda_graph:
+    if args.disable_cuda_graph or args.cuda_graph_backend_decode == "disabled":
         return 0
+    if args.cuda_graph_bs_decode:
+        return int(max(args.cuda_graph_bs_decode))
     if args.cuda_graph_max_bs:
         return int(args.cuda_graph_max_bs)
     largest = 512 if memory_mib >= 160 * 1024 or args.tp_size >= 4 else 256

@@ -6,6 +6,7 @@ older: since 2026-08 a GPU with 160 GB or more gets 16,384 tokens a step, 8,192 
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -34,6 +35,7 @@ IGNORED = (
     *("--data-parallel-size-local", "--data-parallel-address", "--data-parallel-rpc-port"),
     *("--kernel-config", "--attention-config", "--mm-processor-kwargs", "--api-key"),
     *("--gdn-prefill-backend", "--linear-backend", "--performance-mode", "--eplb-config"),
+    "--optimization-level",
 )
 IGNORED_SWITCHES = (
     "--async-scheduling",  # its effect is part of the fitted host costs
@@ -123,9 +125,11 @@ def _parser() -> FlagParser:
 
 
 def _dashed(argv: Sequence[str]) -> list[str]:
-    """vLLM also accepts underscores: --max_num_seqs."""
+    """vLLM also accepts underscores, as in --max_num_seqs, and -O3 for a level."""
     dashed = []
-    for each in argv:
+    for word in argv:
+        level = re.fullmatch(r"-O=?([0-3])", word)
+        each = f"--optimization-level={level[1]}" if level else word
         name, equals, value = each.partition("=")
         if name.startswith("--"):
             name = name.replace("_", "-")

@@ -9,6 +9,7 @@ from serving.engines import ENGINES
 from serving.engines.deaths.diagnosis import Log, diagnose, killed
 from serving.errors import (
     BadFlags,
+    CudaFailed,
     EngineExited,
     GpuFailed,
     GpuOccupied,
@@ -84,6 +85,28 @@ def test_a_hardware_error_outranks_the_lack_of_memory_that_follows_it() -> None:
     ecc = "CUDA error: uncorrectable ECC error encountered"
     for log in (f"{ecc}\n{OOM}", f"{OOM}\n{ecc}\n{OOM}"):
         assert type(told("vllm", log)) is GpuFailed
+
+
+def test_a_failed_kernel_outranks_the_links_that_other_ranks_lose_by_it() -> None:
+    illegal = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+    log = (
+        f"(Worker_TP1 pid=8) {illegal}\n"
+        "[rank0]:[E1129 10:00:00.1 ProcessGroupNCCL.cpp:632] [Rank 0] Watchdog caught collective operation "
+        "timeout: WorkNCCL(SeqNum=42, OpType=ALLREDUCE)\n"
+        "RuntimeError: NCCL error: remote process exited or there was a network error\n"
+        "RuntimeError: [/gloo/transport/tcp/pair.cc:537] Read error [10.0.0.2]:4: Connection reset by peer\n"
+        + WRAPPERS["vllm"]
+    )
+    found = told("vllm", log)
+    assert (type(found), found.domain) == (CudaFailed, "configuration")
+    assert found.evidence == f"(Worker_TP1 pid=8) {illegal}"
+
+
+def test_a_warning_that_there_is_no_driver_is_no_cause() -> None:
+    log = (
+        "UserWarning: CUDA initialization: Found no NVIDIA driver on your system.\nKeyError: 'x'\n"
+    )
+    assert type(told("vllm", log)) is EngineExited
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_the_flags_of_an_image(runtime: FakeRuntime) -> None:
 
 def test_an_image_without_a_framework_and_one_that_is_not_here(runtime: FakeRuntime) -> None:
     python_of_the_image(runtime)
-    with pytest.raises(LaunchError, match="its Python has neither vLLM nor SGLang"):
+    with pytest.raises(LaunchError, match="its Python has none of vLLM, SGLang and TensorRT-LLM"):
         source_of(IMAGE)
     with pytest.raises(LaunchError, match="nor an image that docker or podman has here"):
         source_of("site/unknown:1")

@@ -227,6 +227,7 @@ def test_every_knob_of_an_adapter_is_accepted(kind: str) -> None:
         "extra_llm_api_options": None,
         "max_num_batched_tokens": 4096,
         "llm_options": {"print_iter_log": True},
+        "kv_transfer": None,  # which the emulator refuses
     }
     for name, value in knobs(kind):
         engine = engines[kind](**{name: values.get(name, value)})
@@ -242,6 +243,22 @@ def test_flags_without_effect_are_reported() -> None:
     assert read(argv(TrtLlm(num_postprocess_workers=4))).without_effect == (
         "--num-postprocess-workers 4",
     )
+
+
+def test_compilation_and_graphs_are_read() -> None:
+    graphs = {"cudagraph_mode": "NONE", "fuse_norm_quant": True, "level": 3}
+    line = argv(Vllm.model_validate({"compilation": graphs}))
+    assert read(line).setup.graphs_upto == 0
+    assert read(line).without_effect == (
+        "--optimization-level 3",
+        '--compilation-config {"pass_config": {"fuse_norm_quant": true}}',
+    )
+    for asked, upto in (
+        ({"cudagraph_decode": "disabled"}, 0),
+        ({"cudagraph_sizes": [1, 24]}, 24),
+        ({"cudagraph_max_size": 48}, 48),
+    ):
+        assert parse(argv(SgLang.model_validate({"compilation": asked}))).graphs_upto == upto
 
 
 def test_defaults_depend_on_the_memory_of_the_gpu() -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from serving.engines import ENGINES, LlamaCpp, Vllm
+from serving.engines.flags.compilation import VllmCompilation
+from serving.engines.flags.kv_transfer import VllmKvTransfer
 from serving.engines.flags.speculation import VllmSpeculation
 from tests.tuner.samples.study import sample_config
 from tuner.config.checks.numerics import changes_numerics, numeric, numerics_vary
@@ -35,6 +37,11 @@ def test_knobs_without_effect_on_answers_are_knobs(name: str) -> None:
         ({"start_timeout_s": 7.0}, False),
         ({"speculation": VllmSpeculation(method="ngram", depth=3)}, True),
         ({"speculation": VllmSpeculation()}, False),
+        ({"compilation": VllmCompilation(cudagraph_mode="FULL", cudagraph_max_size=8)}, False),
+        ({"compilation": VllmCompilation(level=2)}, False),
+        ({"compilation": VllmCompilation(level=0)}, True),
+        ({"compilation": VllmCompilation(fuse_attn_quant=True)}, True),
+        ({"kv_transfer": VllmKvTransfer(role="both", connector="OffloadingConnector")}, False),
     ],
 )
 def test_of_vllm(changed: dict[str, object], counts: bool) -> None:
@@ -58,6 +65,9 @@ def test_the_depth_of_speculation_does_not_count_and_another_engine_does() -> No
         ("engine.llamacpp.flags.rope_scaling", True),
         ("engine.llamacpp.parallel", False),
         ("engine.vllm.speculation.method", True),
+        ("engine.vllm.compilation.level", True),
+        ("engine.vllm.compilation.cudagraph_mode", False),
+        ("engine.vllm.kv_transfer.connector", False),
         ("engine.vllm.speculation.depth", False),
         ("engine.other.anything", False),
     ],
