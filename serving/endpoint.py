@@ -24,4 +24,14 @@ class Endpoint:
     image_digest: str = ""  # of its container's image; empty: it has none
     engine_lock: str = ""  # SHA-256 of the lock of its environment; empty: it has none
     api_key: str | None = field(default=None, repr=False)
+    meeting_port: int | None = None  # of an engine with a role: where the others find it
+    members: tuple["Endpoint", ...] = ()  # the engines behind it, where it is a router
     modelled: str | None = None  # of an emulated engine: the source of its step times
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReset:
+    """How an engine forgets the prefixes that it knows: POST to `path`, where `environ` opens it."""
+
+    path: str
+    environ: tuple[tuple[str, str], ...] = ()

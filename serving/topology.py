@@ -1,6 +1,7 @@
 """The model under test, and its layout over devices."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,8 +20,8 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Topology(Strict):
-    """Parallelism over GPUs, or a number of CPU cores for engines that run without GPUs."""
+class Layout(Strict):
+    """Parallelism of an engine over GPUs, and how many such engines there are."""
 
     tensor_parallel: Ranks = Field(
         default=1, description="tensor parallel size, in GPUs: each layer is split over that many"
@@ -35,25 +36,94 @@ class Topology(Strict):
         default=False,
         description="mixture of experts: whole experts on each GPU, instead of a slice of each expert",
     )
+    replicas: Ranks = Field(default=1, description="engines of this layout, behind a router")
+
+    @property
+    def gpus_each(self) -> int:
+        """Of one engine: tensor × pipeline × data parallel size."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+
+RouterName = Literal["vllm", "sglang", "trtllm"]
+Role = Literal["", "prefill", "decode"]
+
+
+class Topology(Layout):
+    """Engines over GPUs, or over CPU cores for engines that run without GPUs; the prefill apart, if at all."""
+
     cpus: Annotated[int, Field(ge=0, le=65_536)] = Field(
-        default=0, description="CPU cores of an engine without GPUs; 0: the engine runs on GPUs"
+        default=0, description="CPU cores of each engine without GPUs; 0: engines run on GPUs"
+    )
+    prefill: Layout | None = Field(
+        default=None,
+        description="engines that read prompts and hand over their KV cache; the rest of `topology` is then "
+        "the layout of the decode engines; unset: every engine does both",
+    )
+    router: RouterName | None = Field(
+        default=None,
+        description="what spreads requests over several engines: the router of that framework; unset: the "
+        "engine's own, vLLM's for those that have none",
+    )
+
+    router_args: tuple[str, ...] = Field(
+        default=(),
+        description="arguments that are appended to the router's command line as they are",
     )
 
     @property
     def gpus(self) -> int:
-        """Tensor × pipeline × data parallel size; 0 for an engine on CPU cores."""
-        if self.cpus:
-            return 0
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        """Of all engines; 0 for engines on CPU cores."""
+        return 0 if self.cpus else sum(each.gpus_each * each.replicas for each in self.layouts)
+
+    @property
+    def cores(self) -> int:
+        """CPU cores of all engines; 0 for engines on GPUs."""
+        return self.cpus * sum(each.replicas for each in self.layouts)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """That of the prefill engines, where there are some, and that of all others."""
+        return (self,) if self.prefill is None else (self.prefill, self)
 
     def fits(self, gpus: int, cpus: int) -> bool:
-        """Whether a node with so many holds a trial: an engine on GPUs takes no core of Ray's."""
-        return self.gpus <= gpus if self.gpus else max(self.cpus, 1) <= cpus
+        """Whether a node with so many holds a trial: engines on GPUs take no core of Ray's."""
+        return self.gpus <= gpus if self.gpus else max(self.cores, 1) <= cpus
 
     @property
     def devices(self) -> int:
         """GPUs, or 1 for a CPU host: the divisor of every figure per device."""
         return self.gpus or 1
+
+    @property
+    def members(self) -> "tuple[Member, ...]":
+        """Each engine with its role, prefill engines first."""
+        split = self.prefill is not None
+        roles: list[tuple[Role, Layout]] = [("decode" if split else "", self)]
+        if self.prefill is not None:
+            roles.insert(0, ("prefill", self.prefill))
+        return tuple(
+            Member(role, number, self._alone(layout))
+            for role, layout in roles
+            for number in range(layout.replicas)
+        )
+
+    def _alone(self, layout: Layout) -> "Topology":
+        own = {name: getattr(layout, name) for name in Layout.model_fields}
+        return Topology(**{**own, "replicas": 1}, cpus=self.cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One engine of a trial: number `number` of its role, laid out as `topology` says."""
+
+    role: Role
+    number: int
+    topology: Topology
+
+    @property
+    def name(self) -> str:
+        """As in logs and messages."""
+        return f"{self.role or 'engine'} {self.number}"
 
 
 class Model(Strict):

@@ -106,7 +106,7 @@ def _engine(spec: LaunchSpec, devices: tuple[str, ...]) -> Iterator[Running]:
         stack.enter_context(_held(devices))
         cores: tuple[int, ...] = ()
         if topology.cpus:
-            cores = stack.enter_context(reserved(topology.cpus, _cores_offered()))
+            cores = stack.enter_context(reserved(topology.cores, _cores_offered()))
         running = stack.enter_context(
             launched(
                 spec,
@@ -116,7 +116,7 @@ def _engine(spec: LaunchSpec, devices: tuple[str, ...]) -> Iterator[Running]:
             )
         )
         if topology.cpus and not cores and running.endpoint.pid:
-            unpinned = (f"{topology.cpus} of {os.cpu_count()} cores, not pinned",)
+            unpinned = (f"{topology.cores} of {os.cpu_count()} cores, not pinned",)
             running = replace(running, endpoint=replace(running.endpoint, devices=unpinned))
         yield running
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from serving.endpoint import CacheReset
 from serving.engines.deaths.diagnosis import diagnose
 from serving.engines.deaths.model import DeathTable
 from serving.engines.flags.check import Finding, as_text, check, reserved, written
-from serving.engines.flags.layouts import refusal
+from serving.engines.flags.roles import in_role, unfit
 from serving.engines.flags.schema import Chosen, chosen, default_of
 from serving.engines.flags.structured import Structured
 from serving.errors import LaunchError, Phase, ServingError
@@ -20,7 +21,7 @@ from serving.process.containers.config import Container
 from serving.process.environ import ACCELERATED
 from serving.telemetry.engine_metrics.page import MetricsPage
 from serving.telemetry.engine_metrics.startup import StartupLines
-from serving.topology import Pause, Seconds, Strict, Topology
+from serving.topology import Member, Pause, Seconds, Strict, Topology
 
 ModelFormat = Literal["gguf", "safetensors"]
 Value = str | int | float | bool | None
@@ -37,7 +38,7 @@ HOST = "$HOST"  # likewise, for an engine that listens on its node's address
 class Launch:
     """What an adapter needs to build its command line.
 
-    `port`: `PORT` for a command line that is only shown. `devices`: as CUDA_VISIBLE_DEVICES names them.
+    `port`: a variable, as `PORT`, in a command line that is shown. `devices`: as CUDA_VISIBLE_DEVICES has them.
     `revision`: of a model on Hugging Face. `version`: of the engine; None: the newest known.
     `options_path`: the file of `BaseEngine.options`; None: the command line is only shown, with them in it.
     """
@@ -46,21 +47,14 @@ class Launch:
     model_path: str
     served_model: str
     host: str
-    port: int | Literal["$PORT"]
+    port: int | str
     topology: Topology
     context_tokens: int
     devices: tuple[str, ...] = ()
     revision: str | None = None
     version: str | None = None
     options_path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CacheReset:
-    """How an engine forgets the prefixes that it knows: POST to `path`, where `environ` opens it."""
-
-    path: str
-    environ: tuple[tuple[str, str], ...] = ()
+    transfer_port: int | str = 0  # of an engine with a role: where the others fetch its KV cache
 
 
 class BaseEngine(Strict):
@@ -96,12 +90,16 @@ class BaseEngine(Strict):
     meanings: ClassVar[Mapping[str, str]] = {}
     # The knob that is the share of a GPU's memory for weights and KV cache; empty: the engine has none.
     memory_knob: ClassVar[str] = ""
+    # Whether it closes connections after answers that announce to keep them.
+    breaks_connections: ClassVar[bool] = False
     # Whether an image of the engine starts it without a command.
     starts_by_image: ClassVar[bool] = False
     # How its prefix cache is emptied while it serves nothing; None: it can't be.
     cache_reset: ClassVar[CacheReset | None] = None
     # Knobs that change no answer, but for the order of sums in a batch. All others count as changing numerics.
     same_numerics: ClassVar[frozenset[str]] = frozenset()
+    # How KV caches travel between engines of two roles, where `kv_transfer` does not say.
+    transfers_by: ClassVar[Mapping[str, Value]] = {}
     # Knob → the value that the engine takes where the flag is left out, if it is the same in all versions.
     unset_means: ClassVar[Mapping[str, Value]] = {}
 
@@ -141,6 +139,10 @@ class BaseEngine(Strict):
     extra_args: tuple[str, ...] = Field(
         default=(),
         description="arguments that are appended to the engine's command line as they are",
+    )
+    prefill_knobs: dict[str, FlagValue] = Field(
+        default_factory=dict,
+        description="knobs of prefill engines that differ from those of decode engines (topology.prefill)",
     )
     start_timeout_s: Seconds = Field(
         default=600.0,
@@ -190,7 +192,11 @@ class BaseEngine(Strict):
 
     def refuses(self, topology: Topology, served_model: str) -> str:
         """Why the engine can't serve a model of this name so laid out; empty if it can."""
-        return refusal(self.framework, topology, dict(self))
+        return unfit(self.framework, self, topology, self.transfers_by)
+
+    def as_member(self, member: Member) -> Self:
+        """The settings of one engine of several: those of its role. Raises ValueError, in one line."""
+        return in_role(self, member.role, self.transfers_by)
 
     def known_flags(self, version: str | None) -> Chosen | None:
         """The flags of its version; `version`: the installed one. None: no version's flags are known."""

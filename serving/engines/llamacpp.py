@@ -20,6 +20,8 @@ class LlamaCpp(BaseEngine):
 
     model_format: ClassVar[ModelFormat] = "gguf"
     default_executable: ClassVar[str] = "llama-server"
+    # Of xllamacpp 2026.10: every streamed answer, 2026-11-30.
+    breaks_connections: ClassVar[bool] = True
     framework: ClassVar[str] = "llamacpp"
     takes_revision: ClassVar[bool] = False
     version_at: ClassVar[tuple[str, str]] = ("/props", "build_info")

@@ -57,7 +57,8 @@ class Start:
     """One attempt to start an engine, on one port. `inherits`: the variables that it gets from its node.
 
     `shown_argv`: the arguments with the contents of files that were written for this start: `files`. `reads`:
-    paths and hub ids of the models that it loads. `contained`: it runs in a container.
+    paths and hub ids of the models that it loads. `contained`: it runs in a container. `transfer_port`: as of
+    `Launch`.
     """
 
     argv: tuple[str, ...]
@@ -71,6 +72,7 @@ class Start:
     reads: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     contained: bool = False
+    transfer_port: int | str = 0
     oom_kills: int = field(default_factory=oom_kills)  # of the kernel, before this start
 
     @property

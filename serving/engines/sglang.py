@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.engines.base import BaseEngine, CacheReset, Launch, Value, flags
+from serving.endpoint import CacheReset
+from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.sglang import SGLANG
 from serving.engines.flags import compilation, kv_transfer, layouts, speculation
@@ -193,6 +194,8 @@ class SgLang(BaseEngine):
         topology = launch.topology
         drafts = self.speculation if self.speculation and self.speculation.active else None
         python = Path(launch.executable).name.startswith("python")
+        prefill = self.kv_transfer is not None and self.kv_transfer.role == "prefill"
+        meeting = launch.transfer_port if prefill else 0
         return [
             launch.executable,
             *(["-m", "sglang.launch_server"] if python else ["serve"]),
@@ -210,6 +213,7 @@ class SgLang(BaseEngine):
                     **(speculation.sglang(drafts) if drafts else {}),
                     **compilation.sglang(self.compilation),
                     **kv_transfer.sglang(self.kv_transfer),
+                    **({"--disaggregation-bootstrap-port": meeting} if meeting else {}),
                 }
             ),
             *self.knobs(without=APART),

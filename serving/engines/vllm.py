@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serving.engines.base import BaseEngine, CacheReset, Launch, Value, flags
+from serving.endpoint import CacheReset
+from serving.engines.base import BaseEngine, Launch, Value, flags
 from serving.engines.deaths.model import DeathTable
 from serving.engines.deaths.vllm import VLLM
 from serving.engines.flags import compilation, kv_transfer, layouts, speculation
@@ -40,6 +41,7 @@ class Vllm(BaseEngine):
     cache_reset: ClassVar[CacheReset | None] = CacheReset(
         "/reset_prefix_cache", (("VLLM_SERVER_DEV_MODE", "1"),)
     )
+    transfers_by: ClassVar[Mapping[str, Value]] = {"connector": "NixlConnector"}
     sockets_variable: ClassVar[str] = "VLLM_RPC_BASE_PATH"
     inherits: ClassVar[tuple[str, ...]] = ("VLLM_*", "RUNAI_STREAMER_*")
     secrets: ClassVar[tuple[str, ...]] = HUB_TOKENS
@@ -195,4 +197,9 @@ class Vllm(BaseEngine):
             # `nobind`: vLLM's own choice would keep one core for itself on a small machine.
             own |= {"HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
             own["OMP_NUM_THREADS"] = str(self.omp_threads or launch.topology.cpus)
+        if launch.transfer_port:
+            own |= {
+                "VLLM_NIXL_SIDE_CHANNEL_HOST": launch.host,
+                "VLLM_NIXL_SIDE_CHANNEL_PORT": str(launch.transfer_port),
+            }
         return {**own, **super().environ(launch)}

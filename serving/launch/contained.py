@@ -11,7 +11,7 @@ from pathlib import Path
 from serving.engines import Engine
 from serving.engines.access import Access
 from serving.engines.ready import Start, tail
-from serving.errors import ContainerFailed, EngineExited, ServingError
+from serving.errors import ContainerFailed, EngineExited, LaunchError, ServingError
 from serving.process.containers import images, mounts
 from serving.process.containers.command import (
     CLIENT,
@@ -21,11 +21,12 @@ from serving.process.containers.command import (
     inside,
     run_argv,
 )
-from serving.process.containers.config import LABELLED, Container
+from serving.process.containers.config import LABELLED, PYXIS, Container
 from serving.process.containers.images import Image
 from serving.process.containers.owned import client_of, owned
+from serving.process.containers.steps import step_name
 from serving.process.environ import ACCELERATED, PROXIES, covered
-from serving.process.leftovers import new_mark
+from serving.process.leftovers import MARK, new_mark
 from serving.process.process import Identity
 
 RC = '#!/bin/sh\nexec "$@"\n'  # in place of an image's entrypoint, for enroot
@@ -72,12 +73,26 @@ def check_container(engine: Engine) -> None:
     if container is None:
         return
     client = client_of(container.runtime, engine.kind)
+    if container.runtime == PYXIS:
+        _slurm_node(engine)
     found = images.find(container, client)
     if found is None and (container.pull == "never" or container.is_file):
         raise ContainerFailed(
             f"image {container.image} is not on this node (engine.{engine.kind}.container, pull: "
             f"{container.pull})"
         )
+
+
+def _slurm_node(engine: Engine) -> str:
+    """Slurm's name of this node. Raises LaunchError where this process is in no step of a job."""
+    node = os.environ.get("SLURMD_NODENAME", "")
+    if not node or not os.environ.get("SLURM_JOB_ID"):
+        raise LaunchError(
+            f"engine.{engine.kind}.container.runtime=pyxis: this process is in no Slurm job on its own node "
+            "(SLURM_JOB_ID and SLURMD_NODENAME are not both set): start Wattfront, or Ray's nodes, by srun or "
+            "sbatch, or name another runtime"
+        )
+    return node
 
 
 def _explained(engine: Engine, log: Path, code: int | None) -> ServingError:
@@ -143,6 +158,7 @@ def _contained(
     for folder in cache.values():  # a daemon would make it in the name of root
         Path(folder).mkdir(parents=True, exist_ok=True)
     files = mounts.once([*seen, *mounts.of_paths((*start.files, *access.argv))])
+    mounts.check_paths(container, files, engine.kind)
     node = _of_node(engine, downloads=bool(cache))
     shown_argv, shown_environ = shown_in_container(
         engine,
@@ -168,6 +184,10 @@ def _contained(
             mine = stack.enter_context(owned(container.runtime, client, mark, log))
             identity = Identity(mark, mine.root, mine.after)
             run = replace(run, labels=mine.labels, cidfile=str(mine.cidfile))
+        elif container.runtime == PYXIS:
+            mine = stack.enter_context(owned(PYXIS, client, mark, log))
+            identity = Identity(mark, mine.root, mine.after)
+            run = replace(run, step=step_name(mark), mark=MARK, node=_slurm_node(engine))
         elif run.rc:
             run = replace(run, rc=str(_rc_file(log)))
         environ = client_environ(container, variables)
@@ -197,13 +217,18 @@ def shown_in_container(
 
 
 def _run(engine: Engine, container: Container, place: EnginePlace, names: Iterable[str]) -> Run:
-    """Of the engine's image, as its runtime takes it."""
+    """Of the engine's image, as its runtime takes it. Raises LaunchError."""
     labelled = container.runtime in LABELLED
     by_image = engine.starts_by_image and engine.executable is None
+    if by_image and container.runtime == PYXIS:
+        raise LaunchError(
+            f"engine.{engine.kind}.container.runtime=pyxis: srun needs a command: name that of the image in "
+            f"engine.{engine.kind}.executable, or take runtime=enroot"
+        )
     replaced = container.runtime == "enroot" and not (by_image or container.keep_entrypoint)
     return Run(
         container,
-        container.runtime,
+        container.client,
         container.image if labelled else str(images.local_path(container)),
         (),
         names=tuple(sorted(names)),

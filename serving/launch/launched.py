@@ -1,4 +1,4 @@
-"""`launched(spec)`: an engine for the length of a with block, verified to be the one that was started."""
+"""`one_launched(spec)`: an engine for the length of a with block, verified to be the one that was started."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from serving.launch.contained import Command, EnginePlace, commanded, image_on_n
 from serving.launch.located import located
 from serving.launch.shown import HOST, twin_argv
 from serving.process.process import supervised
-from serving.topology import Model, Topology
+from serving.topology import Model, Role, Topology
 from serving.twin.config import TwinConfig
 
 PORT_ATTEMPTS = 3
@@ -54,10 +54,11 @@ class LaunchSpec:
     twin: TwinConfig | None = None
     apart: bool = False
     mark: str = ""
+    role: Role = ""  # of several engines: what this one does
 
 
 @contextmanager
-def launched(
+def one_launched(
     spec: LaunchSpec,
     *,
     devices: tuple[str, ...] = (),
@@ -132,6 +133,7 @@ def _endpoint(spec: LaunchSpec, start: Start, command: Command, place: EnginePla
         engine_lock="" if twin or place.image else environments.started(start.argv[0]),
         image_digest="" if place.image is None else place.image.digest or "",
         api_key=access.api_key,
+        meeting_port=int(start.transfer_port) or None,
         modelled=_modelled(start) if twin else None,
     )
 
@@ -153,6 +155,7 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
         devices=devices,
         revision=model.revision if twin else pinned_revision(engine, model, os.environ),
         version=version,
+        transfer_port=probe.free_port(host) if spec.role else 0,
     )
     if twin is None:
         _check(engine, launch)
@@ -168,6 +171,7 @@ def _start(spec: LaunchSpec, devices: tuple[str, ...], host: str, access: Access
         reads=(launch.model_path, *engine.further_models),
         files=(launch.options_path,) if launch.options_path else (),
         contained=twin is None and engine.container is not None,
+        transfer_port=launch.transfer_port,
     )
 
 

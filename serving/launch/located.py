@@ -54,6 +54,19 @@ def executable(engine: Engine) -> str:
     return found
 
 
+def router_executable(environment: str, command: str) -> str:
+    """The path of a router's command: in its environment, else on PATH. Raises LaunchError with what to do."""
+    if environments.find(environment) is not None:
+        return str(environments.locate(environment, command, None))
+    found = None if command == "python" else shutil.which(command)
+    if found is None:
+        raise LaunchError(
+            f"there is no {environment}, which spreads requests over several engines: run `wattfront engines "
+            f"install {environment}`, or choose another by topology.router"
+        )
+    return found
+
+
 def by_name(engine: Engine) -> bool:
     """Whether it names its command as it is called anyway, and a version: an environment may have it."""
     return engine.executable == engine.default_executable and engine.version is not None

@@ -1,6 +1,9 @@
 """An engine's command line as typed in a shell: of a start that was made, or of one that is planned."""
 
+import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 
 from serving import probe
 from serving.endpoint import Endpoint
@@ -11,10 +14,14 @@ from serving.errors import LaunchError
 from serving.install import models
 from serving.launch.contained import EnginePlace, shown_in_container
 from serving.launch.located import version_here
+from serving.launch.routers import ROUTERS, Backend, RouterStart, router_of
 from serving.topology import Model, Topology
 from serving.twin.config import TwinConfig
 
 HOST = probe.LOOPBACK
+VARIABLE = re.compile(r"\$[A-Z]+(?:_[A-Z0-9]+)*").fullmatch
+BACKEND = re.compile(r"http://[\w.:]+:\$[A-Z]+_\d+").fullmatch
+NEXT = " &\n"  # between the commands of several engines
 INLINE = "<("  # a file whose contents are in the command line
 
 
@@ -26,9 +33,13 @@ def twin_argv(twin: TwinConfig, python: str) -> tuple[str, ...]:
 
 
 def shell_command(endpoint: Endpoint) -> str:
-    """As typed in a shell: the variables that are set, then the command."""
+    """As typed in a shell: the variables that are set, then the command. Several engines, then their router:
+    each on a line of its own, in the background but for the last."""
+    if endpoint.members:
+        alone = replace(endpoint, members=())
+        return NEXT.join(map(shell_command, (*endpoint.members, alone)))
     settings = [f"{key}={shlex.quote(value)}" for key, value in endpoint.environ]
-    return " ".join([*settings, *map(_quoted, endpoint.argv)])
+    return " ".join([*settings, *map(for_shell, endpoint.argv)])
 
 
 def plan_command(
@@ -39,25 +50,62 @@ def plan_command(
     *,
     apart: bool = False,
 ) -> str:
-    """As `shell_command`, without starting or needing anything; the port reads `$PORT`.
+    """As `shell_command`, without starting or needing anything; the port reads `$PORT`, of several
+    engines `$PREFILL_0`, `$DECODE_0`, `$ENGINE_0` and so on.
 
     `apart`: as an engine that other hosts reach; its address reads `$HOST`. Raises LaunchError where the
     engine has no command for this model.
     """
+    if why := engine.refuses(topology, model.name):
+        raise LaunchError(why)
+    if len(topology.members) == 1:
+        return _plan_one(engine, model, topology, twin, (PORT, ""), 0, apart=apart)
+    lines, backends, first = [], [], 0
+    for member in topology.members:
+        port = f"${(member.role or 'engine').upper()}_{member.number}"
+        own = engine.as_member(member)
+        meeting = f"{port}_KV" if member.role else ""
+        lines.append(
+            _plan_one(own, model, member.topology, twin, (port, meeting), first, apart=False)
+        )
+        backends.append(Backend(member.role, f"http://{HOST}:{port}", meeting))
+        first += member.topology.gpus
+    lines.append(_plan_router(topology, engine.framework, backends, base.HOST if apart else HOST))
+    return NEXT.join(lines)
+
+
+def _plan_router(topology: Topology, framework: str, backends: Sequence[Backend], host: str) -> str:
+    router = ROUTERS[router_of(topology, framework)]
+    start = RouterStart(
+        router.command, host, PORT, "$METRICS_PORT", backends, more=topology.router_args
+    )
+    return " ".join(map(for_shell, router.arguments(start)))
+
+
+def _plan_one(
+    engine: Engine,
+    model: Model,
+    topology: Topology,
+    twin: TwinConfig | None,
+    ports: tuple[str, str],
+    first: int,
+    *,
+    apart: bool,
+) -> str:
+    """One engine, on GPUs from `first` on. `ports`: its own, and the one where others fetch its KV cache."""
     launch = Launch(
         executable=engine.executable or engine.default_executable,
         model_path=models.locate_or_name(model.source, engine.model_format),
         served_model=model.name,
         host=base.HOST if apart else HOST,
-        port=PORT,
+        port=ports[0],
+        transfer_port=ports[1],
         topology=topology,
         context_tokens=model.context_tokens,
-        devices=tuple(str(index) for index in range(topology.gpus)),
+        devices=tuple(str(first + index) for index in range(topology.gpus)),
         revision=model.revision,
         version=None if twin is not None else version_here(engine),
     )
-    if why := engine.refuses(topology, model.name):
-        raise LaunchError(why)
     before = () if twin is None else twin_argv(twin, "python")
     more, hidden = shown(engine, emulated=twin is not None) if apart else ((), {})
     argv = (*before, *engine.command(launch), *more)
@@ -68,11 +116,12 @@ def plan_command(
             EnginePlace(None, launch.devices),
         )
         argv, environ = shown_in_container(engine, argv, environ, reads, place)
-    settings = [f"{key}={_quoted(value)}" for key, value in sorted(environ.items())]
-    return " ".join([*settings, *map(_quoted, argv)])
+    settings = [f"{key}={for_shell(value)}" for key, value in sorted(environ.items())]
+    return " ".join([*settings, *map(for_shell, argv)])
 
 
-def _quoted(word: str) -> str:
+def for_shell(word: str) -> str:
     """For a shell, which is to expand `$PORT`, `$HOST` and the file of options, and nothing else."""
-    shell = word in (PORT, base.HOST) or word.startswith(INLINE)
-    return word if shell else shlex.quote(word)
+    if VARIABLE(word) or word.startswith(INLINE):
+        return word
+    return f'"{word}"' if BACKEND(word) else shlex.quote(word)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from serving import probe
-from serving.telemetry.engine_metrics.page import MetricsPage, Quantity, parse
+from serving.telemetry.engine_metrics.page import MetricsPage, Quantity, parse, together
 from serving.telemetry.engine_metrics.trace import EngineTrace, engine_trace
 
 EVERY_S = 1.0
@@ -54,18 +54,22 @@ class Scraper:
     missed: int = 0
     cpu_s: float = 0.0
     absent_because: str = ""
+    more_urls: tuple[str, ...] = ()  # of the other engines of the trial
 
     def sample(self) -> None:
         """Reads the page once; a failure is kept as `absent_because`."""
         before_s, reasons = time.thread_time(), []
         for path in (self.path,) if self.path else self.page.paths:
             try:
-                body = fetched(f"{self.base_url}{path}", self.api_key, self.answer_s)
+                bodies = [
+                    fetched(f"{url}{path}", self.api_key, self.answer_s)
+                    for url in (self.base_url, *self.more_urls)
+                ]
             except PageError as error:
                 reasons.append(str(error))
                 continue
             at_ns = time.monotonic_ns()
-            if values := parse(body, self.page):
+            if values := together([parse(body, self.page) for body in bodies]):
                 self.path = path
                 self.samples.append((at_ns, values))
                 break
@@ -107,11 +111,15 @@ def engine_metered(
     base_url: str,
     api_key: str | None = None,
     *,
+    more_urls: tuple[str, ...] = (),
     every_s: float = EVERY_S,
     answer_s: float = ANSWER_S,
 ) -> Iterator[Scraper]:
-    """Reads the page during the block and once after it, which takes `answer_s` at most. It never fails."""
-    scraper = Scraper(page, base_url, api_key, every_s, answer_s)
+    """Reads the page during the block and once after it, which takes `answer_s` at most. It never fails.
+
+    `more_urls`: of other engines, whose figures are put together with those of the first.
+    """
+    scraper = Scraper(page, base_url, api_key, every_s, answer_s, more_urls=more_urls)
     if not page.paths:
         yield scraper
         return

@@ -68,17 +68,24 @@ def read_command(argv: Sequence[str], config: TwinConfig) -> ParsedCommand:
     return flags.read(argv, SYSTEMS[config.system].memory_bytes)
 
 
-def build_emulation(setup: Setup, config: TwinConfig, prefill: Setup | None = None) -> Assembled:
-    """The emulation of one engine; with `prefill`, of `config.pools`, whose decode engines are of `setup`.
+def build_emulation(
+    setup: Setup,
+    config: TwinConfig,
+    prefill: Setup | None = None,
+    *,
+    engines: int = 1,
+    prefill_engines: int = 1,
+) -> Assembled:
+    """The emulation of so many engines; with `prefill`, of a pool of each kind, that of `setup` decodes.
 
     Raises EngineExit where the real engine would exit at its start, and NoTable.
     """
-    dialect, pools = DIALECTS[setup.framework], config.pools
+    dialect = DIALECTS[setup.framework]
     try:
-        if prefill is None or pools is None:
-            return assemble(setup, config)
+        if prefill is None:
+            return assemble(setup, config, engines=engines)
         return assemble_disaggregated(
-            prefill, setup, config, prefill_engines=pools.prefill, decode_engines=pools.decode
+            prefill, setup, config, prefill_engines=prefill_engines, decode_engines=engines
         )
     except FlagError as error:
         raise EngineExit(dialect.flag_error(str(error)), 2) from error

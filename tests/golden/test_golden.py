@@ -33,7 +33,8 @@ ADDED: frozenset[str] = frozenset({
     "engine_running_max", "engine_running_mean", "engine_waiting_max", "engine_waiting_mean", "limited_by",
     "answers_s", "engine_warmup_s", "hang_after_s", "phase", "remedy", "weight_load_s",
     "cuda_graph_config", "enable_attention_dp", "flags", "gib_per_device", "kv_cache_config", "llm_options",
-    "prepare", "quality", "speculation", "version",
+    "compilation", "kv_transfer", "prefill", "prefill_knobs", "prepare", "quality", "replicas", "router",
+    "router_args", "speculation", "version",
     "levels[].client.missed", "levels[].oddities", "load_value", "oddity", "prompt_salt", "request", "wait_s",
 })  # fmt: skip
 

@@ -307,13 +307,15 @@ def _is_list(path: str) -> bool:
 
 def _options(group: str) -> str:
     """The options of a group in conf/, with what each says of itself."""
-    files = sorted((conf_dir() / group).glob("*.yaml"))
+    folder = conf_dir() / group
+    files = sorted(folder.rglob("*.yaml"), key=lambda path: (path.parent != folder, path))
     chosen = _chosen().get(group)
     return table(
         ("option", "what it is"),
         [
             (
-                code(f"{group}={path.stem}") + (" (default)" if path.stem == chosen else ""),
+                code(f"{group}={path.relative_to(folder).with_suffix('').as_posix()}")
+                + (" (default)" if path.stem == chosen else ""),
                 first_comment(path),
             )
             for path in files

@@ -35,6 +35,7 @@ from tuner.study.local_cluster import local_capacity
 from tuner.study.planning.estimate import known_trials, named_trials
 from tuner.study.planning.too_large import too_large
 from tuner.trial.flag_check import judge_flags
+from tuner.trial.quality.task_run import executable as lm_eval
 
 OPEN_FILES = 1024  # that Ray's processes need, each
 # Schemes that MLflow takes → the module of a database's usual driver.
@@ -147,6 +148,8 @@ def check_machine(config: StudyConfig) -> None:
             needs.append(partial(executable, engine))
             needs.append(partial(check_container, engine))
             needs.append(partial(models.locate, config.model.source, engine.model_format))
+    if config.quality.tasks and config.quality.check != "none" and config.hardware.twin is None:
+        needs.append(partial(lm_eval, config.quality.lm_eval))
     missing = dict[str, None]()
     for needed in needs:
         try:

@@ -29,11 +29,12 @@ def folders_in(folder: Path) -> set[str]:
 
 def check_names(folder: Path, ours: Path) -> None:
     """Raises ConfigError for an option under a name that we have too: Hydra would take ours, without a word."""
-    for mine in sorted(folder.glob("*/*.yaml")):
+    for mine in sorted(folder.glob("*/**/*.yaml")):
         known = ours / mine.relative_to(folder)
         if mine.is_file() and known.is_file() and mine.read_bytes() != known.read_bytes():
+            group, *name = mine.relative_to(folder).with_suffix("").parts
             raise ConfigError(
-                f"{mine}: there is an option {mine.parent.name}={mine.stem} already: give yours another name"
+                f"{mine}: there is an option {group}={'/'.join(name)} already: give yours another name"
             )
 
 

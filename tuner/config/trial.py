@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from loadgen.workload.workload import Workload
 from serving.engines import Engine, External
 from serving.engines.trtllm import CudaGraphs, KvCache
 from serving.telemetry.sources.config import PowerConfig
-from serving.topology import Model, Strict, Topology
+from serving.topology import Model, Role, Strict, Topology
 from serving.twin.config import TwinConfig
 from tuner.config.groups.economics import Economics
 from tuner.config.groups.hardware import Hardware
@@ -26,6 +27,8 @@ ADDED: Mapping[tuple[str, str], Any] = {
     ("hardware", "twin"): None,
     ("engine", "env_passthrough"): [],
     ("engine", "hang_after_s"): 60.0,
+    ("engine", "inside"): None,
+    ("engine", "inside_version"): None,
     ("engine", "api_key_env"): None,
     ("engine", "version"): None,
     ("engine", "container"): None,
@@ -37,11 +40,24 @@ ADDED: Mapping[tuple[str, str], Any] = {
     ("engine", "kv_cache_config"): KvCache().model_dump(mode="json"),
     ("engine", "enable_attention_dp"): None,
     ("engine", "llm_options"): {},
+    ("engine", "prefill_knobs"): {},
+    ("topology", "replicas"): 1,
+    ("topology", "prefill"): None,
+    ("topology", "router"): None,
+    ("topology", "router_args"): [],
     ("workload", "prompt_salt"): None,
     ("workload", "request"): RequestOverrides().model_dump(mode="json"),
 }
 # In no fingerprint: it decides which trials are tried, not what they measure.
 OMITTED = (("hardware", "gib_per_device"),)
+
+
+class Pool(NamedTuple):
+    """Equal engines: their role, the layout of each, and how many they are."""
+
+    role: Role
+    layout: Topology
+    engines: int
 
 
 class TrialConfig(Strict):
@@ -71,6 +87,21 @@ class TrialConfig(Strict):
         if twin is None or twin.pools is None:
             return self.topology.devices
         return twin.pools.devices(self.topology)
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Its engines by role, prefill first; one pool where every engine does both."""
+        twin = self.hardware.twin
+        if twin is not None and twin.pools is not None:
+            prefill = twin.pools.prefill_topology or self.topology
+            return (
+                Pool("prefill", prefill, twin.pools.prefill),
+                Pool("decode", self.topology, twin.pools.decode),
+            )
+        members = self.topology.members
+        counts = Counter(each.role for each in members)
+        layouts = {each.role: each.topology for each in members}
+        return tuple(Pool(role, layout, counts[role]) for role, layout in layouts.items())
 
     @property
     def reserves(self) -> Topology:

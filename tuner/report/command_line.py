@@ -4,7 +4,8 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from serving.engines.base import HOST, PORT
+from serving.engines.base import PORT
+from serving.launch import NEXT, for_shell
 
 TWIN = (
     "serving.twin"  # `python -m serving.twin … --` stands before the command of an emulated engine
@@ -20,19 +21,22 @@ def command_lines(command: str, width: int = 80) -> str:
 
     A word longer than `width` has a line of its own.
     """
+    parts = command.split(NEXT)
+    return NEXT.join(_one(each, width, alone=len(parts) == 1) for each in parts)
+
+
+def _one(command: str, width: int, *, alone: bool) -> str:
     try:
-        words = shlex.split(command)
+        words = _of_engine(shlex.split(command))
     except ValueError:
         return command
-    words = [_rounded(word) for word in _with_port(_of_engine(words))]
+    words = [_rounded(word) for word in (_with_port(words) if alone else words)]
     return f" \\\n{INDENT}".join(_filled(_units(words), width - len(INDENT) - len(" \\")))
 
 
 def quoted(word: str) -> str:
-    """For a shell, with as few marks as it takes. `$HOST` stays a variable."""
-    if word == HOST:
-        return word
-    plain = shlex.quote(word)
+    """For a shell, with as few marks as it takes. `$HOST` and the like stay variables."""
+    plain = for_shell(word)
     if "'" in word and not re.search(r'["$`\\!]', word):
         return f'"{word}"'
     return plain

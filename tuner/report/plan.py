@@ -10,7 +10,7 @@ from rich.console import Console
 
 from loadgen.workload.workload import loads_text
 from serving.engines import External
-from serving.launch import plan_command, version_here
+from serving.launch import NEXT, for_shell, plan_command, version_here
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
 from tuner.metrics.notation import number, stated
@@ -39,6 +39,7 @@ from tuner.trial.flag_check import judge_flags
 COLUMNS = 79  # of a command's line
 BUSY = 1.5
 # A file whose contents are in the command line.
+ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=").match
 INLINE = re.compile(r"(<\(echo '[^']*'\))")
 LISTED = 6  # of the first trials, at least, where there are so many
 
@@ -86,7 +87,7 @@ def _busy(config: StudyConfig) -> float:
     if config.cluster.kind != "local" or config.reserves.gpus:
         return 1.0
     cores = len(os.sched_getaffinity(0))
-    return max(1.0, (os.getloadavg()[0] + config.reserves.cpus) / cores)
+    return max(1.0, (os.getloadavg()[0] + config.reserves.cores) / cores)
 
 
 def _show_trials(first: Sequence[Proposal], certain: int, console: Console) -> None:
@@ -94,7 +95,7 @@ def _show_trials(first: Sequence[Proposal], certain: int, console: Console) -> N
     rows = []
     for proposal in first:
         topology = proposal.config.topology
-        held = devices_text(topology.gpus, topology.cpus)
+        held = devices_text(topology.gpus, topology.cores)
         trial, engine = str(proposal.number), engine_name(proposal.point, proposal.config)
         rows.append((trial, engine, held, knobs(proposal.point)))
     show(console, table("", columns, rows))
@@ -117,7 +118,11 @@ def _command(trial: TrialConfig) -> str:
 
 
 def folded(command: str, columns: int = COLUMNS) -> str:
-    """The command over several lines that a shell joins; a flag stays beside its value."""
+    """The commands over several lines that a shell joins; a flag stays beside its value."""
+    return NEXT.join(_folded(each, columns) for each in command.split(NEXT))
+
+
+def _folded(command: str, columns: int) -> str:
     groups = list[str]()
     for word in INLINE.split(command):
         if INLINE.fullmatch(word):
@@ -136,10 +141,10 @@ def folded(command: str, columns: int = COLUMNS) -> str:
 def _grow(groups: list[str], words: Sequence[str]) -> None:
     """Adds each word to the group of its flag, or as a group of its own."""
     for word in words:
-        text = word if "$PORT" in word else shlex.quote(word)
+        text = for_shell(word)
         variable, equals, value = word.partition("=")
-        if not groups and equals and variable.isidentifier():
-            text = f"{variable}={shlex.quote(value)}"
+        if equals and variable.isidentifier() and all(map(ASSIGNMENT, groups)):
+            text = f"{variable}={for_shell(value)}"
         after_flag = groups and groups[-1].startswith("-") and " " not in groups[-1]
         if after_flag and not word.startswith("-"):
             groups[-1] += f" {text}"

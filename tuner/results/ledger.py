@@ -288,7 +288,8 @@ def _limited(line: LimitLine) -> bytes:
 
 
 def _compared(line: QualityLine) -> bytes:
-    return encoded(line.model_dump(mode="json", exclude_none=True))
+    without = None if line.tasks else {"tasks"}
+    return encoded(line.model_dump(mode="json", exclude_none=True, exclude=without))
 
 
 def _completed() -> bytes:

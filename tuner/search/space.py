@@ -35,8 +35,8 @@ class SearchSpace:
     """A space together with everything else that decides which points it has.
 
     `engines`: their names. `fixed`: path → value of what the study sets and the search leaves alone. `largest`:
-    the most (GPUs, CPU cores) that a node of the cluster has; None: unknown. `order`: the parameters, each after
-    those that its condition names.
+    the most (GPUs, CPU cores) that a node of the cluster has; None: unknown. `order`: the parameters, each
+    after those that its condition names.
     """
 
     space: Space

@@ -16,7 +16,7 @@ NODES_SHOWN = 3
 
 def size(topology: Topology) -> tuple[int, int]:
     """What a trial reserves on its node: (GPUs, CPU cores)."""
-    return topology.gpus, 0 if topology.gpus else max(topology.cpus, 1)
+    return topology.gpus, 0 if topology.gpus else max(topology.cores, 1)
 
 
 def _kind(topology: Topology) -> int:
@@ -134,7 +134,7 @@ class Capacity:
     def check(self, topology: Topology) -> None:
         """Raises ClusterError if no node can hold a trial of this topology."""
         if not self.slots(topology):
-            need = f"{topology.gpus} GPUs" if topology.gpus else f"{topology.cpus} CPU cores"
+            need = f"{topology.gpus} GPUs" if topology.gpus else f"{topology.cores} CPU cores"
             have = ", ".join(f"{gpus} GPUs and {cpus} cores" for gpus, cpus in self.nodes)
             raise ClusterError(
                 f"no node can hold a trial that needs {need}: nodes have {have or 'nothing'}; "

@@ -26,6 +26,7 @@ JOIN_S = 300.0
 START_S = 300.0  # for each node that is started on this machine
 SERVE_S = 180.0
 SHUTDOWN_S = 60.0
+START_ATTEMPTS = 3
 LOOK_EVERY_S = 1.0
 SLOT_GROUPS: set[str] = set()  # the ids of our slots' placement groups
 
@@ -66,17 +67,32 @@ def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterat
         _start_none_unasked(ray)
         logging.getLogger("ray").setLevel(logging.ERROR)
         before = generations(descendants(os.getpid()))
-        with (
-            narrowed(inherits),
-            ending_children(),
-            waiting("Ray on this machine", START_S * config.nodes, say),
-        ):
-            cluster = start_local(ray, config)
+        with narrowed(inherits), waiting("Ray on this machine", START_S * config.nodes, say):
+            cluster = started_local(ray, config, say)
         with reaped(sorted(generations(descendants(os.getpid())) - before), folder):
             try:
                 yield
             finally:
                 _shut_down(ray, cluster, say)
+
+
+def started_local(ray: Any, config: ClusterConfig, say: Say) -> Any:
+    """As `start_local`, again where a busy machine takes longer than Ray waits. Raises ClusterError."""
+    for left in reversed(range(START_ATTEMPTS)):
+        try:
+            with ending_children():
+                return start_local(ray, config)
+        except Exception as error:  # Ray 2.60 raises the bare class after 30 s (_private/node.py)
+            if type(error) is not Exception and not isinstance(error, RuntimeError | OSError):
+                raise
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if not left:
+                load = f"{os.getloadavg()[0]:.0f} processes on {os.cpu_count()} cores"
+                raise ClusterError(
+                    f"Ray on this machine did not start in {START_ATTEMPTS} attempts ({load}): {line}"
+                ) from error
+            say(f"Ray on this machine did not start, and is started again: {line}")
+    raise AssertionError("unreachable")
 
 
 def _start_none_unasked(ray: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from serving.topology import Topology
+from serving.topology import Layout, Topology
 from tuner.config.groups.space import ENGINE
 from tuner.config.study import StudyConfig
 from tuner.config.trial import TrialConfig
@@ -15,11 +15,11 @@ from tuner.metrics.catalogue import SIGNED
 from tuner.results.ledger import Entry, Finished, knob_name
 from tuner.results.pareto import hypervolume, pareto_set
 from tuner.results.tiers import Winner, best_per_tier
+from tuner.tracking.quality_figures import EVIDENCE_LENGTH, quality_metrics, quality_tags
 from tuner.trial.bottleneck import explained
 from tuner.trial.result import Completed, Failed, OperatingPoint, TrialResult, fault_domain
 
 ENGINE_DEFAULT = "default"  # of a knob that nobody set
-EVIDENCE_LENGTH = 500  # a tag is one cell of a table; the whole log is an artifact
 PROVENANCE_TAGS = ("host", "cpu", "driver", "engine_version", "engine_lock", "wattfront")
 NO_VERDICT: Mapping[str, str] = {"pareto": "no", "tier_best": "none"}
 HOW_TO_COMPARE = """[All operating points of this study, best first]({page})
@@ -105,24 +105,6 @@ def failure_tags(result: Failed) -> dict[str, str]:
         "evidence": result.evidence[:EVIDENCE_LENGTH],
         **{name: text for name, text in optional.items() if text},
     }
-
-
-def quality_tags(result: Completed) -> dict[str, str]:
-    """What the answers of a trial are worth; empty where they were not compared."""
-    verdict = result.quality
-    if verdict is None:
-        return {}
-    why = {"quality_because": verdict.why[:EVIDENCE_LENGTH]} if verdict.why else {}
-    return {"quality": verdict.kind, **why}
-
-
-def quality_metrics(result: Completed) -> dict[str, float]:
-    """How far the answers of a trial differ from the reference's."""
-    verdict = result.quality
-    if verdict is None or not verdict.positions:
-        return {}
-    drift = {} if verdict.drift_nats is None else {"quality_drift_nats": verdict.drift_nats}
-    return {"quality_disagreement": verdict.disagreement, **drift}
 
 
 def trial_run(study: StudyConfig, name: str, entry: Finished) -> RunData:
@@ -252,15 +234,25 @@ def _configured(config: TrialConfig, path: str) -> object:
 
 
 def _topology(topology: Topology) -> str:
-    if topology.cpus:
-        return f"{topology.cpus} cores"
+    """Such as `tp8`, `2 × tp4`, `prefill 2 × tp4, decode tp8`."""
+    roles = ("prefill ", "decode ") if topology.prefill is not None else ("",)
+    return ", ".join(
+        f"{role}{_layout(each, topology.cpus)}"
+        for role, each in zip(roles, topology.layouts, strict=True)
+    )
+
+
+def _layout(layout: Layout, cores: int) -> str:
+    times = f"{layout.replicas} × " if layout.replicas > 1 else ""
+    if cores:
+        return f"{times}{cores} cores"
     sizes = {
-        "tp": topology.tensor_parallel,
-        "pp": topology.pipeline_parallel,
-        "dp": topology.data_parallel,
+        "tp": layout.tensor_parallel,
+        "pp": layout.pipeline_parallel,
+        "dp": layout.data_parallel,
     }
     parts = [f"{name}{size}" for name, size in sizes.items() if size > 1 or name == "tp"]
-    return " ".join([*parts, *(["ep"] if topology.expert_parallel else [])])
+    return times + " ".join([*parts, *(["ep"] if layout.expert_parallel else [])])
 
 
 def _shared_tags(study: StudyConfig, name: str, entry: Finished) -> dict[str, str]:

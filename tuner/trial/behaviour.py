@@ -7,7 +7,6 @@ from typing import Any
 
 from serving.engines import External, Launch
 from serving.errors import ServingError
-from serving.topology import Topology
 from serving.twin.api import Setup
 from tuner.config.groups.space import ENGINE
 from tuner.config.trial import LIMITS, TrialConfig, fingerprint_of
@@ -56,7 +55,7 @@ def default_quantities(config: TrialConfig) -> Mapping[str, float]:
     if config.hardware.twin is None:
         return {}
     try:
-        setup = read_flags(config, config.topology).setup
+        setup = read_flags(config, config.pools[-1].layout).setup
     except ServingError:
         return {}
     return {meaning: float(getattr(setup, name)) for meaning, name in MEANT.items()}
@@ -65,10 +64,8 @@ def default_quantities(config: TrialConfig) -> Mapping[str, float]:
 def _emulated(config: TrialConfig) -> dict[str, Any]:
     twin = config.hardware.twin
     assert twin is not None
-    layouts: list[Topology] = [config.topology]
-    if twin.pools is not None:
-        layouts.append(twin.pools.prefill_topology or config.topology)
-    setups = [read_flags(config, layout).setup for layout in layouts]
+    *others, own = config.pools
+    setups = [read_flags(config, each.layout, each.role).setup for each in (own, *others)]
     return {"setups": [asdict(_effective(config, setup)) for setup in setups]}
 
 

@@ -55,7 +55,7 @@ def explained(config: TrialConfig, points: Sequence[OperatingPoint]) -> dict[int
     A level has none where the metrics explain nothing, or are unavailable.
     """
     levels = [_level(config, point) for point in points]
-    limit, pools = sequence_limit(config), config.twin is not None and config.twin.pools is not None
+    limit, pools = sequence_limit(config), len(config.pools) > 1
     # Queues and caches of two pools are added up: only a preemption is one's own.
     capped = ["" if pools else _capped(level, limit) for level in levels]
     full = [

@@ -21,9 +21,8 @@ from serving.telemetry.sources.factory import Place, metered_source
 from serving.telemetry.sources.twin import lateness_reader
 from serving.telemetry.trace import CounterTrace, PowerTrace, energy_counter_trace
 from serving.telemetry.validity import Verdict, judged
-from serving.topology import Topology
 from serving.twin.api import Emulation, EngineCounts
-from serving.twin.config import TwinConfig
+from tuner.config.trial import TrialConfig
 from tuner.metrics.catalogue.power import STATE
 from tuner.metrics.energy import NOT_ASKED, NOT_METERED, UNMETERED, Idle, Metering
 
@@ -118,15 +117,13 @@ def _twin_metered(endpoint: Endpoint) -> Iterator[Callable[[], Traces]]:
         yield lambda: Traces((energy.trace(),), Idle(None, NO_IDLE_TWIN), loaded, lateness.trace())
 
 
-def pool_roles(twin: TwinConfig | None, topology: Topology) -> tuple[Role, ...]:
-    """The role of each GPU of a prefill and a decode pool, prefill first; empty with a single pool."""
-    pools = None if twin is None else twin.pools
-    if pools is None:
+def gpu_roles(config: TrialConfig) -> tuple[Role, ...]:
+    """The role of each GPU, prefill first; empty where every engine does both."""
+    if len(config.pools) == 1:
         return ()
-    first = pools.prefill * (pools.prefill_topology or topology).devices
-    roles: list[Role] = ["prefill" for _ in range(first)]
-    roles += ["decode" for _ in range(pools.decode * topology.devices)]
-    return tuple(roles)
+    return tuple(
+        each.role for each in config.pools for _ in range(each.engines * each.layout.devices)
+    )
 
 
 def emulated(counters: CounterTrace, idle_w_device: float, roles: tuple[Role, ...] = ()) -> Traces:

@@ -3,9 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -30,11 +30,9 @@ from serving.telemetry.provenance import provenance
 from tuner.config.trial import TrialConfig
 from tuner.trial.metering import Traces, load_metered, prepared
 from tuner.trial.pruner import PruningBaseline, level_pruner
-from tuner.trial.quality.answers import FILE, to_bytes
-from tuner.trial.quality.collect import NoAnswers, collect
+from tuner.trial.quality.after_load import answered
 from tuner.trial.quality.prefix_cache import PrefixCache, prefix_cache_of
 from tuner.trial.result import (
-    ANSWERED,
     Completed,
     Failed,
     Measured,
@@ -81,12 +79,17 @@ def run_trial(
                 prepared(config.power, gpus) as idle,
                 application.engine(spec) as endpoint,
             ):
+                engines = endpoint.members or (endpoint,)
                 if gpus:
-                    check_used(gpus, endpoint.pid)
+                    for each in engines:
+                        check_used(each.devices, each.pid)
                 with (
                     load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
                     engine_metered(
-                        config.engine.metrics_page, endpoint.base_url, endpoint.api_key
+                        config.engine.metrics_page,
+                        engines[0].base_url,
+                        endpoint.api_key,
+                        more_urls=tuple(each.base_url for each in engines[1:]),
                     ) as scraper,
                 ):
                     startup_s, command = endpoint.startup_s, shell_command(cache.closed(endpoint))
@@ -95,7 +98,7 @@ def run_trial(
                     run = application, endpoint, on_progress, baseline, cache
                     report = _load(config, watch, *run)
                     load_s = time.monotonic() - load_began
-                answers = _answers(config, endpoint)
+                answers = answered(endpoint, config.quality)
         except (ServingError, loadgen.LoadError) as error:
             timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
             evidence = str(error).strip().splitlines()[0] if str(error).strip() else ""
@@ -105,13 +108,11 @@ def run_trial(
             return Measured(failed, _files(config, log, None))
         timings = _timings(config, log, time.monotonic() - began, startup_s, load_s)
         timings = replace(timings, answers_s=answers.seconds)
-        engine = {"engine_version": endpoint.engine_version, "devices": list(endpoint.devices)}
-        engine |= {"engine_lock": endpoint.engine_lock} if endpoint.engine_lock else {}
-        engine |= {"image_digest": endpoint.image_digest} if endpoint.image_digest else {}
         traces = replace(meters(), engine=scraper.trace())
         metered = {"power": traces.summary(), "engine_metrics": scraper.summary()}
         prompts = {"prompt_salt": report.prompt_salt, **answers.facts, **cache.facts()}
-        facts = {**provenance(), **engine, **metered, **prompts, **_modelled(config, endpoint)}
+        own = {**provenance(), **_engine_facts(endpoint)}
+        facts = {**own, **metered, **prompts, **_modelled(config, endpoint)}
         points = tuple(score(config, level, traces) for level in sorted(report.levels, key=load_of))
         ended = cut_short(report), report.ended_because
         completed = Completed(config, points, timings, command, facts, *ended)
@@ -119,26 +120,12 @@ def run_trial(
         return Measured(completed, {**files, **answers.files})
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """What a trial says of its answers: facts for its provenance, and their file."""
-
-    facts: Mapping[str, object] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    seconds: float | None = None
-
-
-def _answers(config: TrialConfig, endpoint: Endpoint) -> _Answered:
-    """The answers to the fixed prompts. A curve that is measured is not lost with them."""
-    if config.quality is None:
-        return _Answered()
-    began = time.monotonic()
-    try:
-        answers = collect(endpoint, config.quality)
-    except NoAnswers as error:
-        return _Answered({ANSWERED: {"missing": str(error)}}, {}, time.monotonic() - began)
-    facts = {ANSWERED: {"prompts": len(answers.first)}}
-    return _Answered(facts, {FILE: to_bytes(answers)}, time.monotonic() - began)
+def _engine_facts(endpoint: Endpoint) -> dict[str, object]:
+    """What ran, and on which devices."""
+    devices = list(endpoint.devices)
+    facts: dict[str, object] = {"engine_version": endpoint.engine_version, "devices": devices}
+    facts |= {"engine_lock": endpoint.engine_lock} if endpoint.engine_lock else {}
+    return facts | ({"image_digest": endpoint.image_digest} if endpoint.image_digest else {})
 
 
 def _load(
@@ -217,7 +204,7 @@ def _modelled(config: TrialConfig, endpoint: Endpoint | None) -> dict[str, objec
     facts: dict[str, object] = {"modelled": reported or f"twin of {twin.system}"}
     if endpoint is None:
         return facts
-    return {**facts, **assumed(read_flags(config, config.topology).setup, twin)}
+    return {**facts, **assumed(read_flags(config, config.pools[-1].layout).setup, twin)}
 
 
 def _files(

@@ -20,13 +20,13 @@ from serving.telemetry.engine_metrics.page import MetricsPage
 from serving.telemetry.engine_metrics.startup import StartupTimes, startup_times
 from serving.telemetry.provenance import provenance
 from serving.telemetry.trace import CounterTrace
-from serving.topology import Topology
+from serving.topology import Member, Role, Topology
 from serving.twin import api
 from serving.twin.api import Assembled, Emulation, ParsedCommand, Request, Setup
 from serving.twin.config import TwinConfig
 from serving.twin.errors import DeviceMemoryExhausted, EngineExit, FlagError
 from tuner.config.trial import TrialConfig
-from tuner.trial.metering import VIRTUAL_EVERY_S, Traces, VirtualSampler, emulated, pool_roles
+from tuner.trial.metering import VIRTUAL_EVERY_S, Traces, VirtualSampler, emulated, gpu_roles
 from tuner.trial.pruner import PruningBaseline, level_pruner
 from tuner.trial.result import (
     VIRTUAL,
@@ -105,7 +105,7 @@ def _loaded(
 
 
 def _traces(config: TrialConfig, server: "TwinServer", until_ns: int) -> Traces:
-    roles = pool_roles(config.twin, config.topology)
+    roles = gpu_roles(config)
     traces = emulated(server.trace(until_ns), server.idle_w_device, roles)
     return replace(traces, engine=server.engine.trace())
 
@@ -136,17 +136,23 @@ def assumed(setup: Setup, twin: TwinConfig) -> dict[str, list[str]]:
 
 def assemble_twin(config: TrialConfig, twin: TwinConfig) -> tuple[ParsedCommand, Assembled]:
     """The emulation that the engine's command line describes. Raises the ServingError of the real engine."""
-    parsed, prefill = read_flags(config, config.topology), None
-    if twin.pools is not None:
-        prefill = read_flags(config, twin.pools.prefill_topology or config.topology).setup
+    *others, pool = config.pools
+    parsed = read_flags(config, pool.layout, pool.role)
+    prefill = read_flags(config, others[0].layout, "prefill").setup if others else None
     try:
-        return parsed, api.build_emulation(parsed.setup, twin, prefill)
+        return parsed, api.build_emulation(
+            parsed.setup,
+            twin,
+            prefill,
+            engines=pool.engines,
+            prefill_engines=others[0].engines if others else 1,
+        )
     except EngineExit as ended:
         raise config.engine.diagnose(ended.exit_code, ended.output) from ended
 
 
-def read_flags(config: TrialConfig, topology: Topology) -> ParsedCommand:
-    """The engine's command line, parsed. Raises the ServingError of the real engine."""
+def read_flags(config: TrialConfig, topology: Topology, role: Role = "") -> ParsedCommand:
+    """The command line of an engine in that role, parsed. Raises the ServingError of the real engine."""
     engine, model, twin = config.engine, config.model, config.hardware.twin
     assert twin is not None, "checked by check_simulable"
     if isinstance(engine, External):
@@ -161,6 +167,9 @@ def read_flags(config: TrialConfig, topology: Topology) -> ParsedCommand:
         model.context_tokens,
         tuple(map(str, range(topology.gpus))),
     )
+    if role == "prefill":  # how the caches travel is the emulation's own
+        alone = engine.as_member(Member(role, 0, topology))
+        engine = alone.model_copy(update={"kv_transfer": None})
     try:
         return api.read_command(engine.command(launch), twin)
     except EngineExit as ended:

@@ -1,4 +1,4 @@
-"""The deaths of containers: what docker, podman, apptainer and enroot say. All but one belong to the node."""
+"""The deaths of containers: what docker, podman, apptainer, enroot and pyxis say. Almost all are the node's."""
 
 from serving.engines.deaths.model import Death
 from serving.errors import (
@@ -26,6 +26,10 @@ MEMORY = (
     "Run fewer engines at a time on this node (cluster.trials_at_once), raise --memory in "
     "engine.X.container.args, or add host memory."
 )
+SLURM_MEMORY = (
+    "Ask for more memory in the Slurm job (--mem), or run fewer engines at a time on this node."
+)
+PYXIS, SLURM = "pyxis 0.24.0, its source", "Slurm's srun and slurmstepd"
 PODMAN, DOCKER, READ = "podman 4.3.1, run 2026-11-30", "docker", "2026-11-30"
 # What was read from the runtime after the death rather than printed by it: see `containers/finish.py`.
 REPORT = r"^container: "
@@ -119,6 +123,46 @@ CONTAINER: tuple[Death, ...] = (
         "See what the line says of this node's runtime; `wattfront doctor` shows its state.",
         PODMAN,
         "4.3.1",
+    ),
+    # --- Slurm
+    Death(
+        r"^srun: unrecognized option '--(no-)?container-",
+        ContainerFailed,
+        "Have pyxis installed in this Slurm, or take another engine.X.container.runtime.",
+        *(PYXIS, READ),
+    ),
+    Death(
+        r"^srun: error: Unable to (create step|confirm allocation) |^srun: error: Unable to allocate resources",
+        ContainerFailed,
+        "Start Wattfront inside a running Slurm job that has this node (SLURM_JOB_ID), and see its time limit.",
+        *(SLURM, READ),
+    ),
+    Death(
+        r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)",
+        ContainerFailed,
+        "Start a longer Slurm job, and resume the study: the job ended under the engine.",
+        *(SLURM, READ),
+    ),
+    Death(
+        r"^slurmstepd: error: execve\(\): \S+: (No such file|Permission denied)|"
+        r"^sh: (line )?\d+: exec: \S+: (not found|No such file|Permission denied)",
+        *(EnvironmentBroken, COMMAND, "dash 0.5.12, run 2026-11-30; bash, Slurm", READ),
+        phase="start",
+    ),
+    Death(
+        r"pyxis: failed to import docker image|pyxis: +\[ERROR\] URL https?://",
+        *(ContainerFailed, FETCH, PYXIS, READ),
+    ),
+    Death(
+        r"pyxis: (failed to create container filesystem|container start failed|container exited too soon|"
+        r"couldn't (join|get container) |--container-mounts: source path does not exist)",
+        ContainerFailed,
+        "See the lines of `pyxis:` in the log, and try the image by `enroot start` on this node.",
+        *(PYXIS, READ),
+    ),
+    Death(
+        r"^srun: error: \S+: task \d+: Out Of Memory|[Dd]etected \d+ oom[_-]kill event",
+        *(HostOutOfMemory, SLURM_MEMORY, SLURM, READ),
     ),
     # --- memory
     Death(

@@ -77,6 +77,12 @@ class SgLangKvTransfer(KvTransfer):
         default=None, description="port where the roles find each other; unset: 8998"
     )
 
+    @model_validator(mode="after")
+    def _fake_decodes(self) -> Self:
+        if self.role == "prefill" and self.connector == "fake":
+            raise ValueError("connector fake is for role decode: SGLang's prefill refuses it")
+        return self
+
 
 class TrtLlmKvTransfer(KvTransfer):
     """TensorRT-LLM's `cache_transceiver_config`, in the YAML."""

@@ -38,10 +38,12 @@ RESERVED: Mapping[str, Mapping[str, str]] = {
 
 
 def refusal(kind: str, topology: Topology, knobs: Mapping[str, object]) -> str:
-    """Why an engine can't lay a model out so; empty if it can. `knobs`: the engine's own."""
+    """Why an engine can't lay a model out so; empty if it can. `knobs`: its own, or paths inside them."""
     match kind:
         case "sglang":
-            return _sglang_refusal(topology, knobs.get("attn_dp_size"))
+            return _sglang_refusal(topology, knobs.get("attn_dp_size")) or _ngram_refusal(
+                topology, knobs
+            )
         case "trtllm":
             return _trtllm_refusal(topology, knobs.get("enable_attention_dp"))
         case "nim":
@@ -102,6 +104,23 @@ def _sglang_refusal(topology: Topology, attention: object) -> str:
             f"SGLang divides topology.tensor_parallel={topology.tensor_parallel} among "
             f"attn_dp_size={attention} ranks of the attention: it must be a multiple"
         )
+    return ""
+
+
+def _ngram_refusal(topology: Topology, knobs: Mapping[str, object]) -> str:
+    """SGLang 0.5.22 and 0.5.23: "ngram speculative decoding does not support dp attention"."""
+    inside = getattr(knobs.get("speculation"), "method", None)
+    attention = knobs.get("attn_dp_size")
+    shared = topology.expert_parallel and topology.data_parallel > 1
+    if knobs.get("speculation.method", inside) != "ngram":
+        return ""
+    if shared or (isinstance(attention, int) and attention > 1):
+        asked = (
+            f"topology.data_parallel={topology.data_parallel} with experts in parallel"
+            if shared
+            else f"attn_dp_size={attention}"
+        )
+        return f"SGLang's n-gram speculation allows no data-parallel attention ({asked}): use one of them"
     return ""
 
 

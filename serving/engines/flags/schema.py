@@ -15,9 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from serving.errors import LaunchError
 from serving.process.home import home
 
-Framework = Literal["vllm", "sglang", "trtllm"]
+Framework = Literal["vllm", "sglang", "trtllm", "nim"]
 Choice = str | int | float | bool
-TITLES: Mapping[str, str] = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TensorRT-LLM"}
+TITLES: Mapping[str, str] = {
+    "vllm": "vLLM",
+    "sglang": "SGLang",
+    "trtllm": "TensorRT-LLM",
+    "nim": "NIM",
+}
 
 
 class _Data(BaseModel):
@@ -48,7 +53,8 @@ class Flag(_Data):
 
 
 class FlagSchema(_Data):
-    """All flags of one version. `gone`: flags of other versions → what replaced each, empty for nothing."""
+    """All flags of one version. `gone`: flags, or variables, of other versions → what replaced each, empty for
+    nothing."""
 
     framework: Framework
     version: str
@@ -58,6 +64,9 @@ class FlagSchema(_Data):
     flags: dict[str, Flag]
     yaml: dict[str, Flag] = Field(
         default_factory=dict, description="top-level keys of the framework's YAML; empty: unknown"
+    )
+    variables: dict[str, Flag] = Field(
+        default_factory=dict, description="environment variables that configure it"
     )
 
     @property

@@ -213,6 +213,24 @@ RECIPES = {
             check=("version",),
             needs_gib=0.4,
         ),
+        Recipe(
+            "vllm-router",
+            "router",
+            "vllm-router",
+            _packages,
+            "vLLM's router before several engines, 0.1 GB",
+            check=("--help",),
+            needs_gib=0.3,
+        ),
+        Recipe(
+            "sglang-router",
+            "router",
+            "python",
+            _packages,
+            f"SGLang's router before several engines; {UNTRIED}",
+            check=("-c", "import sglang_router"),
+            needs_gib=0.3,
+        ),
         # Its package on PyPI is a stub that downloads the wheel from NVIDIA's own index.
         Recipe(
             "tensorrt-llm",

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from serving.process.containers.config import LABELLED, Container
+from serving.process.containers.config import LABELLED, PYXIS, Container
 
 # What the runtimes themselves read, for their daemons, storage and registries.
 CLIENT = (
     *("DOCKER_*", "BUILDKIT_*", "CONTAINER_*", "CONTAINERS_*", "STORAGE_*", "REGISTRY_AUTH_FILE"),
     *("APPTAINER_*", "SINGULARITY_*", "ENROOT_*", "MELLANOX_*", "DBUS_SESSION_BUS_ADDRESS"),
     *("APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD"),
+    *("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOBID"),
 )
 APPTAINER_PREFIX = (
     "APPTAINERENV_"  # apptainer takes values on its command line, or variables with this prefix
@@ -21,6 +22,9 @@ APPTAINER_PREFIX = (
 # The runtime itself decides which GPUs the container sees, and there they have other numbers.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVIDIA_VISIBLE = "NVIDIA_VISIBLE_DEVICES"
+# Slurm sets these for each task: its numbers of GPUs are wrong in the container, and an MPI that finds itself
+# in Slurm starts its processes there.
+OF_SLURM = (VISIBLE, "SLURM_JOB_ID", "SLURM_JOBID", "SLURM_NODELIST", "SLURM_JOB_NODELIST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Run:
     `client`: the runtime's command. `image`: as it takes it. `command`: of the engine; without its first word
     it is started by the image itself. `names`: of the variables that the container gets. `labels` and
     `cidfile`: by which its owner finds it. `rc`: enroot's script in place of the image's entrypoint.
+    `step`: name of the step of a Slurm job, on `node`. `mark`: name of the variable that its processes have.
     """
 
     container: Container
@@ -65,6 +70,9 @@ class Run:
     labels: Mapping[str, str] = field(default_factory=dict)
     cidfile: str = ""
     rc: str = ""
+    step: str = ""
+    node: str = ""
+    mark: str = ""
 
 
 def run_argv(run: Run) -> tuple[str, ...]:
@@ -72,6 +80,8 @@ def run_argv(run: Run) -> tuple[str, ...]:
     runtime = run.container.runtime
     if runtime in LABELLED:
         return tuple(_docker(run))
+    if runtime == PYXIS:
+        return tuple(_pyxis(run))
     return tuple(_apptainer(run) if runtime == "apptainer" else _enroot(run))
 
 
@@ -153,6 +163,29 @@ def _enroot(run: Run) -> list[str]:
     ]
 
 
+def _pyxis(run: Run) -> list[str]:
+    """A step beside the others of the Slurm job that this process is in: no child of ours."""
+    names = ",".join([*run.names, *([run.mark] if run.mark else [])])
+    cores = f"mask_cpu:{sum(1 << core for core in run.cores):#x}" if run.cores else "none"
+    return [
+        run.client,
+        *("--overlap", "--nodes=1", "--ntasks=1", "--mem=0", "--mpi=none", "--input=none"),
+        f"--cpu-bind={cores}",
+        *([] if run.gpus else ["--gres=none"]),
+        *([f"--nodelist={run.node}"] if run.node else []),
+        *([f"--job-name={run.step}"] if run.step else []),
+        f"--export={names or 'NIL'}",
+        *([f"--container-env={names}"] if names else []),
+        *([f"--container-mounts={','.join(map(_volume, run.mounts))}"] if run.mounts else []),
+        *("--container-writable", "--no-container-mount-home"),
+        f"--{'' if run.container.keep_entrypoint else 'no-'}container-entrypoint",
+        *run.container.args,
+        f"--container-image={run.image}",
+        *("/bin/sh", "-c", f'unset {" ".join(OF_SLURM)}; exec "$@"', "sh"),
+        *run.command,
+    ]
+
+
 def _fstab(mount: Mount) -> str:
     return f"{mount.source}:{mount.target}:x-create=auto,rbind{',ro' if mount.read_only else ''}"
 
@@ -164,7 +197,7 @@ def gpu_variables(container: Container, gpus: Sequence[str]) -> dict[str, str]:
     """
     if container.runtime == "apptainer":
         return {}
-    if container.runtime == "enroot" and gpus:
+    if container.runtime in ("enroot", PYXIS) and gpus:
         return {NVIDIA_VISIBLE: ",".join(gpus), "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
     if container.runtime in LABELLED and gpus and not container.uses_cdi:
         return {}

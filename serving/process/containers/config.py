@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from serving.topology import Seconds, Strict
 
-Runtime = Literal["docker", "podman", "apptainer", "enroot"]
+Runtime = Literal["docker", "podman", "apptainer", "enroot", "pyxis"]
+PYXIS: Runtime = "pyxis"  # a plugin of Slurm: `srun` is its command, and enroot its runtime
 # Their containers are no children of the command that starts them: labels and a file with the id find them.
 LABELLED: frozenset[str] = frozenset({"docker", "podman"})
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9/.$][\w./:@#$+~-]*$")]
@@ -23,6 +24,16 @@ OURS = frozenset(
         "--sig-proxy",
         "--log-driver",
         "--entrypoint",
+        # pyxis
+        "--container-image",
+        "--container-name",
+        "--container-entrypoint",
+        "--no-container-entrypoint",
+        "--export",
+        "--job-name",
+        "--nodelist",
+        "--nodes",
+        "--ntasks",
     ]
 )
 # Repositories whose tags are versions of a framework.
@@ -31,6 +42,13 @@ RELEASES = {
     "lmsysorg/sglang": "sglang",
     "nvcr.io/nvidia/tensorrt-llm/release": "trtllm",
 }
+
+
+def client_name(runtime: Runtime) -> str:
+    """A runtime's command."""
+    return "srun" if runtime == PYXIS else runtime
+
+
 _TAG = re.compile(r"v?(\d+\.\d+\.\d+(?:(?:rc|\.post|\.dev)\d+)*)(?:[-_].*)?")
 
 
@@ -38,11 +56,12 @@ class Container(Strict):
     """An image that has the engine, and the runtime that starts it."""
 
     runtime: Runtime = Field(
-        default="docker", description="command that runs the container, on PATH of each node"
+        default="docker",
+        description="command that runs the container, on PATH of each node; pyxis: srun, in a Slurm job",
     )
     image: Reference = Field(
-        description="image, best with its digest (NAME@sha256:…); for apptainer and enroot also a path of a "
-        ".sif or .sqsh file on every node"
+        description="image, best with its digest (NAME@sha256:…); for apptainer, enroot and pyxis also a path "
+        "of a .sif or .sqsh file on every node"
     )
     volumes: tuple[Volume, ...] = Field(
         default=(),
@@ -76,6 +95,11 @@ class Container(Strict):
                     f"args: {option} is set by Wattfront, which ends the container: leave it out"
                 )
         return self
+
+    @property
+    def client(self) -> str:
+        """The runtime's command."""
+        return client_name(self.runtime)
 
     @property
     def is_file(self) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from serving.errors import ContainerFailed, ServingError
-from serving.process.containers.config import LABELLED, Container, Runtime
-from serving.process.containers.images import ask, find
+from serving.process.containers.config import LABELLED, PYXIS, Container, Runtime, client_name
+from serving.process.containers.images import ask, fetch_command, find, local_path
 from serving.process.containers.owned import sweep
 
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -37,12 +37,11 @@ def runtime_facts(images: Sequence[str], *, gpus: bool) -> Iterator[RuntimeFact]
 
     Containers that dead owners have left are ended, and named.
     """
-    here = [name for name in RUNTIMES if shutil.which(name)]
+    here = [name for name in RUNTIMES if _is_here(name)]
     if not here:
-        named = ", ".join(RUNTIMES)
-        yield RuntimeFact(
-            "containers", not images, f"none of {named} on PATH", "" if not images else named
-        )
+        named = ", ".join(name for name in RUNTIMES if name != PYXIS)
+        found = f"none of {named} on PATH, and no Slurm with pyxis"
+        yield RuntimeFact("containers", not images, found, "" if not images else named)
         return
     usable = list[Runtime]()
     for name in here:
@@ -54,6 +53,18 @@ def runtime_facts(images: Sequence[str], *, gpus: bool) -> Iterator[RuntimeFact]
         for name in usable:
             yield _image(name, image)
     yield from _left_behind(usable)
+
+
+def _is_here(name: Runtime) -> bool:
+    """Slurm may have no pyxis."""
+    if shutil.which(client_name(name)) is None:
+        return False
+    if name != PYXIS:
+        return True
+    try:
+        return "--container-image" in ask("srun", "--help").out
+    except ContainerFailed:
+        return False
 
 
 def _fact(name: Runtime, *, gpus: bool) -> RuntimeFact:
@@ -70,7 +81,7 @@ def _fact(name: Runtime, *, gpus: bool) -> RuntimeFact:
 def _version(name: Runtime) -> str:
     """Of the daemon, where there is one. Raises ContainerFailed."""
     words = {"docker": ("version", "--format", "{{.Server.Version}}"), "enroot": ("version",)}
-    answer = ask(name, *words.get(name, ("--version",)))
+    answer = ask(client_name(name), *words.get(name, ("--version",)))
     if answer.code:
         raise ContainerFailed(answer.last_line)
     return (
@@ -82,7 +93,7 @@ def _gpu_support(name: Runtime) -> tuple[str, str]:
     """In words, and what to do where there is none. Raises ContainerFailed."""
     if name == "apptainer":
         return "GPUs by --nv", ""
-    if name == "enroot":
+    if name in ("enroot", PYXIS):
         there = shutil.which("nvidia-container-cli")
         return (
             ("GPUs by libnvidia-container", "") if there else ("no nvidia-container-cli", TOOLKIT)
@@ -127,8 +138,14 @@ def _image(name: Runtime, image: str) -> RuntimeFact:
     except ServingError as error:
         return RuntimeFact(title, False, error.evidence)
     if found is None:
-        return RuntimeFact(title, False, f"{name} does not have it", f"{name} pull {image}")
+        container = Container(runtime=name, image=image)
+        how = fetch_command(container, _fetcher(name), local_path(container))
+        return RuntimeFact(title, False, f"{name} does not have it", " ".join(how))
     return RuntimeFact(title, True, f"{name} has it: {found.digest or found.name}")
+
+
+def _fetcher(name: Runtime) -> str:
+    return "enroot" if name == PYXIS else name
 
 
 def _left_behind(runtimes: Sequence[Runtime]) -> Iterator[RuntimeFact]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from serving.errors import ContainerFailed, ServingError
 from serving.process.containers.command import CLIENT
-from serving.process.containers.config import LABELLED, Container
+from serving.process.containers.config import LABELLED, PYXIS, Container
 from serving.process.containers.finish import Answer, Silent, call
 from serving.process.environ import inherited
 from serving.process.home import home
@@ -69,16 +70,16 @@ def _digest(text: str) -> str | None:
 
 
 def local_path(container: Container) -> Path:
-    """The file of an image of apptainer or enroot: as configured, or where it is fetched to."""
+    """The file of an image of apptainer, enroot or pyxis: as configured, or where it is fetched to."""
     if container.is_file:
         return Path(container.image)
-    end = ".sqsh" if container.runtime == "enroot" else ".sif"
+    end = ".sif" if container.runtime == "apptainer" else ".sqsh"
     name = container.image.removeprefix("docker://")
     return home() / "images" / ("".join(c if c.isalnum() or c in ".-" else "+" for c in name) + end)
 
 
 def fetch_command(container: Container, client: str, path: Path) -> list[str]:
-    """Fetches the image; those of apptainer and enroot into a file."""
+    """Fetches the image; those of apptainer, enroot and pyxis into a file."""
     if container.runtime in LABELLED:
         return [client, "pull", container.image]
     scheme, name = "docker://", container.image
@@ -114,6 +115,8 @@ def ready(
             log,
             remedy=FETCH,
         )
+    if container.runtime == PYXIS:
+        client = _importer(container, log)
     path = local_path(container)
     part = path.with_name(f".{os.getpid()}-{path.name}")
     if container.runtime not in LABELLED:
@@ -131,6 +134,19 @@ def ready(
             f"{container.runtime} fetched {container.image}, but does not have it", log
         )
     return fetched
+
+
+def _importer(container: Container, log: Path) -> str:
+    """The command of enroot, which pyxis runs. Raises ContainerFailed."""
+    found = shutil.which("enroot")
+    if found is None:
+        raise ContainerFailed(
+            f"enroot, which fetches {container.image} for pyxis, is not on PATH of this node: fetch it "
+            "yourself, and name the path of the .sqsh",
+            log,
+            remedy=FETCH,
+        )
+    return found
 
 
 def _fetched(container: Container, command: list[str], log: Path) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serving.errors import LaunchError
 from serving.process.containers.command import Mount
-from serving.process.containers.config import Container
+from serving.process.containers.config import PYXIS, Container
 
 SYS_RESOURCE = 1 << 24  # the capability to raise limits
 
@@ -18,6 +18,17 @@ def check_volumes(container: Container, kind: str) -> None:
         source = Mount.of(volume).source
         if not Path(source).exists():
             raise LaunchError(f"engine.{kind}.container.volumes: there is no {source} on this node")
+
+
+def check_paths(container: Container, files: Iterable[Mount], kind: str) -> None:
+    """Raises LaunchError for a path that the runtime can't be told: pyxis has a list of all in one word."""
+    if container.runtime != PYXIS:
+        return
+    for path in (path for each in files for path in (each.source, each.target)):
+        if set(",:") & set(path):
+            raise LaunchError(
+                f"engine.{kind}.container.runtime=pyxis can't be told {path}: it has a comma or a colon"
+            )
 
 
 def of_paths(words: Iterable[str]) -> Iterator[Mount]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import serving
 from serving.errors import EngineLeft, LaunchError
-from serving.process.containers.config import LABELLED, Runtime
+from serving.process.containers import steps
+from serving.process.containers.config import LABELLED, PYXIS, Runtime, client_name
 from serving.process.containers.finish import (
     MARK_LABEL,
     NODE_LABEL,
@@ -29,16 +30,16 @@ from serving.process.reap import alive
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 MARK = re.compile(r"(\d+-\d+)\.[0-9a-f]+")
-CID_FILE = re.compile(rf"container-(docker|podman)-([^-]+)-({MARK.pattern})\.cid")
+CID_FILE = re.compile(rf"container-(docker|podman|pyxis)-([^-]+)-({MARK.pattern})\.cid")
 
 
 def client_of(runtime: Runtime, kind: str = "") -> str:
     """The path of a runtime's command. Raises LaunchError."""
-    found = shutil.which(runtime)
+    found = shutil.which(client_name(runtime))
     if found is None:
         where = f" (engine.{kind}.container.runtime)" if kind else ""
         raise LaunchError(
-            f"{runtime} is not on PATH of this node{where}: install it, or name another runtime"
+            f"{client_name(runtime)} is not on PATH of this node{where}: install it, or name another runtime"
         )
     return found
 
@@ -53,6 +54,7 @@ def node() -> str:
 class Owned:
     """A container that this process is about to start. `after`: what its supervisor runs at its end."""
 
+    runtime: Runtime
     client: str
     mark: str
     cidfile: Path
@@ -66,7 +68,9 @@ class Owned:
 
     def root(self) -> int | None:
         """The pid of its first process; None: it does not run, or the runtime does not say."""
-        if self._root is None and (cid := id_in(self.cidfile)):
+        if self._root is None and self.runtime == PYXIS:
+            self._root = steps.first_process(self.mark)
+        elif self._root is None and (cid := id_in(self.cidfile)):
             try:
                 facts = inspected(self.client, [cid])
             except Silent:
@@ -86,13 +90,24 @@ def owned(runtime: Runtime, client: str, mark: str, log: Path) -> Iterator[Owned
     # Its name starts a search for the containers of dead owners, whichever engine starts next.
     cidfile = private_folder() / f"container-{runtime}-{here.split('.')[1]}-{mark}.cid"
     root = str(Path(serving.__file__).parent.parent)
-    python = (sys.executable, "-S", "-E", "-c", PROGRAM, root)
-    container = Owned(client, mark, cidfile, (*python, client, mark, here, str(cidfile), str(log)))
+    program = steps.PROGRAM if runtime == PYXIS else PROGRAM
+    python = (sys.executable, "-S", "-E", "-c", program, root)
+    after = (*python, client, mark, here, str(cidfile), str(log))
+    container = Owned(runtime, client, mark, cidfile, after)
+    if runtime == PYXIS:  # the others' commands write it
+        cidfile.write_text(steps.step_name(mark))
     try:
         yield container
     finally:
-        if why := finish(client, mark, here, cidfile, log):
+        if why := _ended(runtime, client, mark, cidfile, log):
             raise EngineLeft(why)
+
+
+def _ended(runtime: str, client: str, mark: str, cidfile: Path, log: Path | None = None) -> str:
+    """Why a container did not end; empty: it did."""
+    if runtime == PYXIS:
+        return steps.finish_step(client, mark, cidfile)
+    return finish(client, mark, node(), cidfile, log)
 
 
 def remove(mark: str) -> None:
@@ -150,8 +165,8 @@ def _files() -> list[Path]:
 
 
 def _finish(path: Path, found: re.Match[str]) -> None:
-    client = shutil.which(found[1])
+    client = shutil.which("srun" if found[1] == PYXIS else found[1])
     if client is None:
         return
-    if why := finish(client, found[3], node(), path):
+    if why := _ended(found[1], client, found[3], path):
         raise EngineLeft(why)

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, Literal, get_args
@@ -66,6 +66,16 @@ def parse(body: bytes, page: MetricsPage) -> dict[Quantity, float]:
     if made:
         for quantity in page.from_first:
             made.setdefault(quantity, 0.0)
+    return made
+
+
+def together(pages: Sequence[Mapping[Quantity, float]]) -> dict[Quantity, float]:
+    """The quantities of several engines: shares by their mean, all others added up."""
+    made: dict[Quantity, float] = {}
+    for quantity in QUANTITIES:
+        values = [page[quantity] for page in pages if quantity in page]
+        if values:
+            made[quantity] = sum(values) / (len(values) if quantity in SHARES else 1)
     return made
 
 

@@ -51,11 +51,15 @@ class Assembled:
         return self.weights_bytes / LOAD_BYTES_S + OTHER_START_S
 
 
-def assemble(setup: Setup, config: TwinConfig, library: Library | None = None) -> Assembled:
-    """The emulation of one engine. Raises FlagError for what is not modelled, NoTable, TwinOutOfMemory."""
+def assemble(
+    setup: Setup, config: TwinConfig, library: Library | None = None, *, engines: int = 1
+) -> Assembled:
+    """The emulation of so many engines behind a router. Raises FlagError for what is not modelled, NoTable,
+    TwinOutOfMemory.
+    """
     spec = _engine_spec(setup, config, library)
     tokens = spec.kv_tokens
-    emulation = Emulation(spec.engines(0, 1), host=spec.host)
+    emulation = Emulation(spec.engines(0, engines), host=spec.host)
     return Assembled(
         emulation, tokens, spec.table.memory.weights_bytes, spec.table.version, spec.table.key
     )

@@ -22,6 +22,8 @@ LAUNCH = Launch(
     devices=("GPU-1",),
 )
 REQUIRED: dict[str, dict[str, Any]] = {"external": {"url": "http://127.0.0.1:1"}}
+# What only says of what version an engine is: its flags are checked by it.
+SAID = ("inside", "inside_version")
 LOCAL = [name for name in ENGINES if name != "external"]
 
 
@@ -38,7 +40,7 @@ def knobs(name: str) -> Iterator[tuple[str, Any]]:
     candidates += [{"cudagraph_max_size": 8}, {"role": "prefill"}]
     candidates += [{"role": "prefill", "connector": "NixlConnector"}]
     for field in ENGINES[name].model_fields:
-        if field in BaseEngine.model_fields or field in ("kind", "url"):
+        if field in BaseEngine.model_fields or field in ("kind", "url", *SAID):
             continue
         for value in [False] if field == "async_scheduling" else candidates:  # true as by default
             try:

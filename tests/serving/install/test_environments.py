@@ -18,6 +18,7 @@ from serving.install.lock import Lock, Pin
 from serving.install.packages.pip import InstallError
 from serving.install.packages.recipes import Job, Recipe, python_of
 from serving.install.wheels import extract, write_metadata_wheel
+from serving.launch.routers import ROUTERS
 from tests.serving.install.packages.fixtures import declare
 
 
@@ -162,7 +163,12 @@ def test_every_recipe_has_its_extra_and_its_engine() -> None:
     for name, recipe in environments.RECIPES.items():
         assert recipe.name == name
         assert recipe.version in "".join(map(str, requirements.of_extra(name)))
-        assert ENGINES[recipe.engine].default_executable == recipe.executable
+        if recipe.engine == "router":
+            assert (name, recipe.executable) in {
+                (r.environment, r.command) for r in ROUTERS.values()
+            }
+        else:
+            assert ENGINES[recipe.engine].default_executable == recipe.executable
 
 
 def test_an_error_has_the_command_that_fetches_a_model() -> None:

@@ -36,7 +36,9 @@ def pins(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_every_package_of_a_lock_has_a_version_and_a_hash() -> None:
-    assert {path.stem for path in LOCKS} == {"llamacpp", "sglang", "sglang-cpu", "vllm", "vllm-cpu"}
+    assert {path.stem for path in LOCKS} == {
+        *("llamacpp", "sglang", "sglang-cpu", "vllm", "vllm-cpu", "vllm-router"),
+    }
     for path in [OWN, *LOCKS]:
         without = [pin for pin, hashes in pins(path) if "==" not in pin or not hashes]
         assert without == [], path

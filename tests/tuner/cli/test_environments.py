@@ -13,11 +13,11 @@ __all__ = ["bare_machine"]
     [
         (
             ["engines", "install", "nosuch"],
-            "environments: llamacpp, sglang, sglang-cpu, tensorrt-llm, vllm, vllm-cpu",
+            "environments: llamacpp, sglang, sglang-cpu, sglang-router, tensorrt-llm, vllm, vllm-cpu",
         ),
         (
             ["engines", "install"],
-            "environments: llamacpp, sglang, sglang-cpu, tensorrt-llm, vllm, vllm-cpu",
+            "environments: llamacpp, sglang, sglang-cpu, sglang-router, tensorrt-llm, vllm, vllm-cpu",
         ),
         (["engines", "install", "llamacpp", "--pip-args", "'open"], "No closing quotation"),
         (["models", "fetch", "nosuch"], "models: smollm2-135m-instruct"),

@@ -21,7 +21,7 @@ from tuner.trial.simulate import assumed, read_flags
 CONF = conf_dir()
 OPTIONS = sorted(
     path.relative_to(CONF).with_suffix("").as_posix()
-    for path in CONF.glob("*/*.yaml")
+    for path in CONF.glob("*/**/*.yaml")
     if path.parent.name != "fleet"  # no part of a study: `wattfront fleet` composes it
 )
 TRACE = Path(__file__).parents[2] / "loadgen" / "prompts" / "trace.jsonl"
@@ -43,12 +43,18 @@ NEEDS = {
     "space/power_cap": ["model=llama33_70b", "topology=tp8", "hardware=b300_twin"],
 }
 GPU = ["topology=tp8", "hardware=b300"]
+READY = [
+    "engine=[vllm,sglang,trtllm]",
+    "model=qwen3_235b_a22b",
+    *GPU,
+]  # for spaces in a folder of their own
 
 
 def words(group: str, option: str) -> list[str]:
     """The option in the place of the laptop's, with what it needs."""
     base = [] if group == "experiment" else ["experiment=laptop"]
-    return [*base, f"{group}={option}", *companions(group, option)]
+    more = READY if "/" in option else companions(group, option)
+    return [*base, f"{group}={option}", *more]
 
 
 def companions(group: str, option: str) -> list[str]:

@@ -129,8 +129,8 @@ def test_types_as_yaml_knows_them() -> None:
 
 
 def test_every_number_has_a_range() -> None:
-    """Numbers beyond it are refused before a study starts. Free values of a search are judged where they go."""
-    free = ("when", "choices", "left", "right", "left_times", "right_times", "points")
+    """Numbers beyond it are refused before a study starts. Free values are judged where they go."""
+    free = ("when", "choices", "left", "right", "left_times", "right_times", "points", "model_args")
     unbounded = {
         each.path
         for root in ROOTS

@@ -186,6 +186,7 @@ MISTAKES = {
     "experiment=lptop": "experiment=lptop: there is no such experiment; did you mean laptop",
     "expirement=laptop": "expirement: unknown key; did you mean experiment?",
     "engine=[llamacpp,vlm]": "engine=vlm: there is no such engine; did you mean vllm",
+    "space=ready/b300_dens": "space=ready/b300_dens: there is no such space; did you mean ready/b300_dense",
     "engine.llamacpp.paralel=4": "engine.llamacpp.paralel: unknown key; did you mean parallel?",
     "engine.vlm.max_num_seqs=4": "engine.vlm: unknown name, and no kind is given; known names: llamacpp",
     "engine.llamacpp.parallel=0": "engine.llamacpp.parallel: must be ≥ 1, ≤ 1,000,000,000, not 0",

@@ -18,6 +18,7 @@ from tuner.results.ledger import Ledger, results
 from tuner.search import Outcome
 from tuner.search.curve.encoding import Encoder
 from tuner.search.factory import SearchSetup
+from tuner.search.optuna_samplers import OptunaSampler
 from tuner.search.space import SearchSpace
 from tuner.tracking.runs import params
 from tuner.trial.behaviour import identity
@@ -64,6 +65,20 @@ def test_every_search_draws_it_and_the_default_once(kind: str) -> None:
     assert points[0] == {}
     assert {BACKEND: None, SEQS: 64} in points
     assert {BACKEND: None, SEQS: None} not in points
+
+
+def test_optuna_learns_from_the_default_trial() -> None:
+    """It has no value in its point, and one in the space."""
+    config = study("search.kind=tpe")
+    sampler = OptunaSampler(config.search, SearchSpace.of(config), list(config.slo.tiers))
+    values = dict.fromkeys(config.slo.tiers, 1.0)
+    for point in ({}, {BACKEND: "FLASHINFER"}, {BACKEND: None, SEQS: 64}):
+        sampler.learn(point, None, Outcome(values))
+    assert [trial.params for trial in sampler._study.trials] == [
+        {BACKEND: None, SEQS: None},
+        {BACKEND: "FLASHINFER", SEQS: None},
+        {BACKEND: None, SEQS: 64},
+    ]
 
 
 def test_unset_the_default_by_its_name_and_the_default_are_one_point() -> None:

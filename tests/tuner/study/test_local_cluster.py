@@ -11,8 +11,9 @@ import pytest
 import ray
 
 from tuner.config.groups.cluster import ClusterConfig
+from tuner.study.capacity import ClusterError
 from tuner.study.local_cluster import isolated, variables
-from tuner.study.ray_cluster import connected
+from tuner.study.ray_cluster import connected, started_local
 
 
 def mode() -> int:
@@ -94,6 +95,53 @@ def test_other_children_live_on_and_no_other_ray_is_started(
             ray.put(1)
         assert child.poll() is None
         child.kill()
+
+
+class SlowRay:
+    """Ray as it is on a machine that is too busy for the first attempts."""
+
+    def __init__(self, fails: int, error: Exception) -> None:
+        self.fails, self.error, self.starts = fails, error, 0
+
+    def init(self, **_: Any) -> None:
+        self.starts += 1
+        if self.starts <= self.fails:
+            raise self.error
+
+
+TIMED_OUT = Exception(
+    "The current node timed out during startup. This could happen because …\nmore"
+)
+
+
+def test_ray_is_started_again_where_the_machine_was_too_busy() -> None:
+    said, slow = list[str](), SlowRay(2, TIMED_OUT)
+    assert started_local(slow, ClusterConfig(cpus=1, gpus=0), said.append) is None
+    assert slow.starts == 3
+    assert (
+        said
+        == [
+            "Ray on this machine did not start, and is started again: The current node timed out during "
+            "startup. This could happen because …"
+        ]
+        * 2
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [TIMED_OUT, RuntimeError("Failed to start GCS"), OSError(28, "full")]
+)
+def test_ray_that_does_not_start_is_one_line(error: Exception) -> None:
+    with pytest.raises(
+        ClusterError, match=r"did not start in 3 attempts \(.*cores\): .+"
+    ) as caught:
+        started_local(SlowRay(99, error), ClusterConfig(cpus=1, gpus=0), lambda line: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bug_is_no_slow_start() -> None:
+    with pytest.raises(KeyError):
+        started_local(SlowRay(1, KeyError("x")), ClusterConfig(cpus=1, gpus=0), lambda line: None)
 
 
 @pytest.mark.process

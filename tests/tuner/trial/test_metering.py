@@ -19,7 +19,7 @@ from serving.launch import LaunchSpec, launched
 from serving.telemetry import power_file
 from serving.telemetry.base import SW_POWER_CAP, Device, Reading
 from serving.telemetry.sources.config import PowerConfig
-from serving.topology import Topology
+from serving.topology import Layout, Topology
 from serving.twin.config import Pools, TwinConfig
 from tests.loadgen.fake_server import fake_server
 from tests.serving.fake_nvml import LOST, NO_PERMISSION, State
@@ -32,7 +32,7 @@ from tuner.config.load import load as load_study
 from tuner.config.resolve import trial_config
 from tuner.config.trial import TrialConfig
 from tuner.metrics.energy import NOT_METERED
-from tuner.trial.metering import pool_roles
+from tuner.trial.metering import gpu_roles
 from tuner.trial.result import Completed, Failed, Measured
 from tuner.trial.run import run_trial
 from tuner.trial.simulate import simulate_trial
@@ -342,5 +342,17 @@ def test_gpus_of_two_pools_are_told_apart() -> None:
     pools = Pools(prefill=2, decode=1, prefill_topology=Topology(tensor_parallel=2))
     twin = TwinConfig(system="b300_sxm", pools=pools)
     topology = Topology(tensor_parallel=4)
-    assert pool_roles(twin, topology) == ("prefill",) * 4 + ("decode",) * 4
-    assert pool_roles(None, topology) == ()
+    config = trial_config(
+        load_study(["experiment=b300_vllm", "hardware=b300_twin", "space=none"]), {}
+    )
+    hardware = config.hardware.model_copy(update={"twin": twin})
+    split = config.model_copy(update={"topology": topology, "hardware": hardware})
+    assert gpu_roles(split) == ("prefill",) * 4 + ("decode",) * 4
+    assert gpu_roles(config) == ()
+
+
+def test_gpus_of_engines_with_roles_are_told_apart() -> None:
+    config = trial_config(load_study(["experiment=b300_vllm", "space=none"]), {})
+    topology = Topology(tensor_parallel=2, prefill=Layout(tensor_parallel=1, replicas=3))
+    split = config.model_copy(update={"topology": topology})
+    assert gpu_roles(split) == ("prefill",) * 3 + ("decode",) * 2

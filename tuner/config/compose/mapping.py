@@ -10,6 +10,7 @@ from loadgen.workload.yaml_file import BadYaml, first_line
 from tuner.config.checks.stored_secrets import stored_secrets
 from tuner.config.compose.choices import check_choices, with_default
 from tuner.config.compose.loader import ROOT, Loader, opened, parsed
+from tuner.config.compose.options import options
 from tuner.config.compose.overrides import check_names, words_of
 from tuner.config.errors import ConfigError, suggestion
 
@@ -123,13 +124,16 @@ def complaints(loader: Loader, root: str) -> Iterator[None]:
 
 
 def _no_option(error: Any, loader: Loader, root: str) -> str:
-    group, _, option = str(error.missing_cfg_file or "").strip("/").rpartition("/")
+    group, _, option = str(error.missing_cfg_file or "").strip("/").partition("/")
+    if not option:
+        group, option = "", group
     if not group and option == root:
         known = suggestion(root, loader.roots(), "configurations")
         return f"--config-name {root}: there is no such configuration; {known}"
     if not group:
         return first_line(error)
-    known = suggestion(option, error.options or loader.get_group_options(group))
+    inside = [each.name for each in options(group, loader.config_dir)] if "/" in option else []
+    known = suggestion(option, inside or error.options or loader.get_group_options(group))
     return f"{group}={option}: there is no such {group}; {known}"
 
 

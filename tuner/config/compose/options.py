@@ -13,7 +13,7 @@ SENTENCE_END = re.compile(r"(?<=[.])\s+")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a group."""
+    """One option of a group. `name`: with its folder, where that is one inside the group's."""
 
     name: str
     about: str  # the first sentence of its comment
@@ -36,8 +36,8 @@ def options(group: str, config_dir: Path | None = None) -> list[Option]:
     """The options of a group, by name."""
     found: dict[str, Path] = {}
     for folder in _folders(config_dir):
-        for path in (folder / group).glob("*.yaml"):
-            found.setdefault(path.stem, path)
+        for path in (folder / group).rglob("*.yaml"):
+            found.setdefault(path.relative_to(folder / group).with_suffix("").as_posix(), path)
     return [Option(name, first_sentence(found[name]), found[name]) for name in sorted(found)]
 
 

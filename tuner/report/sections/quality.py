@@ -52,6 +52,36 @@ def show_quality(study: StudyConfig, measured: Sequence[Finished], console: Cons
     for line in _footnotes(study, reference, [verdict for _, verdict in compared]):
         say(console, line)
     console.print()
+    _show_tasks([each for each in judged if each[1].tasks], console)
+
+
+def _show_tasks(judged: Sequence[tuple[Finished, QualityVerdict]], console: Console) -> None:
+    """A row per trial and task."""
+    rows = [
+        (
+            trial_name(entry),
+            task.task,
+            f"{task.documents:,}",
+            f"{task.score:.1%}",
+            "" if verdict.kind == "reference" else f"{task.score - task.reference:+.1%}",
+            "" if verdict.kind == "reference" else f"[{task.low:+.1%}, {task.high:+.1%}]",
+            words_of(entry, verdict),
+        )
+        for entry, verdict in judged[:LISTED]
+        for task in verdict.tasks
+    ]
+    if not rows:
+        return
+    columns = (
+        *("trial", words("task"), "documents", "right", "difference", "95 %"),
+        words("knobs", wraps=True),
+    )
+    show(console, table("Quality gate: tasks", columns, rows))
+
+
+def words_of(entry: Finished, verdict: QualityVerdict) -> str:
+    """The knobs of a trial; the reference is named so."""
+    return "reference" if verdict.kind == "reference" else entry.knobs
 
 
 def _say_kept(measured: Sequence[Finished], console: Console) -> None:

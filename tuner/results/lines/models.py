@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, T
 
 from tuner.config.groups.space import Value
 from tuner.results.entry import Role
-from tuner.trial.quality.verdict import Kind, QualityVerdict
+from tuner.trial.quality.verdict import Kind, QualityVerdict, TaskDifference
 
 FORMAT = 2
 ENDED = "ended"  # the status of the line that says why a search stopped early
@@ -99,6 +99,18 @@ class LimitLine(_Line):
     cpus: int = Field(ge=0)
 
 
+class TaskLine(_Line):
+    """The fields of a `TaskDifference`."""
+
+    task: str
+    metric: str
+    documents: Number
+    reference: Share
+    score: Share
+    low: Annotated[FiniteFloat, Field(ge=-1, le=1)]
+    high: Annotated[FiniteFloat, Field(ge=-1, le=1)]
+
+
 class QualityLine(_Line):
     """What the answers of a finished trial are worth: the fields of a `QualityVerdict`."""
 
@@ -117,10 +129,13 @@ class QualityLine(_Line):
     drift_nats: FiniteFloat | None = None
     own_drift_nats: FiniteFloat | None = None
     margin_nats: FiniteFloat | None = None
+    tasks: Annotated[tuple[TaskLine, ...], Field(strict=False)] = ()
 
     def verdict(self) -> QualityVerdict:
         """Without trial and time."""
-        return QualityVerdict(**self.model_dump(exclude={"status", "number", "time"}))
+        tasks = tuple(TaskDifference(**each.model_dump()) for each in self.tasks)
+        own = self.model_dump(exclude={"status", "number", "time", "tasks"})
+        return QualityVerdict(**own, tasks=tasks)
 
 
 class CompleteLine(_Line):

@@ -6,8 +6,10 @@ from tuner.config.checks.numerics import is_default
 from tuner.config.groups.space import ENGINE, Point
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
+from tuner.trial.quality.after_load import MISSING, TASKS_MISSING
 from tuner.trial.quality.answers import Answers, read_answers
-from tuner.trial.quality.verdict import QualityVerdict, judge, of_reference
+from tuner.trial.quality.task_scores import TaskScores, read_scores
+from tuner.trial.quality.verdict import QualityVerdict, judge, of_reference, with_tasks
 from tuner.trial.result import ANSWERED, Completed
 
 NO_DEFAULT = "the study has tried no default to compare it with (search.default_first)"
@@ -27,6 +29,7 @@ class QualityGate:
         self._first = next(iter(config.engine))
         self._expected: int | None = None  # the trial that will be the reference
         self._reference: Answers | str | None = None  # or why there is none; None: not known yet
+        self._scores: TaskScores | str = ""
         self._held: list[Finished] = []
 
     def asked(self, number: int, point: Point) -> None:
@@ -57,11 +60,11 @@ class QualityGate:
             self._reference = f"trial {entry.number}, the reference, was asked nothing"
             return entry
         found = _answers(entry)
-        self._reference = found
+        self._reference, self._scores = found, _scores(entry)
         if isinstance(found, str):
             self._reference = f"trial {entry.number}, the reference, has no answers: {found}"
             return self._with(entry, QualityVerdict("unknown", entry.number, found))
-        return self._with(entry, of_reference(entry.number, found))
+        return self._with(entry, self._on_tasks(of_reference(entry.number, found), entry))
 
     def _judged(self, entry: Finished) -> Finished:
         if isinstance(entry.result, Completed) and entry.result.quality is not None:
@@ -73,7 +76,13 @@ class QualityGate:
         if isinstance(found, str):
             return self._with(entry, QualityVerdict("unknown", self._expected, found))
         assert self._expected is not None
-        return self._with(entry, judge(self._config, self._expected, reference, found))
+        verdict = judge(self._config, self._expected, reference, found)
+        return self._with(entry, self._on_tasks(verdict, entry))
+
+    def _on_tasks(self, verdict: QualityVerdict, entry: Finished) -> QualityVerdict:
+        if not self._config.tasks:
+            return verdict
+        return with_tasks(self._config, verdict, self._scores, _scores(entry))
 
     def _with(self, entry: Finished, verdict: QualityVerdict) -> Finished:
         """The entry with the verdict, which is written unless the ledger has one."""
@@ -89,6 +98,13 @@ def _answered(entry: Finished) -> bool:
 
 
 def _answers(entry: Finished) -> Answers | str:
+    return _missing(entry, MISSING) or read_answers(entry.folder)
+
+
+def _scores(entry: Finished) -> TaskScores | str:
+    return _missing(entry, TASKS_MISSING) or read_scores(entry.folder)
+
+
+def _missing(entry: Finished, what: str) -> str:
     facts = entry.result.provenance.get(ANSWERED)
-    missing = facts.get("missing") if isinstance(facts, dict) else None
-    return str(missing) if missing else read_answers(entry.folder)
+    return str(facts.get(what) or "") if isinstance(facts, dict) else ""

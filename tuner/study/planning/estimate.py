@@ -114,7 +114,7 @@ def planned_capacity(
     `local`: what this machine offers.
     """
     topologies = [proposal.config.reserves for proposal in known] or [config.reserves]
-    largest = (max(each.gpus for each in topologies), max(each.cpus for each in topologies))
+    largest = (max(each.gpus for each in topologies), max(each.cores for each in topologies))
     cluster = config.cluster
     if cluster.kind == "existing":
         per_node = config.hardware.devices_per_node if largest[0] else 0

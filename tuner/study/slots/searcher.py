@@ -101,7 +101,7 @@ class StudySearcher(Unsaved, Searcher):
             "trial": proposal.config.model_dump_json(),
             "baseline": to_json(proposal.baseline) if proposal.baseline else "",
             "gpus": topology.gpus,
-            "cpus": topology.cpus,
+            "cpus": topology.cores,
             "node": node,
             "host": self._capacity.name(node),
         }

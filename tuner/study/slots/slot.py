@@ -76,7 +76,7 @@ class Slot(tune.Trainable):
         """See `save_checkpoint`."""
 
     def _application_for(self, topology: Topology) -> SlotApplication:
-        shape = (topology.gpus, topology.cpus)
+        shape = (topology.gpus, topology.cores)
         if self._application is not None and self._application[0] != shape:
             self._drop_application()
         if self._application is None:

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from serving import probe
-from serving.endpoint import Endpoint
+from serving.endpoint import CacheReset, Endpoint
 from serving.engines import Engine
-from serving.engines.base import CacheReset
 from tuner.config.trial import TrialConfig
 from tuner.trial.simulate import repeats_prefixes
 

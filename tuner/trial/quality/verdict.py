@@ -1,14 +1,33 @@
 """Whether the answers of a configuration are close enough to the reference's. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tuner.config.groups.quality import QualityConfig
 from tuner.trial.quality.answers import Answers
-from tuner.trial.quality.comparison import Comparison, compare
+from tuner.trial.quality.comparison import CONFIDENCE, Comparison, compare
+from tuner.trial.quality.paired import paired_interval, pairs_of
+from tuner.trial.quality.task_scores import TaskScore, TaskScores
 
 MIN_POSITIONS = 100  # tokens: the interval of a share of 5 % is then 10 points wide
 Kind = Literal["reference", "passed", "rejected", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDifference:
+    """A task on the same documents: shares of right answers, of the `reference` and of the trial (`score`).
+
+    `low` to `high`: the interval of score − reference, 95 % for all tasks together.
+    """
+
+    task: str
+    metric: str
+    documents: int
+    reference: float
+    score: float
+    low: float = 0.0
+    high: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +51,7 @@ class QualityVerdict:
     drift_nats: float | None = None
     own_drift_nats: float | None = None
     margin_nats: float | None = None
+    tasks: tuple[TaskDifference, ...] = ()
 
     @property
     def rejected(self) -> bool:
@@ -109,4 +129,70 @@ def _figures(kind: Kind, number: int, found: Comparison) -> QualityVerdict:
         high=high,
         drift_nats=found.drift_nats,
         margin_nats=found.margin_nats,
+    )
+
+
+def with_tasks(
+    config: QualityConfig,
+    verdict: QualityVerdict,
+    reference: TaskScores | str,
+    found: TaskScores | str,
+) -> QualityVerdict:
+    """The verdict, also on tasks. `str`: why there are no scores.
+
+    Rejected: even the upper end of the interval of a difference is below −`max_task_loss`. Several tasks share
+    the chance to reject what is as good (Bonferroni).
+    """
+    missing = reference if isinstance(reference, str) else found
+    if isinstance(reference, str) or isinstance(found, str):
+        return _doubted(verdict, f"tasks: {missing}")
+    if verdict.kind == "reference":
+        return replace(verdict, tasks=_own(config.tasks, reference))
+    if different := [name for name in config.tasks if not _comparable(reference, found, name)]:
+        why = f"tasks: {', '.join(different)}: not the reference's documents or metric"
+        return _doubted(verdict, why)
+    differences = tuple(
+        _difference(name, reference.tasks[name], found.tasks[name], len(config.tasks))
+        for name in config.tasks
+    )
+    verdict = replace(verdict, tasks=differences)
+    lost = [each for each in differences if each.high < -config.max_task_loss]
+    if not lost or verdict.rejected:
+        return verdict
+    return replace(verdict, kind="rejected", why="; ".join(map(_lost, lost)))
+
+
+def _doubted(verdict: QualityVerdict, why: str) -> QualityVerdict:
+    """What passed otherwise is unknown; what is rejected stays so."""
+    if verdict.rejected:
+        return verdict
+    kind: Kind = verdict.kind if verdict.kind == "reference" else "unknown"
+    return replace(verdict, kind=kind, why="; ".join(filter(None, [verdict.why, why])))
+
+
+def _own(names: Sequence[str], scores: TaskScores) -> tuple[TaskDifference, ...]:
+    known = [(name, scores.tasks[name]) for name in names if name in scores.tasks]
+    return tuple(
+        TaskDifference(name, each.metric, len(each.right), each.share, each.share)
+        for name, each in known
+    )
+
+
+def _comparable(reference: TaskScores, found: TaskScores, name: str) -> bool:
+    one, other = reference.tasks.get(name), found.tasks.get(name)
+    if one is None or other is None:
+        return False
+    return bool(one.documents) and (one.metric, one.documents) == (other.metric, other.documents)
+
+
+def _difference(name: str, reference: TaskScore, found: TaskScore, tasks: int) -> TaskDifference:
+    pairs = pairs_of(reference.right, found.right)
+    low, high = paired_interval(pairs, 1 - (1 - CONFIDENCE) / tasks)
+    return TaskDifference(name, found.metric, pairs.count, reference.share, found.share, low, high)
+
+
+def _lost(task: TaskDifference) -> str:
+    return (
+        f"{task.task}: {task.score:.1%} of {task.documents:,} documents right, the reference "
+        f"{task.reference:.1%} (difference {task.low:+.1%} to {task.high:+.1%})"
     )

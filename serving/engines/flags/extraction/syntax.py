@@ -42,8 +42,12 @@ class Definitions:
     def _add_class(self, node: ast.ClassDef) -> None:
         bases = [named(base) for base in node.bases]
         if any(base.endswith("Enum") for base in bases):
-            members = [each.targets[0] for each in node.body if isinstance(each, ast.Assign)]
-            self.choices[node.name] = tuple(m.id for m in members if isinstance(m, ast.Name))
+            members = [each for each in node.body if isinstance(each, ast.Assign)]
+            if "IntEnum" in bases:  # which is read as a number
+                self.choices[node.name] = tuple(literal(each.value) for each in members)
+                return
+            names = [each.targets[0] for each in members]
+            self.choices[node.name] = tuple(n.id for n in names if isinstance(n, ast.Name))
             self.enums.add(node.name)
             return
         found: dict[str, Declared] = {}

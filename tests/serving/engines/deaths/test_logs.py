@@ -73,7 +73,13 @@ def whole(row: dict[str, Any]) -> str:
 def test_a_line_is_found_amid_a_whole_log(row: dict[str, Any]) -> None:
     found = told(row["engine"], whole(row))
     assert (type(found).__name__, found.phase) == (row["error"], row["phase"])
-    for wrapper in ("root cause above", "sigquit", "kill_process_tree", "returned error", "leaked"):
+    for wrapper in (
+        "root cause above",
+        "sigquit",
+        "kill_process_tree",
+        "worker returned error",
+        "leaked",
+    ):
         assert wrapper not in found.evidence
     assert found.remedy
 

@@ -19,6 +19,7 @@ RIGHT: list[tuple[str, str | None, str]] = [
     ("vllm", None, "--max-num-bat 8192"),  # an unambiguous prefix
     ("vllm", None, "--no-enable-prefix-caching --enforce-eager"),
     ("vllm", None, "--max-model-len 8k -tp 2 -O3"),
+    ("vllm", None, "--optimization-level 1"),  # and not O1: its own parser, 0.32.0
     ("vllm", None, "--compilation-config.mode 3 --speculative_config.num_speculative_tokens=2"),
     ("vllm", None, "--attention-backend flash_attn"),  # read in any case
     ("vllm", None, "--load-format my_plugin"),  # other values are possible

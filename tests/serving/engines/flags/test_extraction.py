@@ -17,8 +17,12 @@ Policy = Literal["fcfs", "priority"]
 class Backend(Enum):
     FLASH_ATTN = "a"
     FLASHINFER = "b"
+class Level(IntEnum):
+    O0 = 0
+    O1 = 1
 @config
 class SchedulerConfig:
+    level: Level = Level.O1
     policy: Policy = "fcfs"
     max_num_seqs: int = Field(default=128, ge=1)
     chunked: bool = True
@@ -39,6 +43,7 @@ class EngineArgs:
         group.add_argument("--max-num-seqs", **{**kwargs["max_num_seqs"], "default": None})
         group.add_argument("--chunked", "-c", **kwargs["chunked"])
         group.add_argument("--backend", **kwargs["backend"])
+        group.add_argument("--level", **kwargs["level"])
         group.add_argument("--plugins", **kwargs["plugins"])
         group.add_argument("--load", **kwargs["load"])
         vllm_kwargs = get_kwargs(VllmConfig)
@@ -85,6 +90,7 @@ def test_vllm() -> None:
     assert of("vllm", VLLM) == {
         "--backend": Flag(type="str", choices=("FLASH_ATTN", "FLASHINFER"), any_case=True),
         "--chunked": Flag(type="bool", default=True, negatable=True, aliases=("-c",)),
+        "--level": Flag(type="str", choices=(0, 1)),
         "--load": Flag(type="str", default="auto", choices=("auto", "dummy"), open=True),
         "--max-num-seqs": Flag(type="int"),
         "--names": Flag(type="list"),

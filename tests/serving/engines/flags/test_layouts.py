@@ -7,11 +7,13 @@ import pytest
 
 from serving.engines import BaseEngine, Launch, LlamaCpp, Nim, SgLang, TrtLlm, Vllm
 from serving.engines.flags.schema import schema_of, versions
+from serving.engines.flags.speculation import SgLangSpeculation
 from serving.errors import LaunchError
 from serving.launch import plan_command
 from serving.topology import Model, Topology
 
 MODEL = Model(name="m", source="org/model", context_tokens=4096, vocabulary=1000)
+NGRAM = SgLangSpeculation(method="ngram", depth=4)
 
 
 def argv(engine: BaseEngine, **topology: Any) -> list[str]:
@@ -96,6 +98,8 @@ def test_tensor_and_attention_data_parallel_together() -> None:
         (LlamaCpp(), {"data_parallel": 2}, "llama-server has no topology.data_parallel"),
         (SgLang(attn_dp_size=3), {"tensor_parallel": 4}, "it must be a multiple"),
         (SgLang(attn_dp_size=2), {"data_parallel": 2}, "use one of them"),
+        (SgLang(attn_dp_size=2, speculation=NGRAM), {"tensor_parallel": 2}, "n-gram"),
+        (SgLang(speculation=NGRAM), {"data_parallel": 2, "expert_parallel": True}, "n-gram"),
     ],
 )
 def test_what_a_framework_can_not_lay_out_is_refused_with_the_reason(

@@ -93,7 +93,7 @@ def test_defaults_that_adapters_state_are_those_of_every_version(name: str, vers
 def test_every_knob_of_an_adapter_is_a_flag_of_some_version(name: str) -> None:
     apart = {
         *("kind", "speculation", "cpu_kvcache_space_gib", "omp_threads", "llm_options"),
-        *("cuda_graph_config", "kv_cache_config"),
+        *("cuda_graph_config", "kv_cache_config", "compilation", "kv_transfer"),
     }
     for knob in ENGINES[name].model_fields:
         if knob not in BaseEngine.model_fields and knob not in apart:

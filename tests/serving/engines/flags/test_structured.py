@@ -125,6 +125,7 @@ def test_defaults_by_their_names_are_the_default(
         (Vllm, {"compilation": {**MODE, "cudagraph_sizes": [1, 2]}}, "the largest of"),
         (Vllm, {"kv_transfer": {"role": "prefill"}}, "needs `connector`"),
         (SgLang, {"kv_transfer": {"role": "both"}}, "'decode'"),
+        (SgLang, {"kv_transfer": {"role": "prefill", "connector": "fake"}}, "role decode"),
         (
             SgLang,
             {"disable_decode_cuda_graph": True, "compilation": {"cudagraph_decode": "full"}},

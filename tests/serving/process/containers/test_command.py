@@ -71,6 +71,30 @@ def test_enroot() -> None:
     )
 
 
+STEP = "--overlap --nodes=1 --ntasks=1 --mem=0 --mpi=none --input=none"
+UNSET = "unset CUDA_VISIBLE_DEVICES SLURM_JOB_ID SLURM_JOBID SLURM_NODELIST SLURM_JOB_NODELIST"
+INSIDE = ("/bin/sh", "-c", f'{UNSET}; exec "$@"', "sh", *SERVE)
+
+
+def test_pyxis() -> None:
+    owned = {"step": "wattfront-7-8.ab", "node": "node05", "mark": "WATTFRONT_ENGINE"}
+    names = "HF_TOKEN,NCCL_DEBUG,WATTFRONT_ENGINE"
+    assert run_argv(run("pyxis", **owned)) == (
+        *words(
+            f"/usr/bin/pyxis {STEP} --cpu-bind=none --nodelist=node05 --job-name=wattfront-7-8.ab "
+            f"--export={names} --container-env={names} "
+            "--container-mounts=/models/m:/models/m:ro,/data:/inside --container-writable "
+            "--no-container-mount-home --no-container-entrypoint --shm-size 1g"
+        ),
+        f"--container-image={IMAGE}",
+        *INSIDE,
+    )
+    alone = run_argv(run("pyxis", gpus=(), cores=(1, 4), names=()))
+    assert {"--cpu-bind=mask_cpu:0x12", "--gres=none", "--export=NIL"} <= {*alone}
+    kept = Container(runtime="pyxis", image=IMAGE, keep_entrypoint=True)
+    assert "--container-entrypoint" in run_argv(Run(kept, "srun", IMAGE, SERVE))
+
+
 @pytest.mark.parametrize("runtime", ["docker", "podman", "apptainer", "enroot"])
 def test_an_image_that_starts_its_engine_gets_no_command(runtime: str) -> None:
     argv = run_argv(run(runtime, by_image=True))
@@ -113,9 +137,10 @@ def test_the_gpus_of_each_runtime() -> None:
     assert (
         variables("podman", ("4", "5"))["NVIDIA_VISIBLE_DEVICES"] == "void"
     )  # CDI adds the devices
-    enroot = variables("enroot", ("4", "5"))
-    assert enroot["NVIDIA_VISIBLE_DEVICES"] == "4,5"
-    assert "CUDA_VISIBLE_DEVICES" not in enroot
+    for runtime in ("enroot", "pyxis"):
+        found = variables(runtime, ("4", "5"))
+        assert found["NVIDIA_VISIBLE_DEVICES"] == "4,5"
+        assert "CUDA_VISIBLE_DEVICES" not in found
     assert variables("apptainer", ("4", "5"))["CUDA_VISIBLE_DEVICES"] == "4,5"
 
 
@@ -153,6 +178,7 @@ def test_the_version_that_a_release_names(image: str, framework: str, version: s
         ({"image": "x", "volumes": ["/a:/b:rx"]}, "volumes"),
         ({"image": "x", "args": ["--detach"]}, "--detach is set by Wattfront"),
         ({"image": "x", "args": ["--cidfile=/x"]}, "--cidfile is set by Wattfront"),
+        ({"image": "x", "args": ["--export=ALL"]}, "--export is set by Wattfront"),
         ({"image": "x", "runtime": "lxc"}, "runtime"),
         ({"image": "x", "pull": "often"}, "pull"),
     ],

@@ -32,7 +32,9 @@ def test_a_machine_without_a_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     found = facts()["containers"]
     assert found == RuntimeFact(
-        "containers", True, "none of docker, podman, apptainer, enroot on PATH"
+        "containers",
+        True,
+        "none of docker, podman, apptainer, enroot on PATH, and no Slurm with pyxis",
     )
     assert not facts(IMAGE)["containers"].usable
 

@@ -46,6 +46,21 @@ def test_a_rejected_trial_is_shown_with_its_figure_and_wins_nothing(tmp_path: Pa
     assert trial_run(config, "s", known[2]).tags.get("quality") is None
 
 
+def test_tasks_are_shown_with_their_difference(tmp_path: Path) -> None:
+    config = study_config(tasks=("sums",), max_disagreement=0.9)
+    run(tmp_path, config, ORDER)
+    text = told(tmp_path, config)
+    known = {e.number: e for e in results(tmp_path)}
+    verdict = known[1].result.quality  # type: ignore[union-attr]
+    assert verdict is not None
+    (task,) = verdict.tasks
+    assert "Quality gate: tasks" in text
+    assert f"[{task.low:+.1%}, {task.high:+.1%}]" in text
+    data = trial_run(config, "s", known[1])
+    assert data.metrics["quality_task_sums"] == task.score
+    assert data.tags["quality_because"].startswith("sums: ")
+
+
 def test_a_trial_that_passed_is_recommended_without_a_word(tmp_path: Path) -> None:
     config = study_config()
     run(tmp_path, config, ORDER, share=0.002)

@@ -60,6 +60,39 @@ def test_what_answers_alike_stays(tmp_path: Path) -> None:
     )
 
 
+def test_what_gets_a_task_wrong_is_off_the_front_though_it_answers_alike(tmp_path: Path) -> None:
+    config = study_config(tasks=("sums",), max_disagreement=0.9)
+    run(tmp_path, config, (1, 2, 3, 0))
+    assert verdicts(tmp_path) == {0: "reference", 1: "rejected", 3: "rejected"}
+    found = {e.number: e.result.quality for e in results(tmp_path)}  # type: ignore[union-attr]
+    assert found[0] is not None
+    assert (found[0].tasks[0].score, found[0].tasks[0].documents) == (0.5, 400)
+    assert found[1] is not None
+    (task,) = found[1].tasks
+    assert task.reference == 0.5
+    assert task.low < task.score - task.reference < task.high < 0
+    assert found[1].why.startswith("sums: ")
+    loose = study_config(tasks=("sums",), max_disagreement=0.9, max_task_loss=0.5)
+    run(tmp_path / "loose", loose, (1, 2, 3, 0))
+    assert verdicts(tmp_path / "loose") == {0: "reference", 1: "passed", 3: "passed"}
+
+
+def test_a_task_that_was_not_run_leaves_its_trial_unknown(tmp_path: Path) -> None:
+    config = study_config(tasks=("sums",), max_disagreement=0.9)
+    with Ledger.open(tmp_path) as ledger:
+        study = Study(config, ledger, [])
+        proposals = [p for _ in range(4) if (p := study.ask())]
+        for number in range(4):
+            made = measured(config, proposals[number], 0.0)
+            files = {k: v for k, v in made.files.items() if number != 1 or k == FILE}
+            study.finished(number, Measured(made.result, files))
+    assert verdicts(tmp_path) == {0: "reference", 1: "unknown", 3: "passed"}
+    found = next(e.result for e in results(tmp_path) if e.number == 1)
+    assert isinstance(found, Completed)
+    assert found.quality is not None
+    assert found.quality.why == "tasks: tasks.json is missing"
+
+
 def test_nothing_is_learned_of_a_trial_before_its_reference(tmp_path: Path) -> None:
     config, watcher = study_config(), Watcher()
     with Ledger.open(tmp_path) as ledger:

@@ -1,7 +1,9 @@
 """A study of four trials; the answers of the two with a key cache of 8 bits differ by a known share."""
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.tuner.samples.landscape import landscape, result_of
 from tests.tuner.trial.quality.answering import answered, flipped, reference
@@ -12,7 +14,9 @@ from tuner.config.study import StudyConfig
 from tuner.results.ledger import Ledger
 from tuner.search import Proposal
 from tuner.study.study import Study
+from tuner.trial.quality import task_scores
 from tuner.trial.quality.answers import FILE, to_bytes
+from tuner.trial.quality.task_scores import TaskScore, TaskScores
 from tuner.trial.result import ANSWERED, Completed, Measured, Timings, TrialResult
 
 KEY = "engine.llamacpp.cache_type_k"
@@ -24,9 +28,17 @@ POINTS: tuple[Point, ...] = (
 )
 
 
-def study_config(**quality: float) -> StudyConfig:
+def study_config(**quality: Any) -> StudyConfig:
     search = SearchConfig(kind="list", trials=4, points=POINTS)
     return landscape(search, quality=QualityConfig(**quality))
+
+
+def scored(share: float, documents: int = 400, seed: int = 0) -> TaskScore:
+    """Half are right; of these the share is lost, at random."""
+    rng = random.Random(seed)
+    right = [each % 2 == 0 and rng.random() >= share for each in range(documents)]
+    hashes = [f"{each:016x}" for each in range(documents)]
+    return TaskScore(metric="exact_match,none", documents=hashes, right=right)
 
 
 def measured(config: StudyConfig, proposal: Proposal, share: float) -> Measured:
@@ -37,9 +49,12 @@ def measured(config: StudyConfig, proposal: Proposal, share: float) -> Measured:
         return Measured(result, {})
     chance = share if proposal.config.engine.cache_type_k == "q8_0" else 0.0
     told = to_bytes(answered(flipped(TRUTH, chance, proposal.number)))
-    facts = {ANSWERED: {"prompts": 64}}
+    facts, files = {ANSWERED: {"prompts": 64}}, {FILE: told}
+    if names := proposal.config.quality.tasks:
+        scores = {name: scored(chance, seed=proposal.number) for name in names}
+        files[task_scores.FILE] = task_scores.to_bytes(TaskScores(tasks=scores))
     return Measured(
-        Completed(proposal.config, result.points, result.timings, "serve", facts), {FILE: told}
+        Completed(proposal.config, result.points, result.timings, "serve", facts), files
     )
 
 

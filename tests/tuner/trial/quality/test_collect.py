@@ -44,6 +44,7 @@ def serving(reply: Reply) -> Iterator[tuple[Endpoint, list[dict[str, Any]]]]:
             seen.append({**body, "key": self.headers["Authorization"], "path": self.path})
             status, text = reply(body)
             self.send_response(status)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
