@@ -18,6 +18,7 @@ from serving.launch.launched import LaunchSpec, Running, one_launched
 from serving.launch.located import router_executable
 from serving.launch.routers import ROUTERS, Backend, Router, RouterStart, router_of
 from serving.launch.shown import HOST
+from serving.process.leftovers import part_of
 from serving.process.process import Identity, Supervised, supervised
 from serving.topology import Member
 
@@ -156,7 +157,13 @@ def _spec_of(spec: LaunchSpec, member: Member) -> LaunchSpec:
         raise LaunchError(f"engine.{spec.engine.kind}.{error}") from error
     log = spec.log.with_name(f"{spec.log.stem}-{member.role or 'replica'}-{member.number}.log")
     return replace(
-        spec, engine=engine, topology=member.topology, log=log, apart=False, role=member.role
+        spec,
+        engine=engine,
+        topology=member.topology,
+        log=log,
+        apart=False,
+        mark=part_of(spec.mark, f"{member.role or 'engine'}-{member.number}"),
+        role=member.role,
     )
 
 
@@ -184,7 +191,11 @@ def _routed(
     )  # fmt: skip
     argv = tuple(router.arguments(start))
     with supervised(
-        argv, {}, spec.log, grace_s=ROUTER_GRACE_S, inherits=(), identity=Identity(spec.mark)
+        argv,
+        {},
+        spec.log,
+        grace_s=ROUTER_GRACE_S,
+        identity=Identity(part_of(spec.mark, "router")),
     ) as process:
         name = started[0].running.endpoint.model
         front = _Front(process, f"http://{host}:{port}", argv, name, spec.log)

@@ -5,14 +5,15 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from serving.errors import EngineLeft
-from serving.process.generation import generation, pid_of
+from serving.process.generation import generation, generations, pid_of
 from serving.process.reap import alive
+from serving.process.supervise import descendants
 
-MARK = "WATTFRONT_ENGINE"  # OWNER.RANDOM, where OWNER is the generation of the process that started the engine
+MARK = "WATTFRONT_ENGINE"  # OWNER.RANDOM[.PART]; OWNER: the generation of the process that started the engine
 KILL_S, POLL_S = 30.0, 0.02
 
 
@@ -21,9 +22,17 @@ def new_mark() -> str:
     return f"{generation(os.getpid())}.{secrets.token_hex(8)}"
 
 
+def part_of(mark: str, name: str) -> str:
+    """The mark of one of several engines, or of their router; a new one if they have none."""
+    return f"{mark or new_mark()}.{name}"
+
+
 def marked(mark: str) -> frozenset[str]:
-    """The generations of the processes with this mark."""
-    return frozenset(each for each, found in _marks() if found == mark)
+    """The generations of the processes with this mark or a part of it, and of those below them.
+
+    An engine that changes its title overwrites its environment, and with it the mark.
+    """
+    return _with_below(each for each, found in _marks() if f"{found}.".startswith(f"{mark}."))
 
 
 def sweep() -> None:
@@ -31,7 +40,7 @@ def sweep() -> None:
 
     Raises EngineLeft if one does not end: it occupies a device, and no engine may be measured beside it.
     """
-    end(lambda: {each for each, found in _marks() if not alive(found.partition(".")[0])})
+    end(lambda: _with_below(e for e, found in _marks() if not alive(found.partition(".")[0])))
 
 
 def end(find: Callable[[], Collection[str]], within_s: float = KILL_S) -> None:
@@ -48,6 +57,12 @@ def end(find: Callable[[], Collection[str]], within_s: float = KILL_S) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid_of(each), signal.SIGKILL)
         time.sleep(POLL_S)
+
+
+def _with_below(found: Iterable[str]) -> frozenset[str]:
+    roots = frozenset(found)
+    below = {pid for each in roots for pid in descendants(pid_of(each))}
+    return roots | generations(below)
 
 
 def _marks() -> Iterator[tuple[str, str]]:

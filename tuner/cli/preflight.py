@@ -52,13 +52,24 @@ TRACKING = {
 DRIVERS = {"mysql+mysqldb": "MySQLdb", "mysql+mysqlconnector": "mysql"}
 
 
+SEVERAL = ("hardware.twin.pools", "topology.replicas", "topology.prefill")
+
+
 def check_one_engine(config: StudyConfig) -> None:
-    """Raises ConfigError for pools of engines, which exist on the virtual clock only."""
-    pooled = any(path.startswith("hardware.twin.pools") for path in config.space.parameters)
-    if pooled or (config.hardware.twin is not None and config.hardware.twin.pools is not None):
+    """Raises ConfigError for several emulated engines together, which exist on the virtual clock only."""
+    twin = config.hardware.twin
+    if twin is None:
+        return
+    where = next(
+        (path for path in config.space.parameters if path.startswith(SEVERAL)),
+        "hardware.twin.pools" if twin.pools is not None else "",
+    )
+    if not where and len(config.topology.members) > 1:
+        where = "topology.replicas" if config.topology.prefill is None else "topology.prefill"
+    if where:
         raise ConfigError(
-            "hardware.twin.pools: several engines together run on the virtual clock only: use "
-            "`wattfront simulate` with the same arguments"
+            f"{where}: several emulated engines together run on the virtual clock only: use `wattfront "
+            "simulate` with the same arguments"
         )
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from loadgen import Adaptive
 from loadgen.workload.workload import Workload, longest_tokens
 from serving.engines import External
+from serving.launch.routers import router_of
 from tuner.config.checks.memory import ModelTooLarge, memory_problem
 from tuner.config.checks.numerics import prompts_of
 from tuner.config.errors import ConfigError, explain
@@ -104,11 +105,27 @@ def fits(trial: TrialConfig) -> None:
             f"topology: {topology.gpus} GPUs do not fit a node of {hardware.name}, "
             f"which has {hardware.devices_per_node}"
         )
-    if why := trial.engine.refuses(topology, trial.model.name):
+    if why := trial.engine.refuses(topology, trial.model.name) or _router_refuses(trial):
         raise ConfigError(f"topology: {why}")
     if problem := memory_problem(trial):
         raise ModelTooLarge(problem)
     _power_settable(trial)
+
+
+def _router_refuses(trial: TrialConfig) -> str:
+    """Why the router before several engines can't take this load; empty if it can, or if there is none."""
+    topology, workload = trial.topology, trial.workload
+    if len(topology.members) == 1 or isinstance(trial.engine, External):
+        return ""
+    if workload.placement == "apart":
+        return (
+            "several engines answer through a router, which asks for no API key: set "
+            "workload.placement=beside"
+        )
+    ids = (workload.endpoint, workload.prompt) == ("completions", "token_ids")
+    if router_of(topology, trial.engine.framework) == "sglang" and ids:
+        return "SGLang's router refuses prompts of token ids: set workload.prompt=text"
+    return ""
 
 
 def _power_settable(trial: TrialConfig) -> None:

@@ -15,10 +15,11 @@ from serving.engines.base import BaseEngine
 from serving.errors import LaunchError, ServingError
 from serving.install import environments
 from serving.launch import LaunchSpec, Running, launched
+from serving.process.leftovers import marked, new_mark
 from serving.process.supervise import descendants
 from serving.topology import Model, Topology
 from tests.serving.engines.test_real_engines import MODEL, need
-from tests.serving.launch.test_launched import check_until_it_raises
+from tests.serving.launch.test_launched import check_until_it_raises, script
 
 pytestmark = [pytest.mark.process, pytest.mark.engine]
 TWO = Topology(cpus=1, replicas=2)
@@ -106,3 +107,21 @@ def test_an_engine_without_roles_has_no_prefill() -> None:
     engine: BaseEngine = LlamaCpp()
     why = engine.refuses(Topology.model_validate({"cpus": 1, "prefill": {}}), "m")
     assert why == "llamacpp has no prefill engines of their own (topology.prefill)"
+
+
+def test_one_mark_for_all_ends_each_with_what_lost_its_mark(tmp_path: Path) -> None:
+    """An engine that changes its title overwrites its environment: its mark is gone, as in vLLM's processes."""
+    need("llamacpp", "gguf")
+    server = environments.locate("llamacpp", "llama-server")
+    silent = script(tmp_path / "engine", f'env -i sleep 31415 & exec {server} "$@"')
+    mark = new_mark()
+    spec = LaunchSpec(LlamaCpp(executable=silent), MODEL, TWO, tmp_path / "engine.log", mark=mark)
+    with launched(spec) as running:
+        trees = [psutil.Process(each.pid).children() for each in running.endpoint.members]
+        silents = [child for tree in trees for child in tree if child.cmdline()[:1] == ["sleep"]]
+        assert len(silents) == 2
+        assert len(marked(mark)) >= 9, (
+            "supervisor, guard and engine of each, and the two without a mark"
+        )
+    assert not marked(mark)
+    assert [each for each in silents if each.is_running()] == []

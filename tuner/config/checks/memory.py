@@ -29,16 +29,17 @@ def memory_problem(trial: TrialConfig) -> str:
     memory = trial.hardware.gib_per_device
     if memory is None or not trial.topology.gpus or trial.hardware.twin is not None:
         return ""
-    need = need_of(trial)
-    fraction = fraction_of(trial.engine)
-    if need is None or can_hold(need, memory.value * GIB, fraction):
-        return ""
-    gpus, knob = trial.topology.gpus, trial.engine.memory_knob
+    fraction, knob = fraction_of(trial.engine), trial.engine.memory_knob
     share = f", of which the engine may use {fraction:.0%} at most ({knob})" if knob else ""
-    return (
-        f"topology: {trial.model.source} needs at least {need} on {gpus} GPU{'s'[: gpus > 1]}; a GPU "
-        f"of {trial.hardware.name} has {memory.value:g} GiB{share}"
-    )
+    for role, layout, _ in trial.pools:
+        need, gpus = need_of(trial, layout), layout.gpus
+        if need is not None and not can_hold(need, memory.value * GIB, fraction):
+            of = f" of a {role} engine" if role else ""
+            return (
+                f"topology: {trial.model.source} needs at least {need} on {gpus} "
+                f"GPU{'s'[: gpus > 1]}{of}; a GPU of {trial.hardware.name} has {memory.value:g} GiB{share}"
+            )
+    return ""
 
 
 def fraction_of(engine: Engine) -> float:
@@ -47,8 +48,8 @@ def fraction_of(engine: Engine) -> float:
     return FRACTION if value is None else float(value)
 
 
-def need_of(trial: TrialConfig) -> Need | None:
-    """The least memory of a GPU. None where the architecture or the precision is not known."""
+def need_of(trial: TrialConfig, layout: Topology) -> Need | None:
+    """The least memory of a GPU of an engine laid out so. None where architecture or precision is not known."""
     engine, longest = trial.engine, longest_tokens(trial.workload)
     dtype, quantization = (_text(engine, name) for name in ("dtype", "quantization"))
     found = _model(
@@ -62,7 +63,7 @@ def need_of(trial: TrialConfig) -> Need | None:
     return needed(
         model,
         weights,
-        split_of(trial.topology, model),
+        split_of(layout, model),
         kv_value_bytes=kv_bytes(_text(engine, "kv_cache_dtype"), BF16),
         request_tokens=0 if longest is None else sum(longest),
         step_tokens=max(0, step_tokens),

@@ -1,0 +1,56 @@
+"""Several engines in a trial: what a study may ask for, and what it may not."""
+
+import pytest
+
+from tests.tuner.samples.loaded import load
+from tuner.cli.preflight import check_one_engine
+from tuner.config.errors import ConfigError
+from tuner.config.resolve import trial_config
+
+SPLIT = "+topology.prefill={tensor_parallel: 2, replicas: 2}"
+B300 = ("experiment=b300_vllm", "space=none", "topology.tensor_parallel=4")
+
+
+def test_layouts_of_roles_are_knobs_of_a_space() -> None:
+    space = (
+        "space.parameters.topology.prefill.replicas={type: int, low: 1, high: 2}",
+        "space.parameters.engine.vllm.prefill_knobs.max_num_seqs={type: categorical, choices: [8, 16]}",
+    )
+    study = load(
+        ["experiment=b300_vllm", "topology.tensor_parallel=4", SPLIT, *(f"++{s}" for s in space)]
+    )
+    point = {"topology.prefill.replicas": 1, "engine.vllm.prefill_knobs.max_num_seqs": 16}
+    trial = trial_config(study, point)
+    assert (trial.devices, len(trial.topology.members)) == (6, 2)
+    prefill = trial.engine.as_member(trial.topology.members[0])
+    assert prefill.model_dump()["max_num_seqs"] == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["engine=llamacpp", "model=llama31_8b"], "llamacpp has no prefill engines of their own"),
+        (["workload.placement=apart", "cluster=existing"], "set workload.placement=beside"),
+        (["topology.router=sglang"], "refuses prompts of token ids: set workload.prompt=text"),
+        (["topology.replicas=2"], "12 GPUs do not fit a node of HGX B300, which has 8"),
+        (
+            ["model=llama33_70b", "topology.prefill={tensor_parallel: 1}", "hardware=h100"],
+            "on 1 GPU of a prefill engine",
+        ),
+    ],
+)
+def test_what_can_not_be_is_one_line(words: list[str], why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        trial_config(load([*B300, SPLIT, *words]), {})
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["topology.replicas=2"], [SPLIT]])
+def test_emulated_engines_together_are_for_the_virtual_clock(words: list[str]) -> None:
+    study = load([*B300, "hardware=b300_twin", *words])
+    with pytest.raises(
+        ConfigError, match=r"run on the virtual clock only: use `wattfront simulate`"
+    ):
+        check_one_engine(study)
+    check_one_engine(load([*B300, *words]))
