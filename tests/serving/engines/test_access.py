@@ -10,8 +10,7 @@ import pytest
 
 from serving import probe
 from serving.engines import Engine, LlamaCpp, Nim, SgLang, TrtLlm, Vllm
-from serving.errors import LaunchError, ServingError, Unhealthy
-from serving.install import environments, models
+from serving.errors import LaunchError, Unhealthy
 from serving.launch import LaunchSpec, Running, launched, plan_command, shell_command
 from serving.process.supervise import descendants
 from serving.topology import Model, Topology
@@ -173,31 +172,3 @@ def test_a_plan_of_an_engine_apart_names_its_address_and_hides_its_key() -> None
     assert "***" not in plan_command(TrtLlm(), STUBBED, one, apart=True)
     twin = TwinConfig(system="b300_sxm")
     assert "WATTFRONT_TWIN_API_KEY='***'" in plan_command(TrtLlm(), STUBBED, one, twin, apart=True)
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
-def test_a_real_engine_asks_for_its_key(kind: str, tmp_path: Path) -> None:
-    engine: Engine
-    if kind == "llamacpp":
-        engine = LlamaCpp()
-    else:
-        engine = Vllm(
-            environment="vllm-cpu",
-            gpu_memory_utilization=0.15,
-            cpu_kvcache_space_gib=1,
-            start_timeout_s=300.0,
-        )
-    try:
-        environments.locate(engine.environment or "", "python")
-        models.locate(SMALL.source, engine.model_format)
-    except ServingError as missing:
-        pytest.skip(missing.evidence)
-    with apart(engine, SMALL, tmp_path / "log", topology=Topology(cpus=2)) as running:
-        url, key = running.endpoint.base_url, running.endpoint.api_key
-        assert status(url, "/v1/completions") == 401
-        assert status(url, "/v1/models", key) == 200
-        for pid in [*descendants(running.endpoint.pid), running.endpoint.pid]:
-            assert str(key).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert str(key) not in (tmp_path / "log").read_text()

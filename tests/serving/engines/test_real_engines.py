@@ -18,7 +18,8 @@ from serving.engines import Engine, LlamaCpp, SgLang, Vllm
 from serving.engines.base import ModelFormat
 from serving.errors import BadFlags, EngineExited, ServingError
 from serving.install import environments, models
-from serving.launch import LaunchSpec, launched
+from serving.launch import LaunchSpec, Running, launched
+from serving.process.supervise import descendants
 from serving.telemetry.engine_metrics.page import parse
 from serving.telemetry.engine_metrics.startup import startup_times
 from serving.telemetry.engine_sampler import Scraper
@@ -43,12 +44,12 @@ def need(environment: str, form: ModelFormat) -> None:
         pytest.skip(missing.evidence)
 
 
-def complete(url: str, **body: Any) -> dict[str, Any]:
+def complete(url: str, api_key: str | None = None, **body: Any) -> dict[str, Any]:
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     request = {"model": "smollm2", "max_tokens": 8, "temperature": 0, "ignore_eos": True, **body}
     try:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **probe.bearer(api_key)}
         connection.request("POST", "/v1/completions", json.dumps(request), headers)
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
         return answer
@@ -56,28 +57,28 @@ def complete(url: str, **body: Any) -> dict[str, Any]:
         connection.close()
 
 
-def forgets(url: str, engine: Engine) -> None:
+def forgets(url: str, engine: Engine, api_key: str | None = None) -> None:
     """Its prefix cache hits, and after a reset does not."""
     prompt = list(range(500, 596))
 
     def hits() -> float:
-        complete(url, prompt=prompt)
+        complete(url, api_key, prompt=prompt)
         return parse(text_at(f"{url}/metrics").encode(), engine.metrics_page)["prefix_hits"]
 
     hits()
     warm = hits()
     assert warm > 0
     assert engine.cache_reset is not None
-    assert probe.posted(url + engine.cache_reset.path) == 200
+    assert probe.posted(url + engine.cache_reset.path, api_key) == 200
     assert hits() == warm
     assert hits() > warm
 
 
-def serve_and_stop(engine: Engine, log: Path) -> float:
-    """Returns the seconds that stopping took."""
-    with launched(LaunchSpec(engine, MODEL, Topology(cpus=2), log)) as running:
-        url = running.endpoint.base_url
-        answer = complete(url, prompt=[504, 3575, 282, 4649, 314])
+def serve_and_stop(engine: Engine, log: Path, *, apart: bool = False) -> float:
+    """Returns the seconds that stopping took. `apart`: it asks for its key, which is in no argument or log."""
+    with launched(LaunchSpec(engine, MODEL, Topology(cpus=2), log, apart=apart)) as running:
+        url, key = running.endpoint.base_url, running.endpoint.api_key
+        answer = complete(url, key, prompt=[504, 3575, 282, 4649, 314])
         assert answer["usage"]["prompt_tokens"] == 5
         assert answer["usage"]["completion_tokens"] == 8
         assert running.endpoint.engine_version
@@ -86,11 +87,26 @@ def serve_and_stop(engine: Engine, log: Path) -> float:
         assert scraper.samples, scraper.absent_because
         assert {"running", "waiting", "prefix_queries"} <= set(scraper.samples[0][1])
         if engine.cache_reset is not None:
-            forgets(url, engine)
+            forgets(url, engine, key)
         running.check()
+        if apart:
+            asks_for_its_key(running)
         stopping = time.monotonic()
     assert not probe.taken(int(url.rsplit(":", 1)[1]))
+    assert key is None or key not in log.read_text()
     return time.monotonic() - stopping
+
+
+def asks_for_its_key(running: Running) -> None:
+    endpoint = running.endpoint
+    assert endpoint.api_key is not None
+    for key, code in ((None, 401), (endpoint.api_key, 200)):
+        path = "/v1/completions" if key is None else "/v1/models"
+        answer = probe.get(endpoint.base_url + path, 20.0, headers=probe.bearer(key))
+        assert answer is not None
+        assert answer[0] == code
+    for pid in [*descendants(endpoint.pid), endpoint.pid]:
+        assert endpoint.api_key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_llamacpp_serves_with_every_knob_turned(tmp_path: Path) -> None:
@@ -108,7 +124,7 @@ def test_llamacpp_serves_with_every_knob_turned(tmp_path: Path) -> None:
         n_gpu_layers=0,
         extra_args=("--no-webui", "--no-warmup"),
     )
-    assert serve_and_stop(engine, tmp_path / "log") < 5
+    assert serve_and_stop(engine, tmp_path / "log", apart=True) < 5
     text = (tmp_path / "log").read_text()
     assert "n_slots = 3" in text
     assert "kv_unified = 'true'" in text
@@ -156,7 +172,7 @@ def test_vllm_serves(tmp_path: Path) -> None:
         env=dict(Vllm.cache_reset.environ if Vllm.cache_reset else ()),
         **VLLM,
     )
-    assert serve_and_stop(engine, tmp_path / "log") < 15
+    assert serve_and_stop(engine, tmp_path / "log", apart=True) < 15
 
 
 SGLANG: dict[str, Any] = {
