@@ -81,15 +81,19 @@ def prepared(power: PowerConfig, gpus: tuple[str, ...]) -> Iterator[Idle]:
 
 @contextmanager
 def load_metered(
-    power: PowerConfig, gpus: tuple[str, ...], endpoint: Endpoint, idle: Idle, twin: bool
+    config: TrialConfig, gpus: tuple[str, ...], endpoint: Endpoint, idle: Idle
 ) -> Iterator[Callable[[], Traces]]:
     """Meters the load of an engine that is ready. The yielded function returns the traces after the load."""
-    if twin:
+    power = config.power
+    if config.twin is not None:
         with _twin_metered(endpoint) as traces:
             yield traces
         return
-    root = parent(endpoint.pid) if endpoint.pid else None
-    place = Place(gpus, base_url=endpoint.base_url, api_key=endpoint.api_key, root=root)
+    pids = [each.pid for each in endpoint.members or (endpoint,) if each.pid]
+    roots = tuple(root for pid in pids if (root := parent(pid)) is not None)
+    roles = gpu_roles(config) if gpus else ()
+    url, key = endpoint.base_url, endpoint.api_key
+    place = Place(gpus, roles, base_url=url, api_key=key, roots=roots)
     loaded = _idle(power, place) if gpus else Idle()
     sources = [each for each in power.sources.values() if gpus or not isinstance(each, Nvml)]
     if not endpoint.pid:  # an engine that runs elsewhere draws its power there

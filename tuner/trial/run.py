@@ -74,7 +74,7 @@ def run_trial(
         log = Path(folder) / "engine.log"
         try:
             spec = _spec(config, cache, log)
-            gpus, twin = _gpus(config, application), config.twin is not None
+            gpus = _gpus(config, application)
             with (
                 prepared(config.power, gpus) as idle,
                 application.engine(spec) as endpoint,
@@ -84,7 +84,7 @@ def run_trial(
                     for each in engines:
                         check_used(each.devices, each.pid)
                 with (
-                    load_metered(config.power, gpus, endpoint, idle, twin=twin) as meters,
+                    load_metered(config, gpus, endpoint, idle) as meters,
                     engine_metered(
                         config.engine.metrics_page,
                         engines[0].base_url,

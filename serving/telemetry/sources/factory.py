@@ -15,15 +15,15 @@ from serving.telemetry.sources.config import Recorded, Source
 class Place:
     """What a source may need to know of the trial.
 
-    `gpus`: as CUDA_VISIBLE_DEVICES names them; `roles`: one for each, or none. `root`: the pid above all
-    processes of the engine.
+    `gpus`: as CUDA_VISIBLE_DEVICES names them; `roles`: one for each, or none. `roots`: the pids above all
+    processes of the engines.
     """
 
     gpus: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
     base_url: str = ""
     api_key: str | None = field(default=None, repr=False)
-    root: int | None = None
+    roots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "nvml": Kind(
-        frozenset({"gpu"}), lambda _, place: nvml_power.opened(place.gpus, place.roles, place.root)
+        frozenset({"gpu"}), lambda _, place: nvml_power.opened(place.gpus, place.roles, place.roots)
     ),
     "twin": Kind(frozenset({"gpu"}), lambda _, place: twin.opened(place.base_url, place.api_key)),
     "rapl": Kind(frozenset({"cpu", "dram"}), lambda _, place: rapl.opened()),

@@ -25,13 +25,13 @@ class _Board:
 
 
 class NvmlSource:
-    """Use `opened`. `root`: the pid whose descendants are the trial's own processes; None: there are none."""
+    """Use `opened`. `roots`: pids whose descendants are the trial's own processes."""
 
     kind = "nvml"
     every_s, gap_s = EVERY_S, GAP_S
 
-    def __init__(self, nvml: Any, boards: Sequence[_Board], root: int | None) -> None:
-        self._nvml, self._boards, self._root = nvml, boards, root
+    def __init__(self, nvml: Any, boards: Sequence[_Board], roots: Sequence[int]) -> None:
+        self._nvml, self._boards, self._roots = nvml, boards, roots
         self._unsupported: dict[tuple[str, str], str] = {}
         self._readings = 0
         self.devices = tuple(board.device for board in boards)
@@ -144,13 +144,17 @@ class NvmlSource:
         if found is None:
             return None
         pids = sorted({int(each.pid) for each in found})
-        foreign = [pid for pid in pids if descends(pid, self._root) is False]
+        foreign = [pid for pid in pids if self._is_foreign(pid)]
         return ", ".join(f"{pid} {_command(pid)}".rstrip() for pid in foreign)
+
+    def _is_foreign(self, pid: int) -> bool:
+        """Whether it is certain to be none of the trial's."""
+        return all(descends(pid, root) is False for root in self._roots or (None,))
 
 
 @contextmanager
 def opened(
-    devices: Sequence[str], roles: Sequence[Role] = (), root: int | None = None
+    devices: Sequence[str], roles: Sequence[Role] = (), roots: Sequence[int] = ()
 ) -> Iterator[NvmlSource]:
     """`devices`: as CUDA_VISIBLE_DEVICES names them; `roles`: one for each, or none. Raises SourceError."""
     with ExitStack() as stack:
@@ -167,7 +171,7 @@ def opened(
             _Board(Device(name, "gpu", role), each, name.startswith("MIG-"))
             for name, each, role in zip(names, found, of_each, strict=True)
         ]
-        yield NvmlSource(nvml, boards, root)
+        yield NvmlSource(nvml, boards, roots)
 
 
 def _command(pid: int) -> str:

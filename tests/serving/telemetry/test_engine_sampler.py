@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from serving import probe
 from serving.engines import SgLang, TrtLlm, Vllm
@@ -172,3 +173,27 @@ def test_samples_are_a_table_of_all_quantities() -> None:
     assert table["waiting"].to_pylist() == [None, 3.0]
     assert table["drafts"].to_pylist() == [None, None]
     assert json.loads(table.schema.metadata[b"source"])["path"] == "/metrics"
+
+
+def test_counts_of_several_engines_add_up_and_shares_are_means() -> None:
+    bodies = (
+        PAGE + b'vllm:kv_cache_usage_perc{engine="0"} 0.2\n',
+        PAGE + b'vllm:kv_cache_usage_perc{engine="0"} 0.6\n',
+    )
+    with (
+        server(lambda handler: page(handler, body=bodies[0])) as one,
+        server(lambda handler: page(handler, body=bodies[1])) as two,
+    ):
+        scraper = Scraper(Vllm.metrics_page, one, more_urls=(two,))
+        scraper.sample()
+    ((_, values),) = scraper.samples
+    assert (values["running"], values["preemptions"]) == (8.0, 4.0)
+    assert values["kv_cache_share"] == pytest.approx(0.4)
+
+
+def test_one_engine_of_several_without_a_page_is_a_missed_sample() -> None:
+    with server(page) as one, server(lambda handler: page(handler, 503)) as two:
+        scraper = Scraper(Vllm.metrics_page, one, more_urls=(two,))
+        scraper.sample()
+    assert (scraper.samples, scraper.missed) == ([], 1)
+    assert "503" in scraper.absent_because

@@ -37,20 +37,25 @@ class PrefixCache:
             return None
 
         def before_level() -> None:
-            url, until_s = endpoint.base_url + reset.path, time.monotonic() + PATIENCE_S
-            while (status := probe.posted(url, endpoint.api_key)) != 200:
-                if time.monotonic() > until_s:
-                    self.refused.append("no answer" if status is None else f"status {status}")
-                    return
-                time.sleep(PAUSE_S)
+            for each in endpoint.members or (endpoint,):
+                self._empty(each.base_url + reset.path, endpoint.api_key)
 
         return before_level
+
+    def _empty(self, url: str, api_key: str | None) -> None:
+        until_s = time.monotonic() + PATIENCE_S
+        while (status := probe.posted(url, api_key)) != 200:
+            if time.monotonic() > until_s:
+                self.refused.append("no answer" if status is None else f"status {status}")
+                return
+            time.sleep(PAUSE_S)
 
     def closed(self, endpoint: Endpoint) -> Endpoint:
         """The endpoint as it is started elsewhere: without those variables."""
         ours = set(self.reset.environ) if self.reset else set()
         environ = tuple(pair for pair in endpoint.environ if pair not in ours)
-        return replace(endpoint, environ=environ)
+        members = tuple(self.closed(each) for each in endpoint.members)
+        return replace(endpoint, environ=environ, members=members)
 
     def facts(self) -> dict[str, object]:
         """What a trial's provenance says of it; empty where prompts share nothing."""

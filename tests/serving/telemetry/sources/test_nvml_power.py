@@ -33,7 +33,9 @@ BOTH = ("0", "1")
 
 @contextmanager
 def metered(gpus: Sequence[str] = BOTH, root: int | None = None) -> Iterator[Recorder]:
-    with metered_source(Nvml(), Place(gpus=tuple(gpus), root=root)) as recorder:
+    with metered_source(
+        Nvml(), Place(gpus=tuple(gpus), roots=() if root is None else (root,))
+    ) as recorder:
         yield recorder
 
 

@@ -96,3 +96,21 @@ def test_it_is_emptied_before_each_level_while_nothing_is_on_its_way() -> None:
         )
     assert len(seen) == 2
     assert seen[0][0] == 0 < seen[1][0]
+
+
+def test_each_engine_behind_a_router_is_emptied() -> None:
+    cache = PrefixCache(SgLang.cache_reset, "")
+    with (
+        serving(lambda _: (404, b"")) as (router, asked),
+        serving(lambda _: (200, b"")) as (one, first),
+        serving(lambda _: (200, b"")) as (two, second),
+    ):
+        before = cache.emptied(replace(router, members=(one, two)))
+        assert before is not None
+        before()
+    assert ([each["path"] for each in first], [each["path"] for each in second]) == (
+        ["/flush_cache"],
+        ["/flush_cache"],
+    )
+    assert asked == []
+    assert cache.facts() == {PREFIX_CACHE: RESET}
