@@ -61,8 +61,8 @@ class Topology(Layout):
     )
     router: RouterName | None = Field(
         default=None,
-        description="what spreads requests over several engines: the router of that framework; unset: the "
-        "engine's own, vLLM's for those that have none",
+        description="the router of that framework before the engines, or before one, to see what it costs; "
+        "unset: before several engines the engine's own, vLLM's for those that have none",
     )
 
     router_args: tuple[str, ...] = Field(
@@ -79,6 +79,11 @@ class Topology(Layout):
     def cores(self) -> int:
         """CPU cores of all engines; 0 for engines on GPUs."""
         return self.cpus * sum(each.replicas for each in self.layouts)
+
+    @property
+    def routed(self) -> bool:
+        """Whether a router answers, not the engine itself."""
+        return self.router is not None or self.prefill is not None or self.replicas > 1
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

@@ -44,7 +44,7 @@ def launched(
     evidence is the line that says why.
     """
     members = spec.topology.members
-    if isinstance(spec.engine, External) or len(members) == 1:
+    if isinstance(spec.engine, External) or not spec.topology.routed:
         with one_launched(spec, devices=devices, cores=cores, host=host) as running:
             yield running
         return

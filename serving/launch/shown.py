@@ -58,7 +58,7 @@ def plan_command(
     """
     if why := engine.refuses(topology, model.name):
         raise LaunchError(why)
-    if len(topology.members) == 1:
+    if not topology.routed:
         return _plan_one(engine, model, topology, twin, (PORT, ""), 0, apart=apart)
     lines, backends, first = [], [], 0
     for member in topology.members:

@@ -18,6 +18,7 @@ from serving.launch import check_container, executable, version_here
 from serving.process.locks import private_folder
 from tuner.cli.exit_codes import Missing
 from tuner.cli.machine.prepare import engines_tried
+from tuner.config.checks.numerics import answers
 from tuner.config.errors import ConfigError, suggestion
 from tuner.config.load import files_of
 from tuner.config.study import StudyConfig
@@ -52,7 +53,7 @@ TRACKING = {
 DRIVERS = {"mysql+mysqldb": "MySQLdb", "mysql+mysqlconnector": "mysql"}
 
 
-SEVERAL = ("hardware.twin.pools", "topology.replicas", "topology.prefill")
+SEVERAL = ("hardware.twin.pools", "topology.replicas", "topology.prefill", "topology.router")
 
 
 def check_one_engine(config: StudyConfig) -> None:
@@ -64,12 +65,13 @@ def check_one_engine(config: StudyConfig) -> None:
         (path for path in config.space.parameters if path.startswith(SEVERAL)),
         "hardware.twin.pools" if twin.pools is not None else "",
     )
-    if not where and len(config.topology.members) > 1:
-        where = "topology.replicas" if config.topology.prefill is None else "topology.prefill"
+    if not where and config.topology.routed:
+        split, several = config.topology.prefill is not None, config.topology.replicas > 1
+        where = "topology." + ("prefill" if split else "replicas" if several else "router")
     if where:
         raise ConfigError(
-            f"{where}: several emulated engines together run on the virtual clock only: use `wattfront "
-            "simulate` with the same arguments"
+            f"{where}: several emulated engines, or a router before one, exist on the virtual clock only: "
+            "use `wattfront simulate` with the same arguments"
         )
 
 
@@ -159,7 +161,7 @@ def check_machine(config: StudyConfig) -> None:
             needs.append(partial(executable, engine))
             needs.append(partial(check_container, engine))
             needs.append(partial(models.locate, config.model.source, engine.model_format))
-    if config.quality.tasks and config.quality.check != "none" and config.hardware.twin is None:
+    if config.quality.tasks and answers(config):
         needs.append(partial(lm_eval, config.quality.lm_eval))
     missing = dict[str, None]()
     for needed in needs:

@@ -115,13 +115,10 @@ def fits(trial: TrialConfig) -> None:
 def _router_refuses(trial: TrialConfig) -> str:
     """Why the router before several engines can't take this load; empty if it can, or if there is none."""
     topology, workload = trial.topology, trial.workload
-    if len(topology.members) == 1 or isinstance(trial.engine, External):
+    if not topology.routed or isinstance(trial.engine, External):
         return ""
     if workload.placement == "apart":
-        return (
-            "several engines answer through a router, which asks for no API key: set "
-            "workload.placement=beside"
-        )
+        return "a router asks for no API key: set workload.placement=beside"
     ids = (workload.endpoint, workload.prompt) == ("completions", "token_ids")
     if router_of(topology, trial.engine.framework) == "sglang" and ids:
         return "SGLang's router refuses prompts of token ids: set workload.prompt=text"

@@ -98,7 +98,14 @@ def test_it_is_a_step_beside_the_others_on_this_node(
     assert cid_files(tmp_path) == []
 
 
-@pytest.mark.parametrize("killed", ["owner", "owner and supervisor", "owner and srun"])
+@pytest.mark.parametrize(
+    "killed",
+    [
+        "owner",
+        pytest.param("owner and supervisor", marks=pytest.mark.thorough),
+        "owner and srun",
+    ],
+)
 def test_a_killed_owner_leaves_no_step(
     killed: str,
     slurm: FakeRuntime,

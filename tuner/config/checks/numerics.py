@@ -38,6 +38,13 @@ def prompts_of(study: StudyConfig, point: Point, trial: TrialConfig) -> QualityP
     return quality.asked() if differs(study, trial) else None
 
 
+def answers(study: StudyConfig) -> bool:
+    """Whether any trial of the study answers after its load."""
+    check = study.quality.check
+    wanted = check == "all" or (check == "numerics" and numerics_vary(study))
+    return wanted and study.hardware.twin is None
+
+
 def differs(study: StudyConfig, trial: TrialConfig) -> bool:
     """Whether a trial may answer otherwise than the first engine as configured."""
     first = next(iter(study.engine.values()))

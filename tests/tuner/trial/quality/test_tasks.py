@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from serving.endpoint import Endpoint
-from tests.tuner.trial.quality.gated_study import scored
+from tests.tuner.trial.quality.gated_study import scored, study_config
 from tests.tuner.trial.quality.test_collect import completion, serving
+from tuner.cli.preflight import Missing, check_machine
 from tuner.config.groups.quality import LmEval, QualityConfig, QualityPrompts
 from tuner.trial.quality.after_load import answered
 from tuner.trial.quality.collect import NoAnswers
@@ -207,6 +208,14 @@ def test_several_tasks_share_the_chance_of_a_mistake() -> None:
     both = CONFIG.model_copy(update={"tasks": ("sums", "more")})
     two = with_tasks(both, PASSED, of(*[scored(0.0)] * 2), of(*[scored(0.1)] * 2))
     assert two.tasks[0].low < one.tasks[0].low
+
+
+@pytest.mark.parametrize(("check", "names"), [("all", True), ("numerics", True), ("none", False)])
+def test_a_missing_lm_eval_is_told_before_the_first_trial(check: str, names: bool) -> None:
+    quality = {"tasks": ("sums",), "lm_eval": LmEval(executable="/no/lm_eval")}
+    with pytest.raises(Missing) as missing:  # no engine is there either
+        check_machine(study_config(check=check, **quality))
+    assert ("quality.lm_eval.executable: there is no /no/lm_eval" in str(missing.value)) == names
 
 
 # --- the real one
