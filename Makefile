@@ -1,5 +1,5 @@
 .PHONY: demo check test lint reference lock sbom install clean
-.PHONY: bench bench-parsers bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
+.PHONY: bench bench-parsers bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan bench-route
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,7 +24,7 @@ test: install
 check: lint
 	WATTFRONT_EXAMPLES=0.1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore=tests/e2e --ignore=tests/rig -m "not process and not thorough"
 
-bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan
+bench: bench-loadgen bench-precision bench-twin bench-twin-clocks bench-search bench-winner bench-effects bench-fleet bench-caps bench-growth bench-plan bench-route
 
 bench-loadgen: install
 	$(BIN)/python -m tests.benchmarks.loadgen.bench_loadgen --write docs/loadgen.md
@@ -55,6 +55,10 @@ bench-caps: install
 
 bench-growth: install
 	$(BIN)/python -m tests.benchmarks.bench_growth --write docs/benchmarks/growth.md
+
+bench-route: install
+	$(BIN)/wattfront engines install vllm-router
+	$(BIN)/python -m tests.benchmarks.bench_route --write docs/topologies.md
 
 bench-plan: install
 	$(BIN)/python -m tests.benchmarks.bench_plan --write docs/benchmarks/plan.md
