@@ -7,7 +7,7 @@ import pytest
 from serving.engines import BaseEngine, SgLang, TrtLlm, Vllm
 from serving.errors import BadFlags, OutOfMemory, ServingError
 from serving.twin import api
-from serving.twin.config import Pools, Power, TwinConfig
+from serving.twin.config import Power, TwinConfig
 from serving.twin.engine.assemble import flags_seed
 from serving.twin.errors import DeviceMemoryExhausted, EngineExit, FlagError, NoTable
 from serving.twin.setup import Framework, Setup
@@ -35,9 +35,9 @@ def test_a_command_line_becomes_an_emulation(framework: Framework) -> None:
 
 
 def test_pools_are_prefill_and_decode_engines() -> None:
-    config = TwinConfig(system="b300_sxm", pools=Pools(prefill=2, decode=3))
-    setup = api.read_command(COMMANDS["vllm"], config).setup
-    emulation = api.build_emulation(setup, config, prefill=replace(setup, tensor=2)).emulation
+    setup = api.read_command(COMMANDS["vllm"], B300).setup
+    prefill = replace(setup, tensor=2)
+    emulation = api.build_emulation(setup, B300, prefill, engines=3, prefill_engines=2).emulation
     assert (len(emulation.engines), len(emulation.decode_engines)) == (2, 3)
     assert emulation.gpus == 2 * 2 + 3
 

@@ -15,6 +15,7 @@ from tests.benchmarks.plan_studies import Took
 from tests.tuner.samples.loaded import load
 from tests.tuner.samples.study import sample_config
 from tuner.config.groups.cluster import ClusterConfig
+from tuner.config.groups.quality import QualityConfig
 from tuner.config.groups.search import Screening, SearchConfig
 from tuner.config.groups.space import Point
 from tuner.config.resolve import single, trial_config
@@ -243,7 +244,7 @@ def test_the_known_trials_are_those_that_a_study_runs(overrides: list[str]) -> N
 
 
 def test_a_screened_search_takes_less_time() -> None:
-    config = listed(LLAMA)
+    config = listed(LLAMA).model_copy(update={"quality": QualityConfig(check="none")})
     screening = Screening(warmup_s=1, level_s=5, level_max_s=20)
     search = config.search.model_copy(update={"screening": screening})
     short = config.model_copy(update={"search": search})
