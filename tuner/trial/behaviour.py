@@ -5,8 +5,9 @@ from collections.abc import Hashable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from serving.engines import External, Launch
+from serving.engines import Engine, External, Launch
 from serving.errors import ServingError
+from serving.topology import Member
 from serving.twin.api import Setup
 from tuner.config.groups.space import ENGINE
 from tuner.config.trial import LIMITS, TrialConfig, fingerprint_of
@@ -42,12 +43,22 @@ def behaviour(config: TrialConfig) -> Hashable:
 def identity(config: TrialConfig) -> str:
     """The fingerprint of the configuration without values that name the engine's own default: equal for two
     spellings of one configuration. Of an emulated engine only defaults that it shares with the real one."""
-    engine = config.engine.canonical(literal=config.hardware.twin is None)
+    literal = config.hardware.twin is None
+    if config.topology.prefill is not None:  # a knob of one role alone does nothing without it
+        roles = [each.canonical(literal=literal) for each in _in_roles(config)]
+        dumped: Any = [each.model_dump(mode="json") for each in roles]
+        return fingerprint_of({**config.model_dump(mode="json"), ENGINE: dumped})
+    engine = config.engine.canonical(literal=literal)
     if engine == config.engine:
         return config.fingerprint
     return fingerprint_of(
         {**config.model_dump(mode="json"), ENGINE: engine.model_dump(mode="json")}
     )
+
+
+def _in_roles(config: TrialConfig) -> list[Engine]:
+    """The settings of an engine of each role."""
+    return [config.engine.as_member(Member(each.role, 0, each.layout)) for each in config.pools]
 
 
 def default_quantities(config: TrialConfig) -> Mapping[str, float]:
@@ -85,22 +96,23 @@ def _real(config: TrialConfig) -> dict[str, Any]:
     engine, model, topology = config.engine, config.model, config.topology
     if isinstance(engine, External):
         return {"engine": engine.model_dump(mode="json")}
-    plain = engine.canonical()
-    launch = Launch(
-        plain.executable or plain.default_executable,
-        model.source,
-        model.name,
-        "",
-        PORT,
-        topology,
-        model.context_tokens,
-        tuple(map(str, range(topology.gpus))),
-        model.revision,
-    )
-    environment = plain.environ(launch)
+    found = []
+    for pool, each in zip(config.pools, _in_roles(config), strict=True):
+        plain = each.canonical()
+        launch = Launch(
+            plain.executable or plain.default_executable,
+            model.source,
+            model.name,
+            "",
+            PORT,
+            pool.layout,
+            model.context_tokens,
+            tuple(map(str, range(pool.layout.gpus))),
+            model.revision,
+        )
+        found.append({"argv": plain.command(launch), "variables": plain.environ(launch)})
     where = {
-        "environment": plain.environment,
-        "container": plain.container and plain.container.model_dump(mode="json"),
+        "environment": engine.environment,
+        "container": engine.container and engine.container.model_dump(mode="json"),
     }
-    other = {**where, "topology": topology.model_dump(mode="json")}
-    return {"argv": plain.command(launch), "variables": environment, **other}
+    return {"engines": found, **where, "topology": topology.model_dump(mode="json")}

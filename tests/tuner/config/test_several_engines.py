@@ -6,6 +6,7 @@ from tests.tuner.samples.loaded import load
 from tuner.cli.preflight import check_one_engine
 from tuner.config.errors import ConfigError
 from tuner.config.resolve import trial_config
+from tuner.trial.behaviour import behaviour, identity
 
 SPLIT = "+topology.prefill={tensor_parallel: 2, replicas: 2}"
 B300 = ("experiment=b300_vllm", "space=none", "topology.tensor_parallel=4")
@@ -52,3 +53,25 @@ def test_emulated_engines_together_are_for_the_virtual_clock(words: list[str]) -
     with pytest.raises(ConfigError, match=r"on the virtual clock only: use `wattfront simulate`"):
         check_one_engine(study)
     check_one_engine(load([*B300, *words]))
+
+
+def test_a_knob_of_the_roles_is_another_configuration_where_there_are_roles_alone() -> None:
+    def trials(*words: str) -> set[str]:
+        knob = "engine.vllm.kv_transfer.connector"
+        return {
+            identity(trial_config(load([*B300, *words, *more]), {}))
+            for more in ([], [f"+{knob}=NixlConnector"], [f"+{knob}=MooncakeConnector"])
+        }
+
+    assert len(trials()) == 1
+    assert len(trials(SPLIT)) == 2, "NIXL is what vLLM's roles have unless told otherwise"
+
+
+def test_behaviour_is_that_of_both_roles() -> None:
+    def behaves(*words: str) -> object:
+        return behaviour(trial_config(load([*B300, SPLIT, *words]), {}))
+
+    plain = behaves()
+    assert behaves() == plain
+    assert behaves("+engine.vllm.prefill_knobs={max_num_seqs: 8}") != plain
+    assert behaves("+engine.vllm.prefill_knobs={stream_interval: 1}") == plain, "its default"
