@@ -31,10 +31,21 @@ def load(overrides: Sequence[str], config_dir: Path | None = None, root: str = R
     kinds = {name: engine.kind for name, engine in study.engine.items()}
     study = study.model_copy(update={"space": with_variants(study.space, kinds)})
     study = without_unused(study, partial(typed_in, overrides))
+    if not typed_in(overrides, "search.trials"):
+        study = _whole_list(study)
     validate(study)
     check_secrets(study)
     check_files(study)
     return study
+
+
+def _whole_list(study: StudyConfig) -> StudyConfig:
+    """With as many trials as the list has, where it is longer."""
+    search = study.search
+    listed = len(search.points) + (len(study.engine) if search.default_first else 0)
+    if search.kind != "list" or listed <= search.trials:
+        return study
+    return study.model_copy(update={"search": search.model_copy(update={"trials": listed})})
 
 
 def check_secrets(study: StudyConfig) -> None:

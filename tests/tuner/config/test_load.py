@@ -276,6 +276,16 @@ def test_the_url_of_an_engine_is_judged_first(url: str) -> None:
         )
 
 
+def test_a_list_is_tried_whole_unless_a_number_is_given() -> None:
+    seqs = "engine.vllm.max_num_seqs"
+    words = ["experiment=smoke_vllm", f"search.points=[{{{seqs}: 8}}, {{{seqs}: 16}}]"]
+    assert load(words).search.trials == 3
+    assert load([*words, "search.default_first=false"]).search.trials == 2
+    assert load([*words, "search.trials=1"]).search.trials == 1
+    two = ["engine=[vllm_cpu,llamacpp]", "experiment=smoke_vllm"]
+    assert load(two).search.trials == 2
+
+
 def test_a_new_tier_is_declared() -> None:
     own = ["slo.tiers.mine.ttft_p99_ms=300"]
     for words in (["+slo.tiers.mine.ttft_p99_ms=300"], ["slo.tiers.mine={tpot_p99_ms: 50}", *own]):
