@@ -82,7 +82,7 @@ def serve_and_stop(engine: Engine, log: Path, *, apart: bool = False) -> float:
         assert answer["usage"]["prompt_tokens"] == 5
         assert answer["usage"]["completion_tokens"] == 8
         assert running.endpoint.engine_version
-        scraper = Scraper(engine.metrics_page, url, answer_s=60)
+        scraper = Scraper(engine.metrics_page, url, key, answer_s=60)
         scraper.sample()
         assert scraper.samples, scraper.absent_because
         assert {"running", "waiting", "prefix_queries"} <= set(scraper.samples[0][1])
