@@ -1,8 +1,8 @@
 """`launched(spec)`: all engines of a trial and the router before them, for the length of a with block."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from serving.launch.launched import LaunchSpec, Running, one_launched
 from serving.launch.located import router_executable
 from serving.launch.routers import ROUTERS, Backend, Router, RouterStart, router_of
 from serving.launch.shown import HOST
-from serving.process.leftovers import part_of
+from serving.process.leftovers import end, marked, part_of
 from serving.process.process import Identity, Supervised, supervised
 from serving.topology import Member
 
@@ -117,32 +117,26 @@ def _all_started(
     cores: tuple[int, ...],
     stack: ExitStack,
 ) -> list[_Started]:
-    """All at once. If one fails, the others are stopped, and its failure is raised."""
+    """All at once. If one fails, the others are killed, as their devices wait for nothing, and it is raised."""
+    specs = [_spec_of(spec, each) for each in members]
     shares = _shares(devices, [each.topology.gpus for each in members])
     own = _shares(cores, [each.topology.cpus for each in members] if cores else [0] * len(members))
-    made: list[Callable[[], Running]] = []
-    for member, gpus, cpus in zip(members, shares, own, strict=True):
-        one = one_launched(_spec_of(spec, member), devices=gpus, cores=cpus)
-        made.append(partial(stack.enter_context, one))
     with ThreadPoolExecutor(len(members), thread_name_prefix="start") as pool:
-        futures: list[Future[Running]] = [pool.submit(each) for each in made]
-    failed = [
-        (member, error)
-        for member, future in zip(members, futures, strict=True)
-        if (error := future.exception()) is not None
-    ]
-    if failed:
-        raise _first(failed)
+        futures: list[Future[Running]] = [
+            pool.submit(stack.enter_context, one_launched(each, devices=gpus, cores=cpus))
+            for each, gpus, cpus in zip(specs, shares, own, strict=True)
+        ]
+        first = next((each for each in as_completed(futures) if each.exception()), None)
+        while first is not None and wait(futures, POLL_S).not_done:
+            for each, future in zip(specs, futures, strict=True):
+                if not future.done():
+                    end(partial(marked, each.mark))
+    if first is not None:
+        error = first.exception()
+        assert error is not None, "chosen by it"
+        member = members[futures.index(first)]
+        raise _named(member, error) if isinstance(error, ServingError) else error
     return [_Started(m, f.result()) for m, f in zip(members, futures, strict=True)]
-
-
-def _first(failed: Sequence[tuple[Member, BaseException]]) -> BaseException:
-    """The failure that says most: of the configuration rather than of the time that others waited for it."""
-    known = [(m, e) for m, e in failed if isinstance(e, ServingError)]
-    if len(known) < len(failed):
-        return next(error for _, error in failed if not isinstance(error, ServingError))
-    member, error = min(known, key=lambda each: isinstance(each[1], StartTimeout))
-    return _named(member, error)
 
 
 def _named(member: Member, error: ServingError) -> ServingError:

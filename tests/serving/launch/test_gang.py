@@ -81,7 +81,7 @@ def test_the_log_has_those_of_all_engines(tmp_path: Path) -> None:
     engine = LlamaCpp(environment="llamacpp", extra_args=("--no-such-flag",))
     log = tmp_path / "engine.log"
     with (
-        pytest.raises(ServingError, match=r"^engine 0: .*no-such-flag"),
+        pytest.raises(ServingError, match=r"^engine [01]: .*no-such-flag"),
         launched(LaunchSpec(engine, model, TWO, log)),
     ):
         pass
@@ -125,3 +125,17 @@ def test_one_mark_for_all_ends_each_with_what_lost_its_mark(tmp_path: Path) -> N
         )
     assert not marked(mark)
     assert [each for each in silents if each.is_running()] == []
+
+
+@pytest.mark.timeout(120)
+def test_one_failed_start_ends_the_others_at_once(tmp_path: Path) -> None:
+    need("llamacpp", "gguf")
+    once = tmp_path / "first"
+    dies = 'echo "error: unknown argument: --x"; exit 1'
+    text = f"if mkdir {once} 2>/dev/null; then {dies}; fi; exec sleep 27182"
+    engine = LlamaCpp(executable=script(tmp_path / "engine", text), start_timeout_s=600)
+    spec = LaunchSpec(engine, MODEL, TWO, tmp_path / "engine.log")
+    with pytest.raises(ServingError, match=r"^engine [01]: .*unknown argument"), launched(spec):
+        pass
+    commands = [each.info["cmdline"] for each in psutil.process_iter(["cmdline"])]
+    assert ["sleep", "27182"] not in commands
