@@ -17,6 +17,7 @@ from serving.endpoint import Endpoint
 from serving.engines.ready import CANARY_S, DYING_S
 from serving.errors import DeployFailed, EngineRestarted, LaunchError, ServingError
 from serving.launch import LaunchSpec
+from serving.launch.gang import ROUTER_READY_S
 from serving.process.containers import owned as containers
 from serving.process.containers.images import ANSWER_S
 from serving.process.leftovers import end, marked, new_mark
@@ -91,8 +92,9 @@ class SlotApplication:
         """
         devices, spec = self.devices(), replace(spec, mark=new_mark())
         handle = self._handle = self._handle or self._deploy()
-        fetch_s = _fetch_s(spec)
-        deadline_s = spec.engine.start_timeout_s + CALL_TIMEOUT_S + fetch_s
+        fetch_s, routed_s = _fetch_s(spec), ROUTER_READY_S if spec.topology.routed else 0.0
+        deadline_s = spec.engine.start_timeout_s + routed_s + CALL_TIMEOUT_S + fetch_s
+        stop_s = STOP_TIMEOUT_S + spec.engine.stop_grace_s * len(spec.topology.members)
         waits = f"for the image {_image(spec)} and its engine" if fetch_s else ""
         try:
             try:
@@ -105,7 +107,7 @@ class SlotApplication:
                 yield endpoint
             finally:
                 if self._handle is not None:
-                    self._stop(handle, spec.engine.stop_grace_s + STOP_TIMEOUT_S)
+                    self._stop(handle, stop_s)
         finally:
             end(lambda: marked(spec.mark))
             containers.remove(spec.mark)
@@ -115,7 +117,8 @@ class SlotApplication:
 
         `canary`: and answers a request of one token.
         """
-        timeout_s = CALL_TIMEOUT_S + (CANARY_S + DYING_S if canary else 0.0)
+        engines = len(endpoint.members) + 1  # one after the other, the router the last
+        timeout_s = CALL_TIMEOUT_S + (engines * (CANARY_S + DYING_S) if canary else 0.0)
         _answer(self._handle.confirm.remote(endpoint.generation, canary), timeout_s)
 
     def delete(self) -> None:

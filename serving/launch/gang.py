@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from serving import probe
 from serving.engines import External
-from serving.engines.ready import tail
+from serving.engines.ready import CANARY_S, tail
 from serving.errors import EngineExited, LaunchError, ServingError, StartTimeout
 from serving.launch.launched import LaunchSpec, Running, one_launched
 from serving.launch.located import router_executable
@@ -23,7 +23,6 @@ from serving.process.process import Identity, Supervised, supervised
 from serving.topology import Member
 
 ROUTER_READY_S = 120.0  # from the last engine's readiness to the router's first answer
-ROUTER_ANSWER_S = 30.0
 ROUTER_GRACE_S = 3.0
 POLL_S = 0.2
 Item = TypeVar("Item")
@@ -50,8 +49,9 @@ def launched(
         return
     spec.log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with _logs_joined(spec, members), ExitStack() as stack:
-        started = _all_started(spec, members, devices, cores, stack)
+    specs = [_spec_of(spec, each) for each in members]
+    with _logs_joined(spec.log, members, specs), ExitStack() as stack:
+        started = _all_started(members, specs, devices, cores, stack)
         router = ROUTERS[router_of(spec.topology, spec.engine.framework)]
         front = stack.enter_context(_routed(spec, router, started, host))
         startup_s = time.monotonic() - began
@@ -111,14 +111,13 @@ class _Front:
 
 
 def _all_started(
-    spec: LaunchSpec,
     members: Sequence[Member],
+    specs: Sequence[LaunchSpec],
     devices: tuple[str, ...],
     cores: tuple[int, ...],
     stack: ExitStack,
 ) -> list[_Started]:
     """All at once. If one fails, the others are killed, as their devices wait for nothing, and it is raised."""
-    specs = [_spec_of(spec, each) for each in members]
     shares = _shares(devices, [each.topology.gpus for each in members])
     own = _shares(cores, [each.topology.cpus for each in members] if cores else [0] * len(members))
     with ThreadPoolExecutor(len(members), thread_name_prefix="start") as pool:
@@ -211,7 +210,7 @@ def _unanswered(front: _Front) -> str:
     port = int(front.url.rpartition(":")[2])
     if not probe.listening(port, front.url.split("/")[2].rpartition(":")[0]):
         return "it does not listen"
-    status = probe.completes(front.url, front.model, None, ROUTER_ANSWER_S)
+    status = probe.completes(front.url, front.model, None, CANARY_S)
     return "" if status == 200 else f"a request of one token gets status {status}"
 
 
@@ -230,12 +229,13 @@ def _checked(each: _Started, *, canary: bool) -> None:
 
 
 @contextmanager
-def _logs_joined(spec: LaunchSpec, members: Sequence[Member]) -> Iterator[None]:
+def _logs_joined(
+    log: Path, members: Sequence[Member], specs: Sequence[LaunchSpec]
+) -> Iterator[None]:
     """At the end the log has those of all engines, after the router's own."""
     try:
         yield
     finally:
-        parts = [(each.name, _spec_of(spec, each).log) for each in members]
-        with spec.log.open("a") as whole:
-            for name, path in parts:
-                whole.write(f"\n==> {name} <==\n{tail(path)}")
+        with log.open("a") as whole:
+            for member, spec in zip(members, specs, strict=True):
+                whole.write(f"\n==> {member.name} <==\n{tail(spec.log)}")

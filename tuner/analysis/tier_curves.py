@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.topology import Topology
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import Point, Value
-from tuner.config.resolve import default_points, trial_config
+from tuner.config.resolve import default_points, fixed_values, laid_out, trial_config
 from tuner.config.study import StudyConfig
 from tuner.results.ledger import Finished
 from tuner.results.tiers import utility
@@ -113,7 +112,7 @@ class DeviceCounts:
     """Point → the devices of its trial, cached: few knobs decide, and building a configuration is slow."""
 
     def __init__(self, study: StudyConfig) -> None:
-        self._study = study
+        self._study, self._fixed = study, fixed_values(study)
         self._known: dict[tuple[object, ...], float] = {}
 
     def __call__(self, point: Point) -> float:
@@ -129,9 +128,7 @@ class DeviceCounts:
         if not any(path.startswith("hardware.") for path in sizing) and (
             study.hardware.twin is None or study.hardware.twin.pools is None
         ):
-            changed = {path.partition(".")[2]: value for path, value in sizing.items()}
-            layout = {**study.topology.model_dump(), **changed}
-            return float(Topology.model_validate(layout).devices)
+            return float(laid_out({**self._fixed, **sizing}).devices)
         engine = next(iter(default_points(study).values()))
         try:
             return float(trial_config(study, {**engine, **sizing}).devices)

@@ -9,6 +9,7 @@ from loadgen import Adaptive
 from loadgen.workload.workload import Workload, longest_tokens
 from serving.engines import External
 from serving.launch.routers import router_of
+from serving.topology import Layout, Topology
 from tuner.config.checks.memory import ModelTooLarge, memory_problem
 from tuner.config.checks.numerics import prompts_of
 from tuner.config.errors import ConfigError, explain
@@ -40,6 +41,22 @@ def fixed_values(study: StudyConfig) -> dict[str, Any]:
         mode="json", include={"engine", "model", "topology", "hardware", "workload", "power"}
     )
     return {path: value for path, value in _leaves(parts, "") if value is not None}
+
+
+def laid_out(values: Mapping[str, Any]) -> Topology:
+    """The topology of these values, by dotted path; all others are left aside. Not validated."""
+    own, prefill = dict[str, Any](), dict[str, Any]()
+    for path, value in values.items():
+        group, _, name = path.partition(".")
+        if group == "topology" and value is not None:
+            first, _, inner = name.partition(".")
+            if inner:
+                prefill[inner] = value
+            else:
+                own[first] = value
+    if prefill:
+        own["prefill"] = Layout.model_construct(**prefill)
+    return Topology.model_construct(**own)
 
 
 def measured_workload(study: StudyConfig) -> Workload:

@@ -105,8 +105,11 @@ def knobs(point: Point) -> str:
 
 
 def knob_name(path: str) -> str:
-    """A setting of an engine below its name, such as `speculation.depth`; of another group its last part."""
+    """A setting of an engine below its name, such as `speculation.depth`, or of the topology, such as
+    `prefill.replicas`; of another group its last part."""
     group, _, rest = path.partition(".")
+    if group == "topology" and rest:
+        return rest
     return rest.partition(".")[2] if group == ENGINE and "." in rest else path.rsplit(".", 1)[-1]
 
 

@@ -7,7 +7,6 @@ from itertools import islice
 
 from loadgen import Adaptive, Closed, Constant, Gamma, Poisson, Workload
 from serving.engines import ENGINES
-from serving.topology import Topology
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import ENGINE, Point
 from tuner.config.resolve import default_points, trial_config
@@ -158,21 +157,17 @@ def traits_of(config: StudyConfig, space: SearchSpace) -> TraitsOf:
     lowest, highest = load_range(config.workload)
     closed = isinstance(config.workload.arrival, Closed | Adaptive)
     load = sum(load_s(config.workload)) / 2
-    topology = config.topology.model_dump()
     admits = {path: what for path, what in meanings_of(config).items() if what == MAX_SEQUENCES}
 
     def traits(point: Point) -> Traits:
-        chosen = {
-            p.removeprefix("topology."): v for p, v in point.items() if p.startswith("topology.")
-        }
-        layout = Topology.model_validate({**topology, **chosen})
+        layout = space.layout(point)
         engine = space.engine_of(point)
         prefix = f"{ENGINE}.{engine}."
         known = [point.get(p, space.fixed.get(p)) for p in admits if p.startswith(prefix)]
         bound = next((float(v) for v in known if isinstance(v, int)), None)
         most = highest
         if closed and bound is not None:
-            most = max(lowest, min(highest, bound * layout.data_parallel))
+            most = max(lowest, min(highest, bound * layout.data_parallel * layout.replicas))
         start_s = config.engine[engine].typical_start_s
         device_s = (OVERHEAD_S + start_s + load) * layout.devices
         return Traits(layout.devices, lowest / layout.devices, most / layout.devices, device_s)

@@ -22,7 +22,7 @@ from tuner.config.groups.space import (
     offers_unset,
     ordered,
 )
-from tuner.config.resolve import fixed_values
+from tuner.config.resolve import fixed_values, laid_out
 from tuner.config.study import StudyConfig
 
 LAYOUT = "topology."
@@ -116,7 +116,9 @@ class SearchSpace:
     def _layout_refusal(self, engine: str, values: Mapping[str, Any]) -> str:
         prefix = f"{ENGINE}.{engine}."
         own = {p.removeprefix(prefix): value for p, value in values.items() if p.startswith(prefix)}
-        return layouts.refusal(str(own.get("kind", engine)), self.layout(values), own)
+        kind = str(own.get("kind", engine))
+        reasons = (layouts.refusal(kind, each, own) for each in self.layout(values).layouts)
+        return next(filter(None, reasons), "")
 
     def possible(self, point: Point) -> bool:
         """Whether the point breaks no constraint, and a node holds its layout."""
@@ -128,12 +130,7 @@ class SearchSpace:
 
     def layout(self, point: Point) -> Topology:
         """How the point lays the model out over devices. Not validated."""
-        values = {**self.fixed, **point}
-        return Topology.model_construct(**{
-            path.removeprefix(LAYOUT): value
-            for path, value in values.items()
-            if path.startswith(LAYOUT)
-        })  # fmt: skip
+        return laid_out({**self.fixed, **point})
 
     def excluded(self) -> str:
         """Which layouts no node holds: a line; empty if there is none."""

@@ -78,21 +78,24 @@ def _started(config: ClusterConfig, inherits: Iterable[str], say: Say) -> Iterat
 
 def started_local(ray: Any, config: ClusterConfig, say: Say) -> Any:
     """As `start_local`, again where a busy machine takes longer than Ray waits. Raises ClusterError."""
-    for left in reversed(range(START_ATTEMPTS)):
+    for _ in range(START_ATTEMPTS - 1):
         try:
-            with ending_children():
-                return start_local(ray, config)
-        except Exception as error:  # Ray 2.60 raises the bare class after 30 s (_private/node.py)
-            if type(error) is not Exception and not isinstance(error, RuntimeError | OSError):
-                raise
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            if not left:
-                load = f"{os.getloadavg()[0]:.0f} processes on {os.cpu_count()} cores"
-                raise ClusterError(
-                    f"Ray on this machine did not start in {START_ATTEMPTS} attempts ({load}): {line}"
-                ) from error
-            say(f"Ray on this machine did not start, and is started again: {line}")
-    raise AssertionError("unreachable")
+            return _started_once(ray, config)
+        except ClusterError as error:
+            say(f"{error}; it is started again")
+    return _started_once(ray, config)
+
+
+def _started_once(ray: Any, config: ClusterConfig) -> Any:
+    try:
+        with ending_children():
+            return start_local(ray, config)
+    except Exception as error:  # Ray 2.60 raises the bare class after 30 s (_private/node.py)
+        if type(error) is not Exception and not isinstance(error, RuntimeError | OSError):
+            raise
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        load = f"{os.getloadavg()[0]:.0f} processes want {os.cpu_count()} cores"
+        raise ClusterError(f"Ray on this machine did not start ({load}): {line}") from error
 
 
 def _start_none_unasked(ray: Any) -> None:

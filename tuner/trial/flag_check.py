@@ -9,6 +9,7 @@ from serving.engines.flags.check import Finding
 from serving.engines.flags.installed import same_version
 from serving.errors import ServingError
 from serving.launch import HOST
+from serving.topology import Member, Topology
 from tuner.config.errors import ConfigError
 from tuner.config.groups.space import ENGINE, Point, activating, values_to_try
 from tuner.config.resolve import default_points, trial_config
@@ -59,13 +60,15 @@ def _findings(study: StudyConfig, name: str, version: str | None) -> Iterator[Fi
             engine = config.engine  # its image or its version may be a value of the space
             own = engine.container and engine.container.version_of(engine.framework)
             own = own or (engine.version if engine.version != study.engine[name].version else None)
-            yield from engine.findings(launch_of(config, own or version))
+            for pool in config.pools:
+                each = engine.as_member(Member(pool.role, 0, pool.layout))
+                yield from each.findings(launch_of(config, pool.layout, own or version))
         except (ConfigError, ServingError):
             continue  # impossible for another reason, which is reported where it belongs
 
 
-def launch_of(config: TrialConfig, version: str | None) -> Launch:
-    """As an engine of this version would be started, on no particular node."""
+def launch_of(config: TrialConfig, layout: Topology, version: str | None) -> Launch:
+    """As an engine of this version and layout would be started, on no particular node."""
     engine, model = config.engine, config.model
     return Launch(
         engine.executable or engine.default_executable,
@@ -73,7 +76,7 @@ def launch_of(config: TrialConfig, version: str | None) -> Launch:
         model.name,
         HOST,
         8000,
-        config.topology,
+        layout,
         model.context_tokens,
         revision=model.revision,
         version=version,

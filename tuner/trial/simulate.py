@@ -59,7 +59,7 @@ def simulate_trial(config: TrialConfig, baseline: PruningBaseline | None = None)
         parsed, assembled = assemble_twin(config, twin)
         setup = parsed.setup
         facts["without_effect"] = list(parsed.without_effect)
-        facts |= assumed(setup, twin)
+        facts |= assumed(setup, twin, split=len(config.pools) > 1)
         startup_s = assembled.start_s
         parts = startup_times(api.startup_log(setup, assembled), config.engine.startup_lines)
         facts["modelled"] = assembled.version
@@ -129,9 +129,12 @@ def _completed(
     return Completed(config, points, timings, command, facts, *ended)
 
 
-def assumed(setup: Setup, twin: TwinConfig) -> dict[str, list[str]]:
+def assumed(setup: Setup, twin: TwinConfig, *, split: bool = False) -> dict[str, list[str]]:
     """What the figures of an emulated engine rest on, for the provenance of its trial."""
-    return {"assumes": api.assumptions(setup, twin), "known_wrong": api.known_wrong(setup, twin)}
+    return {
+        "assumes": api.assumptions(setup, twin, split=split),
+        "known_wrong": api.known_wrong(setup, twin),
+    }
 
 
 def assemble_twin(config: TrialConfig, twin: TwinConfig) -> tuple[ParsedCommand, Assembled]:

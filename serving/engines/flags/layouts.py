@@ -7,7 +7,7 @@ parallel ranks share one model: each attends for its own requests, and the exper
 
 from collections.abc import Mapping
 
-from serving.topology import Topology
+from serving.topology import Layout, Topology
 
 Words = dict[str, str | int | bool | None]
 # Flags that only Wattfront sets, as they decide which GPUs and which port a trial takes → the setting for each.
@@ -37,7 +37,7 @@ RESERVED: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def refusal(kind: str, topology: Topology, knobs: Mapping[str, object]) -> str:
+def refusal(kind: str, topology: Layout, knobs: Mapping[str, object]) -> str:
     """Why an engine can't lay a model out so; empty if it can. `knobs`: its own, or paths inside them."""
     match kind:
         case "sglang":
@@ -91,7 +91,7 @@ def trtllm(topology: Topology) -> tuple[Words, bool]:
     return words, topology.data_parallel > 1
 
 
-def _sglang_refusal(topology: Topology, attention: object) -> str:
+def _sglang_refusal(topology: Layout, attention: object) -> str:
     if not isinstance(attention, int) or attention == 1:
         return ""
     if topology.data_parallel > 1:
@@ -107,7 +107,7 @@ def _sglang_refusal(topology: Topology, attention: object) -> str:
     return ""
 
 
-def _ngram_refusal(topology: Topology, knobs: Mapping[str, object]) -> str:
+def _ngram_refusal(topology: Layout, knobs: Mapping[str, object]) -> str:
     """SGLang 0.5.22 and 0.5.23: "ngram speculative decoding does not support dp attention"."""
     inside = getattr(knobs.get("speculation"), "method", None)
     attention = knobs.get("attn_dp_size")
@@ -124,7 +124,7 @@ def _ngram_refusal(topology: Topology, knobs: Mapping[str, object]) -> str:
     return ""
 
 
-def _trtllm_refusal(topology: Topology, attention: object) -> str:
+def _trtllm_refusal(topology: Layout, attention: object) -> str:
     if topology.data_parallel == 1:
         return ""
     asked = f"topology.data_parallel={topology.data_parallel}"
@@ -143,7 +143,7 @@ def _trtllm_refusal(topology: Topology, attention: object) -> str:
     return ""
 
 
-def _nim_refusal(topology: Topology) -> str:
+def _nim_refusal(topology: Layout) -> str:
     if topology.data_parallel > 1 or topology.expert_parallel:
         asked = "data_parallel" if topology.data_parallel > 1 else "expert_parallel"
         return (
@@ -153,7 +153,7 @@ def _nim_refusal(topology: Topology) -> str:
     return ""
 
 
-def _llamacpp_refusal(topology: Topology) -> str:
+def _llamacpp_refusal(topology: Layout) -> str:
     if topology.data_parallel > 1 or topology.expert_parallel:
         asked = "data_parallel" if topology.data_parallel > 1 else "expert_parallel"
         return f"llama-server has no topology.{asked}: use one GPU, or pipeline_parallel"

@@ -16,9 +16,9 @@ ACCURACY = {
 }
 
 
-def assumptions(setup: Setup, config: TwinConfig) -> list[str]:
-    """What the twin takes for granted of this engine."""
-    return [*_drafts(setup, config), *_unchecked(setup, config)]
+def assumptions(setup: Setup, config: TwinConfig, *, split: bool = False) -> list[str]:
+    """What the twin takes for granted of this engine. `split`: prefill and decode engines are apart."""
+    return [*_drafts(setup, config), *_unchecked(setup, config, split=split)]
 
 
 def known_wrong(setup: Setup, config: TwinConfig) -> list[str]:
@@ -58,8 +58,8 @@ def _drafts(setup: Setup, config: TwinConfig) -> Iterator[str]:
         )
 
 
-def _unchecked(setup: Setup, config: TwinConfig) -> Iterator[str]:
+def _unchecked(setup: Setup, config: TwinConfig, *, split: bool) -> Iterator[str]:
     if setup.framework == "trtllm" and config.system == "b300_sxm":
         yield "TensorRT-LLM on b300_sxm was compared with no measured run"
-    if config.pools is not None:
+    if split:
         yield "disaggregated prefill was compared with eight published points alone"

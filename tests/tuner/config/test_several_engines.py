@@ -7,6 +7,7 @@ from tuner.cli.preflight import check_one_engine
 from tuner.config.errors import ConfigError
 from tuner.config.resolve import trial_config
 from tuner.trial.behaviour import behaviour, identity
+from tuner.trial.flag_check import judge_flags
 
 SPLIT = "+topology.prefill={tensor_parallel: 2, replicas: 2}"
 B300 = ("experiment=b300_vllm", "space=none", "topology.tensor_parallel=4")
@@ -75,3 +76,10 @@ def test_behaviour_is_that_of_both_roles() -> None:
     assert behaves() == plain
     assert behaves("+engine.vllm.prefill_knobs={max_num_seqs: 8}") != plain
     assert behaves("+engine.vllm.prefill_knobs={stream_interval: 1}") == plain, "its default"
+
+
+def test_flags_of_prefill_engines_are_checked_before_anything_starts() -> None:
+    wrong = [*B300, SPLIT, "+engine.vllm.prefill_knobs={attention_backend: NO_SUCH}"]
+    verdict = judge_flags(load(wrong), {"vllm": "0.32.0"})
+    assert any("attention-backend" in line for line in verdict.errors), verdict
+    assert judge_flags(load([*B300, SPLIT]), {"vllm": "0.32.0"}).errors == ()

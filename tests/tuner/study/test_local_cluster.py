@@ -1,6 +1,7 @@
 """The Ray of a local study: a token of its own, and no trace for other clusters of the user."""
 
 import os
+import re
 import stat
 import subprocess
 import tempfile
@@ -118,24 +119,23 @@ def test_ray_is_started_again_where_the_machine_was_too_busy() -> None:
     said, slow = list[str](), SlowRay(2, TIMED_OUT)
     assert started_local(slow, ClusterConfig(cpus=1, gpus=0), said.append) is None
     assert slow.starts == 3
-    assert (
-        said
-        == [
-            "Ray on this machine did not start, and is started again: The current node timed out during "
-            "startup. This could happen because …"
-        ]
-        * 2
-    )
+    assert len(said) == 2
+    for line in said:
+        assert re.fullmatch(
+            r"Ray on this machine did not start \(\d+ processes want \d+ cores\): The current node timed out "
+            r"during startup\. .*; it is started again",
+            line,
+        )
 
 
 @pytest.mark.parametrize(
     "error", [TIMED_OUT, RuntimeError("Failed to start GCS"), OSError(28, "full")]
 )
 def test_ray_that_does_not_start_is_one_line(error: Exception) -> None:
-    with pytest.raises(
-        ClusterError, match=r"did not start in 3 attempts \(.*cores\): .+"
-    ) as caught:
-        started_local(SlowRay(99, error), ClusterConfig(cpus=1, gpus=0), lambda line: None)
+    slow = SlowRay(99, error)
+    with pytest.raises(ClusterError, match=r"did not start \(.*cores\): .+") as caught:
+        started_local(slow, ClusterConfig(cpus=1, gpus=0), lambda line: None)
+    assert slow.starts == 3
     assert "\n" not in str(caught.value)
 
 

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from tests.tuner.samples.loaded import load
+from tuner.analysis.tier_curves import DeviceCounts
 from tuner.config.resolve import trial_config
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import TrialConfig, fingerprint_of
+from tuner.search.factory import SearchSetup
+from tuner.search.outcome import outcome_of
 from tuner.trial.result import Completed
 from tuner.trial.simulate import simulate_trial
 
@@ -47,11 +50,44 @@ def test_prefill_engines_of_a_topology_are_the_pools_of_the_twin() -> None:
     assert figures(split) == figures(pools)
 
 
-def test_the_default_topology_has_the_fingerprint_that_it_had() -> None:
-    plain = trial("topology.tensor_parallel=4")
-    assert (
-        plain.fingerprint == trial("topology.tensor_parallel=4", "topology.replicas=1").fingerprint
-    )
-    assert (
-        plain.fingerprint != trial("topology.tensor_parallel=4", "topology.replicas=2").fingerprint
-    )
+def test_studies_of_before_have_the_fingerprints_that_they_had() -> None:
+    now = trial("topology.tensor_parallel=4")
+    before = now.model_dump(mode="json")
+    for name in ("replicas", "prefill", "router", "router_args"):
+        del before["topology"][name]
+    del before["engine"]["prefill_knobs"]
+    assert fingerprint_of(before) == now.fingerprint
+    assert trial("topology.tensor_parallel=4", "topology.replicas=2").fingerprint != now.fingerprint
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["tpe", "curve"])
+def test_a_search_varies_the_engines_of_each_role(kind: str) -> None:
+    space = "{type: int, low: 1, high: 2}"
+    study = load([
+        *("experiment=b300_vllm", "hardware=b300_twin", "space=none", "topology.tensor_parallel=2"),
+        *("+topology.prefill={tensor_parallel: 1}", f"search={kind}", "search.trials=4", *LOAD),
+        f"++space.parameters.topology.prefill.replicas={space}",
+        f"++space.parameters.topology.replicas={space}",
+    ])  # fmt: skip
+    setup, seen, counts = SearchSetup(study, (8, 8)), set[tuple[int, int]](), DeviceCounts(study)
+    proposer = setup.proposer()
+    while len(seen) < 4 and (proposal := proposer.ask()) is not None:
+        topology = proposal.config.topology
+        assert topology.prefill is not None
+        seen.add((topology.prefill.replicas, topology.replicas))
+        result = simulate_trial(proposal.config).result
+        proposer.tell(proposal.number, outcome_of(study, result))
+        assert counts(proposal.point) == topology.gpus
+        assert setup.space.layout(proposal.point).gpus == topology.gpus
+    assert seen == {(1, 1), (1, 2), (2, 1), (2, 2)}
+
+
+@pytest.mark.thorough
+def test_what_is_assumed_of_two_pools_is_said() -> None:
+    split = trial("topology.tensor_parallel=4", "+topology.prefill={tensor_parallel: 2}")
+    result = simulate_trial(split).result
+    assert isinstance(result, Completed)
+    assumes = result.provenance["assumes"]
+    assert isinstance(assumes, list)
+    assert any("disaggregated prefill" in line for line in assumes)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from tuner.trial.quality.stored import stored
 
 FILE = "answers.json"
 MOST_BYTES = 64 << 20  # of the file: 72 prompts of 512 tokens need 5 MB
@@ -65,16 +67,4 @@ def to_bytes(answers: Answers) -> bytes:
 
 def read_answers(folder: Path) -> Answers | str:
     """The answers in a trial's folder, or why there are none."""
-    path = folder / FILE
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            return f"{path.name} is larger than {MOST_BYTES >> 20} MiB"
-        return Answers.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return f"{path.name} is missing"
-    except OSError as error:
-        return f"{path.name}: {error.strerror}"
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{path.name} is damaged: {where + ': ' if where else ''}{first['msg']}"
+    return stored(folder / FILE, Answers, MOST_BYTES)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tuner.trial.quality.stored import stored
 
 FILE = "tasks.json"
 MOST_BYTES = 64 << 20  # a million documents need 22 MB
@@ -48,16 +50,4 @@ def to_bytes(scores: TaskScores) -> bytes:
 
 def read_scores(folder: Path) -> TaskScores | str:
     """The scores in a trial's folder, or why there are none."""
-    path = folder / FILE
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            return f"{path.name} is larger than {MOST_BYTES >> 20} MiB"
-        return TaskScores.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return f"{path.name} is missing"
-    except OSError as error:
-        return f"{path.name}: {error.strerror}"
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        return f"{path.name} is damaged: {where + ': ' if where else ''}{first['msg']}"
+    return stored(folder / FILE, TaskScores, MOST_BYTES)
