@@ -92,5 +92,5 @@ class TwinConfig(Strict):
     )
     pools: Pools | None = Field(
         default=None,
-        description="disaggregated prefill and decode pools; null: every engine does both",
+        description="disaggregated prefill and decode pools, an older spelling of topology.prefill; null: none",
     )
