@@ -176,7 +176,7 @@ def _outside_text(each: TierEffects) -> str:
 def _enough_text(each: TierEffects, measured: MeasuredChanges | None) -> str:
     """The smallest set of changes, measured or by the model."""
     if measured is not None:
-        return _measured_text(each, measured)
+        return measured_text(each, measured)
     changes = each.changes
     if each.unavailable or (changes and each.enough_keeps is None):
         return ""
@@ -192,7 +192,8 @@ def _enough_text(each: TierEffects, measured: MeasuredChanges | None) -> str:
     )
 
 
-def _measured_text(each: TierEffects, measured: MeasuredChanges) -> str:
+def measured_text(each: TierEffects, measured: MeasuredChanges) -> str:
+    """What a trial of some of the changes showed: whether they are enough."""
     few = _settings(each, measured.paths)
     which = f"trial {measured.entry.number}{f' {MODELLED}' if each.modelled else ''}"
     if measured.doubtful and not measured.enough:
@@ -202,6 +203,11 @@ def _measured_text(each: TierEffects, measured: MeasuredChanges) -> str:
     keeps = f"{_kept(measured.keeps)} of the gain ({which}, one start)"
     if not measured.enough:
         return f"{each.tier}: {few} alone keep only {keeps}: all changes are needed."
+    if measured.keeps.low > 1:
+        return (
+            f"{each.tier}: what to change: {few} alone, which do better than all changes together: they have "
+            f"{keeps}. No race has tried them: add them to search.points."
+        )
     return f"{each.tier}: what to change, confirmed: {few}. They keep {keeps}."
 
 
